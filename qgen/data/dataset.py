@@ -1,0 +1,215 @@
+"""``Dataset``: events with their conditions, units, transform and splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from qgen.data.transforms import Standardise, Transform
+from qgen.random import derive_seed, new_generator
+
+__all__ = ["SPLITS", "Dataset", "Feature"]
+
+SPLITS = {"train": 0.6, "validation": 0.15, "test": 0.25}
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A column's name, its unit (empty if it has none) and its label in plots (matplotlib mathtext).
+
+    >>> Feature("pt", "GeV", "$p_T$").title
+    '$p_T$ [GeV]'
+    """
+
+    name: str
+    unit: str = ""
+    label: str = ""
+
+    @property
+    def title(self) -> str:
+        """The label, or the name, with the unit in brackets."""
+        text = self.label or self.name
+        return f"{text} [{self.unit}]" if self.unit else text
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Events in physical units: samples ``(N, n_features)`` and conditions ``(N, n_conditions)``, both float64.
+
+    A generator learns ``p(sample | condition)``. The splits ``train``, ``validation`` and ``test`` (60, 15 and 25 %)
+    are a fixed function of ``seed`` and the number of events. ``transform`` and ``condition_transform`` bring
+    samples and conditions to order one; they are fitted on ``train`` alone.
+
+    Args:
+        samples: events, one a row.
+        features: one :class:`Feature` for each column of ``samples``.
+        conditions: one row for each event; without conditions, zero columns.
+        condition_features: one :class:`Feature` for each column of ``conditions``.
+        seed: fixes the splits.
+        provenance: where the events come from, JSON values.
+
+    Raises:
+        ValueError: shapes that do not fit, or a value that is not finite (the row is named).
+
+    >>> data = Dataset(torch.arange(8.0).reshape(4, 2), (Feature("a"), Feature("b", "GeV")))
+    >>> len(data), data.column("b").tolist()
+    (4, [1.0, 3.0, 5.0, 7.0])
+    """
+
+    samples: Tensor
+    features: tuple[Feature, ...]
+    conditions: Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    condition_features: tuple[Feature, ...] = ()
+    seed: int = 0
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    fitted: tuple[Transform, Transform] | None = None
+
+    def __post_init__(self) -> None:
+        samples = torch.as_tensor(self.samples, dtype=torch.float64)
+        conditions = torch.as_tensor(self.conditions, dtype=torch.float64)
+        if conditions.numel() == 0 and not self.condition_features:
+            conditions = samples.new_empty(samples.shape[0], 0)
+        for what, values, names in (
+            ("samples", samples, self.features),
+            ("conditions", conditions, self.condition_features),
+        ):
+            if values.ndim != 2 or values.shape[1] != len(names):
+                raise ValueError(
+                    f"{what} have shape {tuple(values.shape)}; expected (N, {len(names)}), a column for each of "
+                    f"{[f.name for f in names]}"
+                )
+            bad = (~torch.isfinite(values)).nonzero()
+            if len(bad):
+                row, column = bad[0].tolist()
+                value = values[row, column].item()
+                raise ValueError(f"{what} row {row}, column {names[column].name!r}: {value} is not finite")
+        if samples.shape[0] == 0:
+            raise ValueError("a dataset needs at least one event, found none")
+        if conditions.shape[0] != samples.shape[0]:
+            raise ValueError(
+                f"{conditions.shape[0]} rows of conditions for {samples.shape[0]} samples; expected one each"
+            )
+        object.__setattr__(self, "samples", samples)
+        object.__setattr__(self, "conditions", conditions)
+
+    def __len__(self) -> int:
+        return self.samples.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns of ``samples``."""
+        return len(self.features)
+
+    @property
+    def n_conditions(self) -> int:
+        """Number of columns of ``conditions``."""
+        return len(self.condition_features)
+
+    def column(self, name: str) -> Tensor:
+        """The values of one feature or condition by name, shape ``(N,)``.
+
+        Raises:
+            ValueError: no such column; those that exist are listed.
+        """
+        for values, names in ((self.samples, self.features), (self.conditions, self.condition_features)):
+            for i, feature in enumerate(names):
+                if feature.name == name:
+                    return values[:, i]
+        known = [f.name for f in (*self.features, *self.condition_features)]
+        raise ValueError(f"no column {name!r}; columns are {', '.join(known)}")
+
+    def select(self, *names: str) -> Self:
+        """The same events with only these features, in this order; transforms are fitted anew.
+
+        Raises:
+            ValueError: a name that is not a feature, or none given.
+        """
+        known = [f.name for f in self.features]
+        unknown = [name for name in names if name not in known]
+        if unknown or not names:
+            raise ValueError(f"features {unknown or '(none given)'} not found; known: {', '.join(known)}")
+        index = [known.index(name) for name in names]
+        features = tuple(self.features[i] for i in index)
+        return replace(self, samples=self.samples[:, index], features=features, fitted=None)
+
+    def take(self, rows: Tensor | Sequence[int]) -> Self:
+        """The events of these rows; transforms stay those of this dataset."""
+        index = torch.as_tensor(rows, dtype=torch.long)
+        return replace(self, samples=self.samples[index], conditions=self.conditions[index], fitted=self._transforms)
+
+    def with_samples(self, samples: Tensor, conditions: Tensor | None = None) -> Self:
+        """Other events (a generator's, say) with this dataset's columns, units, geometry and transforms."""
+        conditions = self.conditions if conditions is None else conditions
+        return replace(
+            self,
+            samples=samples.detach().cpu(),
+            conditions=conditions.detach().cpu(),
+            provenance={},
+            fitted=self._transforms,
+        )
+
+    @cached_property
+    def _split_rows(self) -> dict[str, Tensor]:
+        order = torch.randperm(len(self), generator=new_generator(derive_seed(self.seed, "split")))
+        n_train = round(SPLITS["train"] * len(self))
+        n_validation = round(SPLITS["validation"] * len(self))
+        parts = order.tensor_split([n_train, n_train + n_validation])
+        return dict(zip(SPLITS, parts, strict=True))
+
+    def split(self, name: str) -> Self:
+        """The events of one split.
+
+        Raises:
+            ValueError: the name is none of ``train``, ``validation``, ``test``.
+        """
+        if name not in SPLITS:
+            raise ValueError(f"split {name!r} is unknown; splits are {', '.join(SPLITS)}")
+        return self.take(self._split_rows[name])
+
+    @property
+    def train(self) -> Self:
+        """The events to learn from."""
+        return self.split("train")
+
+    @property
+    def validation(self) -> Self:
+        """The events that choose between states of a training."""
+        return self.split("validation")
+
+    @property
+    def test(self) -> Self:
+        """The events that judge."""
+        return self.split("test")
+
+    @property
+    def transform(self) -> Transform:
+        """Samples to order one and back, fitted on ``train``."""
+        return self._transforms[0]
+
+    @property
+    def condition_transform(self) -> Transform:
+        """Conditions to order one and back, fitted on ``train``."""
+        return self._transforms[1]
+
+    @cached_property
+    def _transforms(self) -> tuple[Transform, Transform]:
+        if self.fitted is not None:
+            return self.fitted
+        rows = self._split_rows["train"] if len(self) > 1 else torch.tensor([0])
+        return self._fit_transforms(self.samples[rows], self.conditions[rows])
+
+    def _fit_transforms(self, samples: Tensor, conditions: Tensor) -> tuple[Transform, Transform]:
+        """Transforms fitted on training events; a kind of data that needs another overrides this."""
+        return Standardise.fit(samples), Standardise.fit(conditions)
+
+    def observables(self) -> Self | Dataset:
+        """The physics features by which events of this kind are judged, as a dataset of the same length.
+
+        For plain tables the features themselves; calorimeter images and muon events override this.
+        """
+        return self

@@ -1,0 +1,151 @@
+"""``Generator``: what every generative model of the lab is, quantum or classical."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from qgen.data.dataset import Dataset
+from qgen.data.transforms import Identity, Transform
+from qgen.random import new_generator
+
+__all__ = ["Generator"]
+
+
+class Generator(nn.Module):
+    """A model of ``p(sample | condition)`` that answers in physical units.
+
+    :meth:`sample` and :meth:`log_prob` check shapes, go through the transforms and call the private methods, which
+    work on order-one numbers. A model is added in four steps:
+
+    1. ``__init__(self, ..., transform=None, condition_transform=None)`` hands the numbers of columns and the
+       transforms to ``super().__init__``.
+    2. ``_sample(n, condition, generator)`` gives ``(n, n_features)`` in the transform's space, differentiable where
+       the model allows it; every random number comes from ``generator``.
+    3. ``_log_prob(values, condition)`` gives ``(n,)`` if the density is tractable (then ``has_log_prob = True``).
+    4. ``arguments()`` gives the constructor's arguments as JSON values, and ``for_dataset(dataset, seed=...,
+       **options)`` chooses them for given events; its keyword arguments are the options of a configuration file.
+
+    Args:
+        n_features: columns of a sample.
+        n_conditions: columns of a condition, 0 for an unconditional model.
+        transform: physical units to order one; the identity if not given.
+        condition_transform: the same for conditions.
+    """
+
+    has_log_prob: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        n_features: int,
+        n_conditions: int = 0,
+        transform: Transform | None = None,
+        condition_transform: Transform | None = None,
+    ) -> None:
+        super().__init__()
+        if n_features < 1 or n_conditions < 0:
+            raise ValueError(f"n_features is {n_features}, n_conditions is {n_conditions}; at least 1 and 0 are needed")
+        self.n_features = n_features
+        self.n_conditions = n_conditions
+        self.transform = transform if transform is not None else Identity()
+        self.condition_transform = condition_transform if condition_transform is not None else Identity()
+
+    @classmethod
+    def for_dataset(cls, dataset: Dataset, *, seed: int = 0, **options: Any) -> Self:
+        """A fresh model for these events, initialised from ``seed``.
+
+        Raises:
+            ValueError: an option is impossible for these events.
+        """
+        raise NotImplementedError
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments as JSON values, the transforms left out."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_arguments(cls, arguments: dict[str, Any], transform: Transform, condition_transform: Transform) -> Self:
+        """The model with these constructor arguments, its weights fresh."""
+        return cls(**arguments, transform=transform, condition_transform=condition_transform)
+
+    def _sample(self, n: int, condition: Tensor | None, generator: torch.Generator) -> Tensor:
+        raise NotImplementedError
+
+    def _log_prob(self, values: Tensor, condition: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trainable parameters."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's tensors are."""
+        for tensor in (*self.parameters(), *self.buffers()):
+            return tensor.device
+        return torch.device("cpu")
+
+    @torch.no_grad()
+    def sample(self, n: int, condition: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """``n`` events in physical units.
+
+        Args:
+            n: how many.
+            condition: ``(n, n_conditions)`` in physical units, or ``(n_conditions,)`` for the same in all events.
+            generator: source of randomness; without one, a new one seeded by the operating system.
+
+        Returns:
+            ``(n, n_features)`` float64, on the model's device.
+
+        Raises:
+            ValueError: ``n`` is below 1, or the condition is missing, superfluous or of another shape.
+        """
+        if n < 1:
+            raise ValueError(f"n is {n}; at least 1 event must be asked for")
+        condition = self._check_condition(condition, n)
+        values = self._sample(n, self._model_condition(condition), generator or new_generator())
+        return self.transform.inverse(values.to(torch.float64), condition)
+
+    @torch.no_grad()
+    def log_prob(self, samples: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Log density of events, natural logarithm, per unit of the features, shape ``(N,)``.
+
+        Args:
+            samples: ``(N, n_features)`` in physical units.
+            condition: as in :meth:`sample`.
+
+        Raises:
+            TypeError: the model has no tractable density (``has_log_prob`` is false).
+            ValueError: shapes that do not fit.
+        """
+        if not self.has_log_prob:
+            raise TypeError(f"{type(self).__name__} has no tractable density; has_log_prob is False")
+        if samples.ndim != 2 or samples.shape[1] != self.n_features:
+            raise ValueError(f"samples have shape {tuple(samples.shape)}; expected (N, {self.n_features})")
+        samples = samples.to(self.device, torch.float64)
+        condition = self._check_condition(condition, len(samples))
+        values = self.transform(samples, condition)
+        inside = self._log_prob(values, self._model_condition(condition))
+        return inside.to(torch.float64) + self.transform.log_abs_det(samples, condition)
+
+    def _model_condition(self, condition: Tensor | None) -> Tensor | None:
+        return None if condition is None else self.condition_transform(condition)
+
+    def _check_condition(self, condition: Tensor | None, n: int) -> Tensor | None:
+        if condition is None or (condition.ndim == 2 and condition.shape[1] == 0):
+            if self.n_conditions:
+                raise ValueError(f"{type(self).__name__} needs a condition of shape ({n}, {self.n_conditions})")
+            return None
+        if self.n_conditions == 0:
+            raise ValueError(
+                f"{type(self).__name__} takes no condition, one of shape {tuple(condition.shape)} was given"
+            )
+        condition = condition.to(self.device, torch.float64)
+        if condition.shape == (self.n_conditions,):
+            condition = condition.expand(n, -1)
+        if condition.shape != (n, self.n_conditions):
+            raise ValueError(f"condition has shape {tuple(condition.shape)}; expected ({n}, {self.n_conditions})")
+        return condition
