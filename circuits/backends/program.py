@@ -1,0 +1,316 @@
+"""A circuit compiled to a few tensor operations on a batch of state vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from circuits.backends.frame import Frame
+from circuits.backends.schedule import Block, Elementary, schedule
+from circuits.circuit import Circuit
+from circuits.gates import gate_definition, gate_matrix
+
+__all__ = ["Program", "compile_circuit", "permute", "walsh_transform"]
+
+Kind = tuple[str, int]
+"""A gate's name and number of wires: gates of one kind have their matrices computed together."""
+
+
+class _Permute(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(index, inverse)
+        return values.index_select(-1, index)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        index, inverse = ctx.saved_tensors
+        return permute(gradients[0], inverse, index), None, None
+
+
+def permute(values: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+    """``values[..., index]`` for a permutation; its derivative uses the inverse permutation and no scatter."""
+    result: Tensor = _Permute.apply(values, index, inverse)
+    return result
+
+
+@lru_cache
+def _hadamard(n_bits: int) -> Tensor:
+    matrix = torch.ones((1, 1), dtype=torch.float64)
+    for _ in range(n_bits):
+        matrix = torch.kron(matrix, torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64))
+    return matrix
+
+
+def walsh_transform(values: Tensor) -> Tensor:
+    """``sum_m (-1)^(parity of m & y) values[m]`` for all ``y``, over the last dimension of ``(batch, 2**n)``.
+
+    >>> walsh_transform(torch.tensor([[1.0, 2.0]]))
+    tensor([[ 3., -1.]])
+    """
+    batch, size = values.shape
+    left = size.bit_length() - 1
+    while left:
+        width = min(4, left)
+        matrix = _hadamard(width).to(values.device, values.dtype)
+        values = values.reshape(batch, 2**width, size >> width).transpose(1, 2) @ matrix
+        left -= width
+    return values.reshape(batch, size)
+
+
+def _free(gate: Elementary) -> bool:
+    return gate.angle is not None and gate.angle.index is not None
+
+
+class _Template:
+    """The matrix of all dense blocks that differ only in which free angles they have.
+
+    Args:
+        n_wires: wires of the block.
+        steps: for each gate its positions in the block, and its fixed matrix or its kind.
+    """
+
+    def __init__(self, n_wires: int, steps: Sequence[tuple[tuple[int, ...], Tensor | Kind]]) -> None:
+        self.n_wires = n_wires
+        self.steps = steps
+        self.members: list[list[int]] = []
+        self.indices: list[Tensor] = []
+
+    def add(self, members: list[int]) -> int:
+        """One more block, whose free gates have these places among their kinds; its number."""
+        self.members.append(members)
+        return len(self.members) - 1
+
+    def freeze(self, device: torch.device) -> None:
+        self.indices = [torch.tensor(column, device=device) for column in zip(*self.members, strict=True)]
+
+    def matrices(self, by_kind: dict[Kind, Tensor], identity: Tensor) -> Tensor:
+        """The blocks' matrices, ``(batch or 1, blocks or 1, 2**n_wires, 2**n_wires)``."""
+        indices = iter(self.indices)
+        total: Tensor | None = None
+        single: list[Tensor | None] = [None] * self.n_wires
+        for positions, source in self.steps:
+            matrix = source if isinstance(source, Tensor) else by_kind[source].index_select(1, next(indices))
+            if len(positions) == 1:
+                before = single[positions[0]]
+                single[positions[0]] = matrix if before is None else matrix @ before
+            else:
+                total = _apply_local(self._merge(total, single, identity), matrix, positions, self.n_wires)
+                single = [None] * self.n_wires
+        return self._merge(total, single, identity)
+
+    @staticmethod
+    def _merge(total: Tensor | None, single: list[Tensor | None], identity: Tensor) -> Tensor:
+        if total is not None and all(matrix is None for matrix in single):
+            return total
+        layer = identity if single[0] is None else single[0]
+        for matrix in single[1:]:
+            right = identity if matrix is None else matrix
+            size = layer.shape[-1] * 2
+            product = layer[..., :, None, :, None] * right[..., None, :, None, :]
+            layer = product.reshape(*product.shape[:-4], size, size)
+        return layer if total is None else layer @ total
+
+
+def _apply_local(total: Tensor, gate: Tensor, positions: Sequence[int], n_wires: int) -> Tensor:
+    """``gate`` on some wires of a block times the block's matrix so far."""
+    lead, size = total.shape[:-2], total.shape[-1]
+    split = total.reshape(*lead, *[2] * n_wires, size)
+    axes = [len(lead) + position for position in positions]
+    front = list(range(len(lead), len(lead) + len(positions)))
+    moved = split.movedim(axes, front)
+    product = gate @ moved.reshape(*lead, gate.shape[-1], -1)
+    shaped = product.reshape(*product.shape[:-2], *moved.shape[len(lead) :])
+    return shaped.movedim(front, axes).reshape(*product.shape[:-2], size, size)
+
+
+class _Diagonal:
+    """Multiplication by ``exp(i phase)``, the phase a Walsh transform of few coefficients linear in the angles."""
+
+    def __init__(
+        self, gates: Iterable[Elementary], frame: Frame, n_wires: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        fixed = torch.zeros((1, 2**n_wires), dtype=torch.float64, device=device)
+        terms: list[tuple[int, int, float]] = []
+        for gate in gates:
+            signs = gate_definition(gate.name).signs
+            if signs is None:
+                raise ValueError(f"{gate.name} is not diagonal")
+            for subset, slope, constant in signs(len(gate.wires)):
+                here, sign = frame.sign(sum(1 << (n_wires - 1 - gate.wires[i]) for i in subset))
+                offset = gate.angle.offset if gate.angle else 0.0
+                fixed[0, here] += sign * (slope * offset + constant)
+                if gate.angle is not None and gate.angle.index is not None and slope:
+                    terms.append((gate.angle.index, here, sign * slope * gate.angle.scale))
+        self.factor = None
+        if bool(fixed.any()):
+            phase = walsh_transform(fixed)
+            self.factor = torch.complex(phase.cos(), phase.sin()).to(dtype)
+        self.terms = None
+        if terms:
+            index, mask, weight = zip(*terms, strict=True)
+            self.terms = (
+                torch.tensor(index, device=device),
+                torch.tensor(mask, device=device),
+                torch.tensor(weight, dtype=dtype.to_real(), device=device),
+            )
+
+    def __call__(self, state: Tensor, angles: Tensor) -> Tensor:
+        if self.factor is not None:
+            state = state * self.factor
+        if self.terms is not None:
+            index, mask, weight = self.terms
+            coefficients = angles.index_select(1, index) * weight
+            empty = coefficients.new_zeros((len(angles), state.shape[1]))
+            phase = walsh_transform(empty.index_add(1, mask, coefficients))
+            state = state * torch.complex(phase.cos(), phase.sin())
+        return state
+
+
+class Program:
+    """A circuit as dense products on the leading wires, diagonal factors and permutations of amplitudes.
+
+    After a dense product the wires acted upon come last (the transposed result of the matrix product costs nothing),
+    so that the next ones lead. CNOT, X and SWAP only change the :class:`~circuits.backends.frame.Frame`; amplitudes
+    move when a dense product needs its wires in front.
+
+    Args:
+        circuit: the circuit.
+        group: largest number of wires of a dense product.
+        dtype: complex.
+        device: where the tensors are.
+    """
+
+    def __init__(self, circuit: Circuit, group: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.n_wires, self.dtype, self.device = circuit.n_wires, dtype, device
+        self._kinds: dict[Kind, list[tuple[int, float, float]]] = {}
+        self._templates: dict[tuple[Any, ...], _Template] = {}
+        self._permutations: dict[Frame, tuple[Tensor, Tensor]] = {}
+        self._operations: list[_Diagonal | tuple[Tensor, Tensor] | tuple[_Template, int]] = []
+        self._start = 0
+        frame = self._compile(schedule(circuit, min(group, circuit.n_wires) if circuit.n_wires > 1 else 1))
+        identity = frame == Frame.identity(self.n_wires)
+        self.restore = None if identity else self._permutation(frame.inverse())
+        self._identity = torch.eye(2, dtype=dtype, device=device)[None, None]
+        for template in self._templates.values():
+            template.freeze(device)
+        self._slots = {
+            kind: (
+                torch.tensor([index for index, _, _ in slots], device=device),
+                torch.tensor([scale for _, scale, _ in slots], dtype=dtype.to_real(), device=device),
+                torch.tensor([offset for _, _, offset in slots], dtype=dtype.to_real(), device=device),
+            )
+            for kind, slots in self._kinds.items()
+        }
+
+    def _compile(self, blocks: list[Block]) -> Frame:
+        frame = Frame.identity(self.n_wires)
+        untouched = True
+        for number, block in enumerate(blocks):
+            if block.kind == "permutation":
+                for gate in block.gates:
+                    frame = frame.permuted(gate.name, [self._bit(wire) for wire in gate.wires])
+            elif block.kind == "diagonal":
+                self._operations.append(_Diagonal(block.gates, frame, self.n_wires, self.dtype, self.device))
+                untouched = False
+            else:
+                bits = {self._bit(wire) for wire in block.wires}
+                order = frame.leading(bits)
+                if order is None:
+                    target = Frame.of_layout(self._layout(blocks[number:]))
+                    move = target.then(frame.inverse())
+                    if untouched:
+                        self._start = move.inverse()(self._start)
+                    else:
+                        self._operations.append(self._permutation(move))
+                    frame = target
+                    order = [self._bit(wire) for wire in sorted(block.wires)]
+                self._operations.append(self._dense(block, [self.n_wires - 1 - bit for bit in order]))
+                frame = frame.rotated(len(order))
+                untouched = False
+        return frame
+
+    def _bit(self, wire: int) -> int:
+        return self.n_wires - 1 - wire
+
+    def _layout(self, blocks: list[Block]) -> list[int]:
+        """An order of the wires with which the coming dense blocks find theirs in front."""
+        wires: list[int] = []
+        for block in blocks:
+            if block.kind == "permutation" or (block.kind == "dense" and block.wires & set(wires)):
+                break
+            if block.kind == "dense":
+                wires.extend(sorted(block.wires))
+        return wires + [wire for wire in range(self.n_wires) if wire not in wires]
+
+    def _permutation(self, move: Frame) -> tuple[Tensor, Tensor]:
+        if move not in self._permutations:
+            pair = (move.indices(self.device).int(), move.inverse().indices(self.device).int())
+            self._permutations[move] = pair
+        return self._permutations[move]
+
+    def _dense(self, block: Block, wires: list[int]) -> tuple[_Template, int]:
+        steps: list[tuple[tuple[int, ...], Tensor | Kind]] = []
+        key: list[Any] = [len(wires)]
+        members = []
+        for gate in block.gates:
+            positions = tuple(wires.index(wire) for wire in gate.wires)
+            if gate.angle is not None and gate.angle.index is not None:
+                kind = (gate.name, len(gate.wires))
+                slots = self._kinds.setdefault(kind, [])
+                members.append(len(slots))
+                slots.append((gate.angle.index, gate.angle.scale, gate.angle.offset))
+                steps.append((positions, kind))
+                key.append((positions, kind))
+            else:
+                value = [gate.angle.offset] if gate.angle else []
+                fixed = gate_matrix(gate.name, torch.tensor(value, dtype=torch.float64), len(gate.wires))
+                steps.append((positions, fixed.to(self.device, self.dtype)[None, None]))
+                key.append((positions, gate.name, *value))
+        template = self._templates.setdefault(tuple(key), _Template(len(wires), steps))
+        return template, template.add(members)
+
+    def run(self, angles: Tensor) -> Tensor:
+        """Amplitudes in the program's own order, ``(batch, 2**n_wires)``; :attr:`restore` orders them.
+
+        Args:
+            angles: ``(batch, n_angles)`` real, of the program's precision and device.
+        """
+        by_kind = {
+            (name, n_wires): gate_matrix(name, (angles.index_select(1, index) * scale + offset)[..., None], n_wires)
+            for (name, n_wires), (index, scale, offset) in self._slots.items()
+        }
+        matrices = {
+            id(template): template.matrices(by_kind, self._identity).unbind(1) for template in self._templates.values()
+        }
+        state = torch.zeros((1, 2**self.n_wires), dtype=self.dtype, device=self.device)
+        state[0, self._start] = 1
+        for operation in self._operations:
+            if isinstance(operation, _Diagonal):
+                state = operation(state, angles)
+            elif isinstance(operation[0], _Template):
+                blocks = matrices[id(operation[0])]
+                state = _multiply(blocks[operation[1] if len(blocks) > 1 else 0], state)
+            else:
+                state = permute(state, *operation)
+        return state.expand(len(angles), -1)
+
+
+def _multiply(matrix: Tensor, state: Tensor) -> Tensor:
+    """A matrix ``(batch or 1, K, K)`` on the leading wires, which become the last."""
+    batch, size = state.shape
+    width = matrix.shape[-1]
+    if batch == 1 and len(matrix) == 1:
+        return (state.view(width, -1).mT @ matrix[0].mT).view(1, size)
+    product = state.view(batch, width, -1).mT @ matrix.mT
+    return product.reshape(-1, size)
+
+
+@lru_cache(maxsize=64)
+def compile_circuit(circuit: Circuit, group: int, dtype: torch.dtype, device: torch.device) -> Program:
+    """The program of a circuit, kept for the next call."""
+    return Program(circuit, group, dtype, device)

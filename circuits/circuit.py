@@ -1,0 +1,451 @@
+"""``Circuit``, ``Gate`` and ``Angle``: a parametrised quantum circuit as plain frozen data."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from circuits.gates import gate_definition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matplotlib.figure import Figure
+    from qiskit import QuantumCircuit
+    from torch import Tensor
+
+__all__ = ["Angle", "Circuit", "Gate"]
+
+
+def _is_int(value: object) -> TypeGuard[int]:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _integer(value: object, what: str, minimum: int) -> int:
+    if not _is_int(value) or value < minimum:
+        raise ValueError(f"{what} is {value!r}; an integer of at least {minimum} is needed")
+    return int(value)
+
+
+def _finite(value: object, what: str) -> float:
+    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{what} is {value!r}; a finite number is needed")
+    return float(value)
+
+
+@dataclass(frozen=True)
+class Angle:
+    """The angle of a gate, ``scale * angles[index] + offset`` in radians.
+
+    Args:
+        index: position in the circuit's flat angle vector; None for a fixed angle of ``offset``.
+        scale: factor of the vector's entry, not zero; without an index it has no meaning and is kept as 0.
+        offset: what is added; the value of a fixed angle.
+
+    Raises:
+        ValueError: a negative index, or numbers that are not finite.
+
+    >>> Angle(3, scale=0.5)
+    Angle(index=3, scale=0.5, offset=0.0)
+    >>> Angle.of(1) == Angle.of(1.0)
+    False
+    """
+
+    index: int | None
+    scale: float = 1.0
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "offset", _finite(self.offset, "offset of an angle"))
+        if self.index is None:
+            object.__setattr__(self, "scale", 0.0)
+            return
+        object.__setattr__(self, "index", _integer(self.index, "index of an angle", 0))
+        object.__setattr__(self, "scale", _finite(self.scale, "scale of an angle"))
+        if self.scale == 0.0:
+            raise ValueError("scale of an angle is 0; a fixed angle is Angle(None, offset=value)")
+
+    @classmethod
+    def of(cls, value: Angle | float) -> Angle:
+        """An angle from what users write: an ``int`` is an index, a ``float`` a fixed angle.
+
+        Raises:
+            ValueError: anything else, or a number that is not finite.
+        """
+        if isinstance(value, Angle):
+            return value
+        if _is_int(value):
+            return cls(int(value))
+        if isinstance(value, Real) and not isinstance(value, bool):
+            return cls(None, offset=_finite(value, "fixed angle"))
+        raise ValueError(f"angle is {value!r}; give an index (int), a fixed angle (float) or an Angle")
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the angle does not depend on the angle vector."""
+        return self.index is None
+
+    def affine(self, scale: float, offset: float = 0.0) -> Angle:
+        """The angle ``scale * self + offset``, ``scale`` not zero."""
+        return Angle(self.index, scale * self.scale, scale * self.offset + offset)
+
+    def __str__(self) -> str:
+        if self.index is None:
+            return f"{self.offset:.4g}"
+        text = f"a{self.index}" if self.scale == 1 else f"{self.scale:.4g}*a{self.index}"
+        return text if self.offset == 0 else f"{text}{self.offset:+.4g}"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One gate on given wires.
+
+    Args:
+        name: a name of :data:`circuits.gates.GATES`.
+        wires: the wires, controls first.
+        angles: for each angle an index into the circuit's angle vector (``int``), a fixed angle in radians
+            (``float``), or an :class:`Angle`.
+
+    Raises:
+        ValueError: an unknown name, a negative or repeated wire, a wrong number of wires or angles, a fixed angle that
+            is not finite.
+
+    >>> Gate("CRX", (0, 1), (4,))
+    Gate(name='CRX', wires=(0, 1), angles=(Angle(index=4, scale=1.0, offset=0.0),))
+    """
+
+    name: str
+    wires: tuple[int, ...]
+    angles: tuple[Angle, ...] = ()
+
+    def __init__(self, name: str, wires: int | Iterable[int], angles: Iterable[Angle | float] = ()) -> None:
+        definition = gate_definition(name)
+        wires = (wires,) if _is_int(wires) else tuple(_as_iterable(wires, f"wires of {name}"))
+        wires = tuple(_integer(wire, f"wire of {name}", 0) for wire in wires)
+        slots = tuple(Angle.of(angle) for angle in _as_iterable(angles, f"angles of {name}"))
+        if len(wires) != definition.n_wires and (definition.n_wires is not None or not wires):
+            needed = "at least 1" if definition.n_wires is None else definition.n_wires
+            raise ValueError(f"{name} is given {len(wires)} wires {wires}; it takes {needed}")
+        if len(set(wires)) != len(wires):
+            raise ValueError(f"{name} is given a wire twice: {wires}")
+        if len(slots) != definition.n_angles:
+            raise ValueError(f"{name} on wires {wires} is given {len(slots)} angles; it takes {definition.n_angles}")
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "wires", wires)
+        object.__setattr__(self, "angles", slots)
+
+    def inverse(self) -> Gate:
+        """The gate that undoes this one."""
+        name, order = gate_definition(self.name).inverse
+        return Gate(name, self.wires, tuple(self.angles[slot].affine(-1.0) for slot in order))
+
+    def __str__(self) -> str:
+        inside = f"({', '.join(map(str, self.angles))})" if self.angles else ""
+        return f"{self.name}{inside} {list(self.wires)}"
+
+
+def _as_iterable(value: Any, what: str) -> Iterable[Any]:
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise ValueError(f"{what} are {value!r}; a sequence is needed")
+    return value
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """A circuit: wires, gates in order of application, and the length of its flat angle vector.
+
+    The register starts in ``|0...0>``. Wire 0 is the most significant bit of a basis state's number. Circuits are
+    equal when their data are, and can be dictionary keys.
+
+    Args:
+        n_wires: number of qubits.
+        gates: the gates.
+        n_angles: length of the angle vector; by default one more than the largest index in use.
+
+    Raises:
+        ValueError: a wire or an angle index out of range, or something that is not a gate.
+
+    >>> bell = Circuit(2, [Gate("H", [0]), Gate("CNOT", [0, 1])])
+    >>> bell.depth, bell.n_angles
+    (2, 0)
+    >>> print(Circuit(2, [Gate("RY", [0], [0]), Gate("CRZ", [0, 1], [0.5])]).draw())
+    0: ──RY(a0)──●───────
+    1: ──────────RZ(0.5)─
+    """
+
+    n_wires: int
+    gates: tuple[Gate, ...]
+    n_angles: int = 0
+
+    def __init__(self, n_wires: int, gates: Iterable[Gate] = (), n_angles: int | None = None) -> None:
+        n_wires = _integer(n_wires, "n_wires", 1)
+        gates = tuple(_as_iterable(gates, "gates"))
+        used = 0
+        for number, gate in enumerate(gates):
+            if not isinstance(gate, Gate):
+                raise ValueError(f"gate {number} is {gate!r}; a Gate is needed")
+            if max(gate.wires) >= n_wires:
+                raise ValueError(f"gate {number}, {gate}: wire {max(gate.wires)} is out of range 0 to {n_wires - 1}")
+            indices = [angle.index for angle in gate.angles if angle.index is not None]
+            if n_angles is not None and indices and max(indices) >= n_angles:
+                raise ValueError(
+                    f"gate {number}, {gate}: angle index {max(indices)} is not below n_angles = {n_angles}"
+                )
+            used = max(used, 1 + max(indices, default=-1))
+        object.__setattr__(self, "n_wires", n_wires)
+        object.__setattr__(self, "gates", gates)
+        object.__setattr__(self, "n_angles", used if n_angles is None else _integer(n_angles, "n_angles", 0))
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.n_wires, self.gates, self.n_angles))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Circuit, (self.n_wires, self.gates, self.n_angles)
+
+    def __len__(self) -> int:
+        return len(self.gates)
+
+    # what it is made of
+
+    @property
+    def depth(self) -> int:
+        """Number of time steps when gates on different wires act at once."""
+        level = [0] * self.n_wires
+        for gate in self.gates:
+            after = 1 + max(level[wire] for wire in gate.wires)
+            for wire in gate.wires:
+                level[wire] = after
+        return max(level)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of gates by name."""
+        return dict(Counter(gate.name for gate in self.gates))
+
+    @property
+    def n_two_qubit_gates(self) -> int:
+        """Number of gates on exactly two wires."""
+        return sum(len(gate.wires) == 2 for gate in self.gates)
+
+    # circuits from circuits
+
+    def __add__(self, other: Circuit) -> Circuit:
+        """This circuit, then ``other``; the angles of ``other`` follow this circuit's in the angle vector.
+
+        >>> block = Circuit(1, [Gate("RX", [0], [0])])
+        >>> (block + block).n_angles
+        2
+        """
+        if not isinstance(other, Circuit):
+            return NotImplemented
+        if other.n_wires != self.n_wires:
+            raise ValueError(f"circuits of {self.n_wires} and {other.n_wires} wires cannot be joined; remap one first")
+        n_angles = self.n_angles + other.n_angles
+        moved = other.remap(angles=range(self.n_angles, n_angles), n_angles=n_angles)
+        return Circuit(self.n_wires, self.gates + moved.gates, n_angles)
+
+    def remap(
+        self,
+        *,
+        wires: Sequence[int] | None = None,
+        angles: Sequence[int] | None = None,
+        n_wires: int | None = None,
+        n_angles: int | None = None,
+    ) -> Circuit:
+        """The same gates on other wires or with other entries of an angle vector.
+
+        Args:
+            wires: wire ``w`` becomes ``wires[w]``; unchanged by default.
+            angles: angle ``i`` becomes ``angles[i]``; two may become the same, to share it. Unchanged by default.
+            n_wires: wires of the result; by default as many as are needed.
+            n_angles: angles of the result; by default as many as are needed.
+
+        Raises:
+            ValueError: a list of the wrong length, or a place out of range.
+
+        >>> Circuit(1, [Gate("RX", [0], [0])]).remap(wires=[2], angles=[4])
+        ... # doctest: +NORMALIZE_WHITESPACE
+        Circuit(n_wires=3, gates=(Gate(name='RX', wires=(2,), angles=(Angle(index=4, scale=1.0, offset=0.0),)),),
+                n_angles=5)
+        """
+        wires = range(self.n_wires) if wires is None else wires
+        angles = range(self.n_angles) if angles is None else angles
+        if len(wires) != self.n_wires or len(angles) != self.n_angles:
+            given = f"{len(wires)} wires and {len(angles)} angles"
+            raise ValueError(f"remap is given {given}; {self.n_wires} and {self.n_angles} are needed")
+        gates = [
+            Gate(
+                gate.name,
+                [wires[wire] for wire in gate.wires],
+                [a if a.index is None else Angle(angles[a.index], a.scale, a.offset) for a in gate.angles],
+            )
+            for gate in self.gates
+        ]
+        return Circuit(
+            max(wires) + 1 if n_wires is None else n_wires,
+            gates,
+            max(angles, default=-1) + 1 if n_angles is None else n_angles,
+        )
+
+    def bind(self, angles: Sequence[float] | Tensor) -> Circuit:
+        """The circuit with these values, ``(n_angles,)`` in radians, as fixed angles.
+
+        Raises:
+            ValueError: the number of values is wrong, or one is not finite.
+
+        >>> str(Circuit(1, [Gate("RX", [0], [0])]).bind([0.25]).gates[0])
+        'RX(0.25) [0]'
+        """
+        values = [_finite(float(value), f"angle {i}") for i, value in enumerate(angles)]
+        if len(values) != self.n_angles:
+            raise ValueError(f"{len(values)} angles are given; the circuit has {self.n_angles}")
+        gates = [
+            Gate(
+                gate.name,
+                gate.wires,
+                [
+                    a if a.index is None else Angle(None, offset=a.scale * values[a.index] + a.offset)
+                    for a in gate.angles
+                ],
+            )
+            for gate in self.gates
+        ]
+        return Circuit(self.n_wires, gates)
+
+    def inverse(self) -> Circuit:
+        """The circuit that undoes this one, with the same angle vector."""
+        return Circuit(self.n_wires, [gate.inverse() for gate in reversed(self.gates)], self.n_angles)
+
+    # files
+
+    def to_json(self) -> str:
+        """The circuit as JSON text; :meth:`from_json` reads it back exactly."""
+        gates = []
+        for gate in self.gates:
+            entry: dict[str, Any] = {"name": gate.name, "wires": list(gate.wires)}
+            if gate.angles:
+                entry["angles"] = [
+                    {"value": a.offset} if a.index is None else {"index": a.index, "scale": a.scale, "offset": a.offset}
+                    for a in gate.angles
+                ]
+            gates.append(entry)
+        return json.dumps({"n_wires": self.n_wires, "n_angles": self.n_angles, "gates": gates})
+
+    @classmethod
+    def from_json(cls, text: str) -> Circuit:
+        """The circuit written by :meth:`to_json`.
+
+        Raises:
+            ValueError: the text is not such JSON; the line says where.
+
+        >>> circuit = Circuit(2, [Gate("RZZ", [0, 1], [Angle(0, scale=0.5)])])
+        >>> Circuit.from_json(circuit.to_json()) == circuit
+        True
+        """
+        try:
+            content = json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ValueError(f"circuit is not JSON: {error}") from error
+        _check_keys(content, "circuit", {"n_wires", "gates"}, {"n_angles"})
+        if not isinstance(content["gates"], list):
+            raise ValueError(f"circuit: gates is a {type(content['gates']).__name__}; a list is needed")
+        gates = []
+        for number, entry in enumerate(content["gates"]):
+            where = f"gate {number}"
+            _check_keys(entry, where, {"name", "wires"}, {"angles"})
+            try:
+                angles = [_angle_from_json(a) for a in _as_iterable(entry.get("angles", []), "angles")]
+                gates.append(Gate(entry["name"], entry["wires"], angles))
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from error
+        return cls(content["n_wires"], gates, content.get("n_angles"))
+
+    # pictures
+
+    def draw(self, width: int = 120) -> str:
+        """The circuit as text, folded at ``width`` columns.
+
+        Controls are ``●``, angles are ``a0``, ``a1``, ... with their scale and offset.
+        """
+        from circuits.drawing import draw_text
+
+        return draw_text(self, width)
+
+    def draw_mpl(self) -> Figure:
+        """The circuit as a matplotlib figure, drawn by Qiskit.
+
+        Raises:
+            ImportError: pylatexenc is missing; it comes with the extra ``draw``.
+        """
+        from circuits.drawing import draw_mpl
+
+        return draw_mpl(self)
+
+    # elsewhere
+
+    @classmethod
+    def from_qiskit(cls, circuit: QuantumCircuit) -> Circuit:
+        """See :func:`circuits.interop.from_qiskit`."""
+        from circuits.interop import from_qiskit
+
+        return from_qiskit(circuit)
+
+    def to_qiskit(self) -> QuantumCircuit:
+        """See :func:`circuits.interop.to_qiskit`."""
+        from circuits.interop import to_qiskit
+
+        return to_qiskit(self)
+
+    @classmethod
+    def from_pennylane(cls, function: Callable[..., Any], n_wires: int, n_angles: int) -> Circuit:
+        """See :func:`circuits.interop.from_pennylane`."""
+        from circuits.interop import from_pennylane
+
+        return from_pennylane(function, n_wires, n_angles)
+
+    def to_pennylane(self) -> Callable[[Any], None]:
+        """See :func:`circuits.interop.to_pennylane`."""
+        from circuits.interop import to_pennylane
+
+        return to_pennylane(self)
+
+    @classmethod
+    def from_qasm(cls, text: str) -> Circuit:
+        """See :func:`circuits.interop.from_qasm`."""
+        from circuits.interop import from_qasm
+
+        return from_qasm(text)
+
+    def to_qasm(self, version: int = 3) -> str:
+        """See :func:`circuits.interop.to_qasm`."""
+        from circuits.interop import to_qasm
+
+        return to_qasm(self, version)
+
+
+def _check_keys(content: object, where: str, needed: set[str], optional: set[str]) -> None:
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{where} is a {type(content).__name__}; an object is needed")
+    missing, unknown = needed - set(content), set(content) - needed - optional
+    if missing or unknown:
+        fault = f"lacks {sorted(missing)}" if missing else f"has unknown keys {sorted(unknown)}"
+        raise ValueError(f"{where} {fault}; its keys are {sorted(needed | optional)}")
+
+
+def _angle_from_json(content: Any) -> Angle:
+    if isinstance(content, Mapping) and "value" in content:
+        _check_keys(content, "angle", {"value"}, set())
+        return Angle(None, offset=content["value"])
+    _check_keys(content, "angle", {"index"}, {"scale", "offset"})
+    index = _integer(content["index"], "index of an angle", 0)
+    return Angle(index, content.get("scale", 1.0), content.get("offset", 0.0))

@@ -1,0 +1,73 @@
+"""Drawings of circuits: as text, and through Qiskit as a matplotlib figure."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+from circuits.circuit import Circuit, Gate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_mpl", "draw_text"]
+
+_CONTROLLED = {"CNOT": "⊕", "CZ": "●", "CRX": "RX", "CRY": "RY", "CRZ": "RZ", "ControlledPhaseShift": "PhaseShift"}
+
+
+def _cells(gate: Gate) -> dict[int, str]:
+    """What stands on each wire from the gate's first to its last."""
+    angles = f"({', '.join(map(str, gate.angles))})" if gate.angles else ""
+    cells = dict.fromkeys(range(min(gate.wires), max(gate.wires) + 1), "│")
+    if gate.name in _CONTROLLED:
+        control, target = gate.wires
+        return cells | {control: "●", target: _CONTROLLED[gate.name] + angles}
+    return cells | dict.fromkeys(gate.wires, "×" if gate.name == "SWAP" else gate.name + angles)
+
+
+def draw_text(circuit: Circuit, width: int = 120) -> str:
+    """The circuit as text, one line per wire, folded at ``width`` columns.
+
+    A column holds gates that do not overlap, lines between their wires included.
+
+    >>> print(draw_text(Circuit(3, [Gate("H", [1]), Gate("CNOT", [0, 2]), Gate("T", [1])])))
+    0: ─────●────
+    1: ──H──│──T─
+    2: ─────⊕────
+    """
+    columns: list[dict[int, str]] = []
+    free = [0] * circuit.n_wires
+    for gate in circuit.gates:
+        cells = _cells(gate)
+        place = max(free[wire] for wire in cells)
+        if place == len(columns):
+            columns.append({})
+        columns[place] |= cells
+        for wire in cells:
+            free[wire] = place + 1
+    labels = [f"{wire}:" for wire in range(circuit.n_wires)]
+    margin = max(map(len, labels)) + 1
+    parts: list[list[str]] = [[]]
+    for column in columns:
+        size = max(map(len, column.values()))
+        piece = ["──" + column.get(wire, "").ljust(size, "─") for wire in range(circuit.n_wires)]
+        if parts[-1] and margin + len(parts[-1][0]) + len(piece[0]) >= width:
+            parts.append([])
+        parts[-1] = [a + b for a, b in zip(parts[-1] or [""] * circuit.n_wires, piece, strict=True)]
+    parts = [part or ["──"] * circuit.n_wires for part in parts]
+    return "\n\n".join(
+        "\n".join(label.ljust(margin) + line + "─" for label, line in zip(labels, part, strict=True)) for part in parts
+    )
+
+
+def draw_mpl(circuit: Circuit) -> Figure:
+    """The circuit as a matplotlib figure, drawn by Qiskit.
+
+    Raises:
+        ImportError: pylatexenc is missing; it comes with the extra ``draw``.
+    """
+    if importlib.util.find_spec("pylatexenc") is None:
+        raise ImportError("drawing with matplotlib needs pylatexenc: pip install 'qgen-hep[draw]'")
+    from circuits.interop import to_qiskit
+
+    return to_qiskit(circuit).draw("mpl")
