@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from circuits.circuit import Circuit, Gate
-from circuits.gates import GATES
+from circuits.gate_table import GATES
 
 __all__ = [
     "ANSATZE",

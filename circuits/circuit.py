@@ -1,17 +1,15 @@
-"""``Circuit``, ``Gate`` and ``Angle``: a parametrised quantum circuit as plain frozen data."""
+"""``Circuit``: a parametrised quantum circuit as plain frozen data."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
-from circuits.gates import gate_definition
+from circuits.gates import Angle, Gate, as_iterable, finite_number, integer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,139 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["Angle", "Circuit", "Gate"]
-
-
-def _is_int(value: object) -> TypeGuard[int]:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _integer(value: object, what: str, minimum: int) -> int:
-    if not _is_int(value) or value < minimum:
-        raise ValueError(f"{what} is {value!r}; an integer of at least {minimum} is needed")
-    return int(value)
-
-
-def _finite(value: object, what: str) -> float:
-    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
-        raise ValueError(f"{what} is {value!r}; a finite number is needed")
-    return float(value)
-
-
-@dataclass(frozen=True)
-class Angle:
-    """The angle of a gate, ``scale * angles[index] + offset`` in radians.
-
-    Args:
-        index: position in the circuit's flat angle vector; None for a fixed angle of ``offset``.
-        scale: factor of the vector's entry, not zero; without an index it has no meaning and is kept as 0.
-        offset: what is added; the value of a fixed angle.
-
-    Raises:
-        ValueError: a negative index, or numbers that are not finite.
-
-    >>> Angle(3, scale=0.5)
-    Angle(index=3, scale=0.5, offset=0.0)
-    >>> Angle.of(1) == Angle.of(1.0)
-    False
-    """
-
-    index: int | None
-    scale: float = 1.0
-    offset: float = 0.0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "offset", _finite(self.offset, "offset of an angle"))
-        if self.index is None:
-            object.__setattr__(self, "scale", 0.0)
-            return
-        object.__setattr__(self, "index", _integer(self.index, "index of an angle", 0))
-        object.__setattr__(self, "scale", _finite(self.scale, "scale of an angle"))
-        if self.scale == 0.0:
-            raise ValueError("scale of an angle is 0; a fixed angle is Angle(None, offset=value)")
-
-    @classmethod
-    def of(cls, value: Angle | float) -> Angle:
-        """An angle from what users write: an ``int`` is an index, a ``float`` a fixed angle.
-
-        Raises:
-            ValueError: anything else, or a number that is not finite.
-        """
-        if isinstance(value, Angle):
-            return value
-        if _is_int(value):
-            return cls(int(value))
-        if isinstance(value, Real) and not isinstance(value, bool):
-            return cls(None, offset=_finite(value, "fixed angle"))
-        raise ValueError(f"angle is {value!r}; give an index (int), a fixed angle (float) or an Angle")
-
-    @property
-    def is_fixed(self) -> bool:
-        """Whether the angle does not depend on the angle vector."""
-        return self.index is None
-
-    def affine(self, scale: float, offset: float = 0.0) -> Angle:
-        """The angle ``scale * self + offset``, ``scale`` not zero."""
-        return Angle(self.index, scale * self.scale, scale * self.offset + offset)
-
-    def __str__(self) -> str:
-        if self.index is None:
-            return f"{self.offset:.4g}"
-        text = f"a{self.index}" if self.scale == 1 else f"{self.scale:.4g}*a{self.index}"
-        return text if self.offset == 0 else f"{text}{self.offset:+.4g}"
-
-
-@dataclass(frozen=True)
-class Gate:
-    """One gate on given wires.
-
-    Args:
-        name: a name of :data:`circuits.gates.GATES`.
-        wires: the wires, controls first.
-        angles: for each angle an index into the circuit's angle vector (``int``), a fixed angle in radians
-            (``float``), or an :class:`Angle`.
-
-    Raises:
-        ValueError: an unknown name, a negative or repeated wire, a wrong number of wires or angles, a fixed angle that
-            is not finite.
-
-    >>> Gate("CRX", (0, 1), (4,))
-    Gate(name='CRX', wires=(0, 1), angles=(Angle(index=4, scale=1.0, offset=0.0),))
-    """
-
-    name: str
-    wires: tuple[int, ...]
-    angles: tuple[Angle, ...] = ()
-
-    def __init__(self, name: str, wires: int | Iterable[int], angles: Iterable[Angle | float] = ()) -> None:
-        definition = gate_definition(name)
-        wires = (wires,) if _is_int(wires) else tuple(_as_iterable(wires, f"wires of {name}"))
-        wires = tuple(_integer(wire, f"wire of {name}", 0) for wire in wires)
-        slots = tuple(Angle.of(angle) for angle in _as_iterable(angles, f"angles of {name}"))
-        if len(wires) != definition.n_wires and (definition.n_wires is not None or not wires):
-            needed = "at least 1" if definition.n_wires is None else definition.n_wires
-            raise ValueError(f"{name} is given {len(wires)} wires {wires}; it takes {needed}")
-        if len(set(wires)) != len(wires):
-            raise ValueError(f"{name} is given a wire twice: {wires}")
-        if len(slots) != definition.n_angles:
-            raise ValueError(f"{name} on wires {wires} is given {len(slots)} angles; it takes {definition.n_angles}")
-        object.__setattr__(self, "name", name)
-        object.__setattr__(self, "wires", wires)
-        object.__setattr__(self, "angles", slots)
-
-    def inverse(self) -> Gate:
-        """The gate that undoes this one."""
-        name, order = gate_definition(self.name).inverse
-        return Gate(name, self.wires, tuple(self.angles[slot].affine(-1.0) for slot in order))
-
-    def __str__(self) -> str:
-        inside = f"({', '.join(map(str, self.angles))})" if self.angles else ""
-        return f"{self.name}{inside} {list(self.wires)}"
-
-
-def _as_iterable(value: Any, what: str) -> Iterable[Any]:
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise ValueError(f"{what} are {value!r}; a sequence is needed")
-    return value
 
 
 @dataclass(frozen=True)
@@ -184,8 +49,8 @@ class Circuit:
     n_angles: int = 0
 
     def __init__(self, n_wires: int, gates: Iterable[Gate] = (), n_angles: int | None = None) -> None:
-        n_wires = _integer(n_wires, "n_wires", 1)
-        gates = tuple(_as_iterable(gates, "gates"))
+        n_wires = integer(n_wires, "n_wires", 1)
+        gates = tuple(as_iterable(gates, "gates"))
         used = 0
         for number, gate in enumerate(gates):
             if not isinstance(gate, Gate):
@@ -200,7 +65,7 @@ class Circuit:
             used = max(used, 1 + max(indices, default=-1))
         object.__setattr__(self, "n_wires", n_wires)
         object.__setattr__(self, "gates", gates)
-        object.__setattr__(self, "n_angles", used if n_angles is None else _integer(n_angles, "n_angles", 0))
+        object.__setattr__(self, "n_angles", used if n_angles is None else integer(n_angles, "n_angles", 0))
 
     @cached_property
     def _hash(self) -> int:
@@ -306,7 +171,7 @@ class Circuit:
         >>> str(Circuit(1, [Gate("RX", [0], [0])]).bind([0.25]).gates[0])
         'RX(0.25) [0]'
         """
-        values = [_finite(float(value), f"angle {i}") for i, value in enumerate(angles)]
+        values = [finite_number(float(value), f"angle {i}") for i, value in enumerate(angles)]
         if len(values) != self.n_angles:
             raise ValueError(f"{len(values)} angles are given; the circuit has {self.n_angles}")
         gates = [
@@ -364,7 +229,7 @@ class Circuit:
             where = f"gate {number}"
             _check_keys(entry, where, {"name", "wires"}, {"angles"})
             try:
-                angles = [_angle_from_json(a) for a in _as_iterable(entry.get("angles", []), "angles")]
+                angles = [_angle_from_json(a) for a in as_iterable(entry.get("angles", []), "angles")]
                 gates.append(Gate(entry["name"], entry["wires"], angles))
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from error
@@ -421,14 +286,14 @@ class Circuit:
 
     @classmethod
     def from_qasm(cls, text: str) -> Circuit:
-        """See :func:`circuits.interop.from_qasm`."""
-        from circuits.interop import from_qasm
+        """See :func:`circuits.qasm.from_qasm`."""
+        from circuits.qasm import from_qasm
 
         return from_qasm(text)
 
     def to_qasm(self, version: int = 3) -> str:
-        """See :func:`circuits.interop.to_qasm`."""
-        from circuits.interop import to_qasm
+        """See :func:`circuits.qasm.to_qasm`."""
+        from circuits.qasm import to_qasm
 
         return to_qasm(self, version)
 
@@ -447,5 +312,5 @@ def _angle_from_json(content: Any) -> Angle:
         _check_keys(content, "angle", {"value"}, set())
         return Angle(None, offset=content["value"])
     _check_keys(content, "angle", {"index"}, {"scale", "offset"})
-    index = _integer(content["index"], "index of an angle", 0)
+    index = integer(content["index"], "index of an angle", 0)
     return Angle(index, content.get("scale", 1.0), content.get("offset", 0.0))

@@ -1,9 +1,10 @@
 """Backends: what computes a circuit's probabilities, expectation values and samples."""
 
 from circuits.backends.base import Backend, Capabilities, PauliString
+from circuits.backends.gradients import ParameterShift
 from circuits.backends.statevector import Statevector
 
-__all__ = ["BACKENDS", "Backend", "Capabilities", "PauliString", "Statevector"]
+__all__ = ["BACKENDS", "Backend", "Capabilities", "ParameterShift", "PauliString", "Statevector"]
 
 BACKENDS: dict[str, type[Backend]] = {"statevector": Statevector}
-"""The backends by name."""
+"""The backends by name; each is made from options alone. Wrappers such as :class:`ParameterShift` take a backend."""

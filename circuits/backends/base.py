@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from circuits.circuit import Circuit
+from circuits.circuit import Circuit, Gate
 
 __all__ = [
     "Backend",
@@ -19,7 +19,9 @@ __all__ = [
     "check_angles",
     "check_shots",
     "draw_bits",
+    "frequencies",
     "fresh_generator",
+    "measurement_groups",
     "parse_observables",
 ]
 
@@ -193,3 +195,54 @@ def draw_bits(probabilities: Tensor, shots: int, generator: torch.Generator) -> 
     for wire in range(n_wires):
         bits[..., wire] = (states >> (n_wires - 1 - wire)) & 1
     return bits
+
+
+def frequencies(bits: Tensor) -> Tensor:
+    """Relative frequencies of the basis states, ``(..., shots, n_wires)`` to ``(..., 2**n_wires)`` float64.
+
+    >>> frequencies(torch.tensor([[0, 1], [1, 1], [0, 1], [0, 0]], dtype=torch.uint8))
+    tensor([0.2500, 0.5000, 0.0000, 0.2500], dtype=torch.float64)
+    """
+    shots, n_wires = bits.shape[-2:]
+    states = torch.zeros(bits.shape[:-1], dtype=torch.int64, device=bits.device)
+    for wire in range(n_wires):
+        states = 2 * states + bits[..., wire]
+    counts = torch.zeros((*bits.shape[:-2], 2**n_wires), dtype=torch.float64, device=bits.device)
+    return counts.scatter_add_(-1, states, torch.ones_like(states, dtype=torch.float64)) / shots
+
+
+def measurement_groups(circuit: Circuit, strings: Sequence[PauliString]) -> list[tuple[Circuit, list[int]]]:
+    """Circuits that end in the basis of Pauli strings, for backends that measure bits only.
+
+    Strings that never ask for two bases on one wire share a circuit. The expectation value of a string is the mean,
+    over the bits of its circuit, of the sign ``(-1)**(parity of the bits on its wires)``.
+
+    Args:
+        circuit: the circuit.
+        strings: the observables.
+
+    Returns:
+        Circuits with the change of basis appended, each with the places in ``strings`` it serves.
+    """
+    groups: list[tuple[dict[int, str], list[int]]] = []
+    for place, string in enumerate(strings):
+        factors = dict(string.factors)
+        for bases, places in groups:
+            if all(bases.get(wire, letter) == letter for wire, letter in factors.items()):
+                bases |= factors
+                places.append(place)
+                break
+        else:
+            groups.append((factors, [place]))
+    turns = {"X": ("H",), "Y": ("Sdg", "H"), "Z": ()}
+    return [
+        (
+            Circuit(
+                circuit.n_wires,
+                [*circuit.gates, *(Gate(name, wire) for wire, letter in bases.items() for name in turns[letter])],
+                circuit.n_angles,
+            ),
+            places,
+        )
+        for bases, places in groups
+    ]

@@ -12,7 +12,7 @@ from torch import Tensor
 from circuits.backends.frame import Frame
 from circuits.backends.schedule import Block, Elementary, schedule
 from circuits.circuit import Circuit
-from circuits.gates import gate_definition, gate_matrix
+from circuits.gate_table import gate_definition, gate_matrix
 
 __all__ = ["Program", "compile_circuit", "permute", "walsh_transform"]
 

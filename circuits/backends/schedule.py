@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from circuits.circuit import Angle, Circuit
-from circuits.gates import gate_definition
+from circuits.gate_table import gate_definition
 
 __all__ = ["Block", "Elementary", "elementary_gates", "schedule"]
 
