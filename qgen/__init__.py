@@ -1,1 +1,15 @@
-"""To be written."""
+"""qgen: quantum and classical generators for high-energy physics, trained on the same events and judged alike."""
+
+from qgen.generator import DiscreteGenerator, Generator
+from qgen.statefile import load_generator, save_generator
+from qgen.training import FitResult, TrainingDivergedError, fit
+
+__all__ = [
+    "DiscreteGenerator",
+    "FitResult",
+    "Generator",
+    "TrainingDivergedError",
+    "fit",
+    "load_generator",
+    "save_generator",
+]

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from qgen.data.dataset import Dataset
+from qgen.data.discretiser import Discretiser
 from qgen.data.transforms import Identity, Transform
 from qgen.random import new_generator
 
-__all__ = ["Generator"]
+__all__ = ["DiscreteGenerator", "Generator"]
 
 
 class Generator(nn.Module):
@@ -26,7 +27,8 @@ class Generator(nn.Module):
        the model allows it; every random number comes from ``generator``.
     3. ``_log_prob(values, condition)`` gives ``(n,)`` if the density is tractable (then ``has_log_prob = True``).
     4. ``arguments()`` gives the constructor's arguments as JSON values, and ``for_dataset(dataset, seed=...,
-       **options)`` chooses them for given events; its keyword arguments are the options of a configuration file.
+       **options)`` chooses them for given events; its keyword arguments are the options of a configuration file. A
+       model that ``for_dataset`` fits at once, without gradients, says ``trains = False``.
 
     Args:
         n_features: columns of a sample.
@@ -36,6 +38,7 @@ class Generator(nn.Module):
     """
 
     has_log_prob: ClassVar[bool] = False
+    trains: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -53,7 +56,7 @@ class Generator(nn.Module):
         self.condition_transform = condition_transform if condition_transform is not None else Identity()
 
     @classmethod
-    def for_dataset(cls, dataset: Dataset, *, seed: int = 0, **options: Any) -> Self:
+    def for_dataset(cls, dataset: Dataset, *args: Any, **options: Any) -> Self:
         """A fresh model for these events, initialised from ``seed``.
 
         Raises:
@@ -149,3 +152,69 @@ class Generator(nn.Module):
         if condition.shape != (n, self.n_conditions):
             raise ValueError(f"condition has shape {tuple(condition.shape)}; expected ({n}, {self.n_conditions})")
         return condition
+
+
+class DiscreteGenerator(Generator):
+    """A generator over cells: bit strings that a :class:`~qgen.data.Discretiser` decodes, uniform within the cell.
+
+    A subclass implements :meth:`probabilities`; sampling, the density and the objectives on cells follow from it.
+
+    Args:
+        discretiser: the cells, in the transform's space; they fix the number of features and of bits.
+        n_conditions: columns of a condition, 0 for an unconditional model.
+        shots: with a number, training and sampling see frequencies of so many shots; without, exact probabilities.
+        transform: physical units to order one; the identity if not given.
+        condition_transform: the same for conditions.
+    """
+
+    has_log_prob: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        discretiser: Discretiser,
+        n_conditions: int = 0,
+        shots: int | None = None,
+        transform: Transform | None = None,
+        condition_transform: Transform | None = None,
+    ) -> None:
+        super().__init__(discretiser.n_features, n_conditions, transform, condition_transform)
+        if shots is not None and shots < 2:
+            raise ValueError(f"shots is {shots}; at least 2 are needed, or none for exact probabilities")
+        self.discretiser = discretiser
+        self.shots = shots
+        self.uses_condition = n_conditions > 0
+
+    def probabilities(self, condition: Tensor | None, generator: torch.Generator) -> Tensor:
+        """Probability of each cell, differentiable.
+
+        Args:
+            condition: ``(m, n_conditions)`` in the condition transform's space, or None.
+            generator: source of shots where probabilities are estimated from them.
+
+        Returns:
+            ``(m, n_cells)``; ``m`` is 1 without a condition.
+        """
+        raise NotImplementedError
+
+    def distinct_conditions(self, condition: Tensor | None, n: int) -> tuple[Tensor, Tensor | None]:
+        """For ``n`` events: the row of each event's condition among the distinct ones, and those.
+
+        Without a condition, or if the model does not use it, there is one row and the second is None.
+        """
+        if condition is None or not self.uses_condition:
+            return torch.zeros(n, dtype=torch.long), None
+        distinct, row = torch.unique(condition, dim=0, return_inverse=True)
+        return row, distinct
+
+    def _sample_cells(self, n: int, condition: Tensor | None, generator: torch.Generator) -> Tensor:
+        """Flat cell numbers of ``n`` events, shape ``(n,)``."""
+        raise NotImplementedError
+
+    def _sample(self, n: int, condition: Tensor | None, generator: torch.Generator) -> Tensor:
+        return self.discretiser.decode(self._sample_cells(n, condition, generator), generator)
+
+    def _log_prob(self, values: Tensor, condition: Tensor | None) -> Tensor:
+        cells = self.discretiser.cell_index(values)
+        row, distinct = self.distinct_conditions(condition, len(values))
+        inside = self.probabilities(distinct, new_generator(0))[row.to(cells.device), cells]
+        return inside.clamp_min(torch.finfo(inside.dtype).tiny).log() - self.discretiser.log_volume(cells)

@@ -1,1 +1,5 @@
-"""To be written."""
+"""The quantum generators."""
+
+from qgen.models.born_machine import BornMachine
+
+__all__ = ["BornMachine"]

@@ -1,0 +1,46 @@
+# Everything runs in a virtual environment of its own; python3.11 or newer and make are all that is needed.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+# small problems are slower on many threads than on one
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: quickstart install test lint bench clean
+
+quickstart: install
+	rm -rf runs/quickstart-calorimeter runs/quickstart-muon
+	$(BIN)/qgen run quickstart-calorimeter
+	$(BIN)/qgen run quickstart-muon
+	$(BIN)/qgen report runs/quickstart-calorimeter runs/quickstart-muon --out runs/quickstart.html
+
+install: $(VENV)/installed
+
+test: $(VENV)/installed-test lint
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/installed-test
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "python3.11 or newer is needed"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch first: the other packages then find it installed and do not bring another build
+$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,222 @@
+"""The command ``qgen``: a thin layer over the Python API. Heavy libraries are imported inside the commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from experiments.run import Reporter
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="qgen",
+    help="Train quantum and classical generators on the same collider events and read one honest table.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+data = typer.Typer(help="Simulate and inspect events.", no_args_is_help=True)
+simulate = typer.Typer(help="Simulate events.", no_args_is_help=True)
+app.add_typer(data, name="data")
+data.add_typer(simulate, name="simulate")
+
+WHAT = ("models", "ansatze", "datasets", "metrics", "backends", "experiments", "objectives")
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on standard error and exit status 2."""
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        if os.environ.get("QGEN_TRACEBACK"):
+            raise
+        print(f"qgen: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("qgen: interrupted; go on with --resume", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+@app.command()
+def run(
+    source: Annotated[
+        str, typer.Argument(metavar="NAME|FILE", help="An experiment of `qgen list experiments`, or YAML.")
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="a.b=c", help="Set one field; may be repeated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME if not given.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is in the folder.")] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    report: Annotated[bool, typer.Option(help="Write report.html into the folder.")] = True,
+) -> None:
+    """Train and judge every model of an experiment; print the table and write the report."""
+    from rich.console import Console
+
+    from experiments.config import load_config
+    from experiments.report import write_report
+    from experiments.run import run_experiment
+    from experiments.tables import results_table
+    from qgen.run import load_run
+
+    experiment = load_config(source, overrides or ())
+    console = Console()
+    with _progress(console) as reporter:
+        folder = run_experiment(experiment, out, resume=resume, device=device, reporter=reporter)
+    finished = load_run(folder)
+    console.print(results_table(finished.results))
+    console.print(f"[bold]{folder}[/bold]: results.json, samples and trained generators")
+    if report:
+        console.print(f"report: {write_report([finished], folder / 'report.html')}")
+
+
+@app.command()
+def evaluate(
+    truth: Annotated[Path, typer.Option(help="File of true events.")],
+    generated: Annotated[Path, typer.Option(help="File of generated events.")],
+    out: Annotated[Path | None, typer.Option(help="Also write the table as JSON.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="Only this metric; may be repeated.")] = None,
+    bootstrap: Annotated[int, typer.Option(min=2, help="Bootstrap draws of each uncertainty.")] = 20,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Score any file of events against any other; nothing is trained."""
+    import json
+
+    from rich.console import Console
+
+    from experiments.tables import metric_table
+    from qgen.data import load_events
+    from qgen.metrics import evaluate as score
+    from qgen.statefile import write_atomically
+
+    table = score(load_events(truth), load_events(generated), metrics=metric, n_bootstrap=bootstrap, seed=seed)
+    if out is not None:
+        write_atomically(out, (json.dumps(table.to_dict(), indent=1) + "\n").encode())
+    Console().print(metric_table(table))
+
+
+@app.command()
+def sample(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
+    model: Annotated[str, typer.Option(help="Name of a model in the run.")],
+    out: Annotated[Path, typer.Option(help="File to write (HDF5).")],
+    n: Annotated[int, typer.Option("-n", min=1, help="Number of events.")] = 1000,
+    condition: Annotated[
+        list[float] | None, typer.Option(help="The same condition for all events, a value for each column.")
+    ] = None,
+    model_seed: Annotated[
+        int | None, typer.Option(help="Which of the run's trainings; the first if not given.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random numbers.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Draw events from a trained model; without --condition, under the conditions of randomly chosen test events."""
+    from qgen.data import write_events
+    from qgen.run import load_run
+
+    events = load_run(folder).sample(model, n, condition=condition, model_seed=model_seed, seed=seed, device=device)
+    write_events(out, events)
+    typer.echo(f"{out}: {n} events of {model}")
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The page; report.html in the first run's folder if not given.")
+    ] = None,
+) -> None:
+    """Write one self-contained HTML page about one run or several."""
+    from experiments.report import write_report
+    from qgen.run import load_run
+
+    path = write_report([load_run(folder) for folder in folders], out or folders[0] / "report.html")
+    typer.echo(str(path))
+
+
+@app.command("list")
+def list_(what: Annotated[str, typer.Argument(metavar="|".join(WHAT))]) -> None:
+    """List what there is."""
+    from rich.console import Console
+
+    from experiments.tables import catalogue
+
+    if what not in WHAT:
+        from qgen.registry import unknown
+
+        raise ValueError(unknown("list", what, WHAT))
+    Console().print(catalogue(what))
+
+
+@data.command()
+def describe(file: Annotated[Path, typer.Argument(help="A file of events.")]) -> None:
+    """Say what a file of events holds: layout, number of events, ranges, problems."""
+    from qgen.data import describe as describe_file
+
+    for key, value in describe_file(file).items():
+        typer.echo(f"{key}: {value}")
+
+
+@simulate.command()
+def muon(
+    out: Annotated[Path, typer.Option(help="File to write (HDF5).")],
+    n: Annotated[int, typer.Option("-n", min=1, help="Number of events.")] = 10_000,
+    beam_energy: Annotated[
+        list[float] | None, typer.Option(help="GeV; repeated, the events are spread over all.")
+    ] = None,
+    mediator_mass: Annotated[float, typer.Option(help="GeV.")] = 0.2,
+    target: Annotated[str, typer.Option(help="Symbol of the target's element.")] = "Pb",
+    mediator: Annotated[str, typer.Option(help="vector or scalar.")] = "vector",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Simulate muons that radiate a force carrier on a fixed target (improved Weizsaecker-Williams)."""
+    from qgen.data import simulate_muon, write_events
+
+    events = simulate_muon(
+        n=n,
+        beam_energy=beam_energy or 100.0,
+        mediator_mass=mediator_mass,
+        target=target,
+        mediator=mediator,
+        seed=seed,
+    )
+    write_events(out, events)
+    typer.echo(f"{out}: {n} events")
+
+
+@contextmanager
+def _progress(console: Any) -> Iterator[Reporter]:
+    """A live line on a terminal; elsewhere one line for each stage."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from experiments.run import Reporter
+
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        TextColumn("{task.fields[loss]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+
+        def stage(model: str, seed: int, steps: int) -> None:
+            for task in progress.task_ids:
+                progress.update(
+                    task, total=progress.tasks[task].completed or 1, completed=progress.tasks[task].completed or 1
+                )
+            progress.add_task(f"{model}, seed {seed}", total=steps or None, loss="")
+            if not console.is_terminal:
+                console.print(f"{model}, seed {seed}" + (f": {steps} steps" if steps else ""))
+
+        def record(numbers: dict[str, float]) -> None:
+            progress.update(progress.task_ids[-1], completed=numbers["step"], loss=f"loss {numbers['loss']:.4g}")
+
+        yield Reporter(stage, record, lambda line: console.print(f"[yellow]{line}[/yellow]"))

@@ -1,0 +1,300 @@
+"""Configurations of experiments: YAML with overrides, validated against the Python functions that it calls.
+
+A section with a ``kind`` names a function or class (a dataset's loader, a generator's ``for_dataset``, an objective);
+its other keys are that callable's keyword arguments, with their types and defaults. So the YAML is the Python call,
+and a model that is added brings its options with it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import yaml
+from annotated_types import Ge, MinLen
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from qgen.data import DATASETS
+from qgen.metrics import METRICS
+from qgen.registry import generator_class, generators, unknown
+from qgen.training import OBJECTIVES, fit
+
+__all__ = ["Choice", "Experiment", "ModelConfig", "config_names", "load_config", "resolve"]
+
+FROM_RUN = frozenset({"generator", "dataset", "objective", "seed", "checkpoint", "checkpoint_every", "callback"})
+
+
+class Choice(BaseModel):
+    """A kind with its validated options, defaults filled in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: str
+    options: dict[str, Any]
+
+    def plain(self) -> dict[str, Any]:
+        """As it stands in YAML."""
+        return {"kind": self.kind, **self.options}
+
+
+class ModelConfig(BaseModel):
+    """A model of an experiment; ``objective`` and ``training`` are None for one that is fitted when it is built."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    generator: Choice
+    objective: Choice | None
+    training: dict[str, Any] | None
+
+    def plain(self) -> dict[str, Any]:
+        """As it stands in YAML."""
+        trained = {} if self.objective is None else {"objective": self.objective.plain(), "training": self.training}
+        return {**self.generator.plain(), **trained}
+
+
+class Evaluation(BaseModel):
+    """How models are judged."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    metrics: Annotated[list[str], MinLen(1)] | None = None
+    bootstrap: Annotated[int, Ge(2)] = 20
+    max_events: Annotated[int, Ge(20)] | None = None
+
+
+class Experiment(BaseModel):
+    """A whole experiment: data, models, seeds and how they are judged."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    description: str
+    dataset: Choice
+    models: dict[str, ModelConfig]
+    seeds: list[int]
+    threads: int
+    checkpoint_every: int
+    evaluation: Evaluation
+
+    def plain(self) -> dict[str, Any]:
+        """As it stands in YAML, every default filled in; ``resolve(experiment.plain()) == experiment``."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "dataset": self.dataset.plain(),
+            "models": {name: model.plain() for name, model in self.models.items()},
+            "seeds": self.seeds,
+            "threads": self.threads,
+            "checkpoint_every": self.checkpoint_every,
+            "evaluation": self.evaluation.model_dump(),
+        }
+
+    def to_yaml(self) -> str:
+        """The resolved configuration as YAML."""
+        return yaml.safe_dump(self.plain(), sort_keys=False, allow_unicode=True)
+
+
+class _Top(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: Annotated[str, MinLen(1)]
+    description: str = ""
+    dataset: dict[str, Any]
+    models: Annotated[dict[str, dict[str, Any]], MinLen(1)]
+    seeds: Annotated[list[Annotated[int, Ge(0)]], MinLen(1)] = [0]
+    threads: Annotated[int, Ge(1)] = 1
+    checkpoint_every: Annotated[int, Ge(1)] = 100
+    evaluation: Evaluation = Evaluation()
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable):
+                if key in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"key {key!r} is given twice", key_node.start_mark
+                    )
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def config_names() -> dict[str, str]:
+    """The configurations that come with the lab: name -> description."""
+    found = {}
+    for entry in sorted(files("experiments").joinpath("configs").iterdir(), key=lambda e: e.name):
+        if entry.name.endswith(".yaml"):
+            found[entry.name.removesuffix(".yaml")] = str(_parse(entry.read_text(), entry.name).get("description", ""))
+    return found
+
+
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read a configuration.
+
+    Args:
+        source: a name from :func:`config_names` or a YAML file.
+        overrides: ``a.b=value`` each, the value in YAML; they go over what the file says.
+
+    Raises:
+        FileNotFoundError: neither a known name nor a file.
+        ValueError: the field is named, with what was found and what is allowed.
+    """
+    names = config_names()
+    if str(source) in names:
+        text = files("experiments").joinpath("configs", f"{source}.yaml").read_text()
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise FileNotFoundError(unknown("experiment", str(source), names) + " (nor is it a file)")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: not a text file ({error.reason} at byte {error.start})") from error
+    raw = _parse(text, str(source))
+    for override in overrides:
+        _override(raw, override)
+    return resolve(raw)
+
+
+def resolve(raw: Mapping[str, Any]) -> Experiment:
+    """Validate a configuration given as plain data and fill in every default.
+
+    Raises:
+        ValueError: the field is named, with what was found and what is allowed.
+    """
+    top = _validated(_Top, raw, "")
+    models = {}
+    for name, section in top.models.items():
+        if not name or any(c in name for c in "/\\") or name.startswith("."):
+            raise ValueError(f"models: {name!r} is no name for a model; it names a folder")
+        models[name] = _model(section, f"models.{name}")
+    metrics = top.evaluation.metrics
+    for metric in metrics or []:
+        if metric not in METRICS:
+            raise ValueError(f"evaluation.metrics: {unknown('metric', metric, METRICS)}")
+    if len(set(top.seeds)) < len(top.seeds):
+        raise ValueError(f"seeds: {top.seeds} holds a seed twice")
+    return Experiment(
+        name=top.name,
+        description=top.description,
+        dataset=_choice(top.dataset, "dataset", DATASETS, lambda kind: DATASETS[kind]),
+        models=models,
+        seeds=top.seeds,
+        threads=top.threads,
+        checkpoint_every=top.checkpoint_every,
+        evaluation=top.evaluation,
+    )
+
+
+def _model(section: Mapping[str, Any], where: str) -> ModelConfig:
+    rest = dict(section)
+    objective, training = rest.pop("objective", None), rest.pop("training", None)
+    generator = _choice(
+        rest,
+        where,
+        generators(),
+        lambda kind: generator_class(kind).for_dataset,
+        without=frozenset({"dataset", "seed"}),
+        also=("objective", "training"),
+    )
+    trains = generator_class(generator.kind).trains
+    if not trains:
+        for key, value in (("objective", objective), ("training", training)):
+            if value is not None:
+                raise ValueError(f"{where}.{key}: {generator.kind} is fitted when it is built and takes no {key}")
+        return ModelConfig(generator=generator, objective=None, training=None)
+    if objective is None:
+        raise ValueError(f"{where}.objective: missing; it needs a kind, one of {', '.join(OBJECTIVES)}")
+    settings = _validated(_options(fit, FROM_RUN), {} if training is None else training, f"{where}.training")
+    return ModelConfig(
+        generator=generator,
+        objective=_choice(objective, f"{where}.objective", OBJECTIVES, lambda kind: OBJECTIVES[kind]),
+        training=settings.model_dump(mode="json"),
+    )
+
+
+def _choice(
+    section: Any,
+    where: str,
+    kinds: Sequence[str] | Mapping[str, Any],
+    callable_of: Callable[[str], Callable[..., Any]],
+    without: frozenset[str] = frozenset(),
+    also: Sequence[str] = (),
+) -> Choice:
+    if not isinstance(section, Mapping):
+        raise ValueError(f"{where}: found {section!r}; expected keys and values, 'kind' among them")
+    rest = dict(section)
+    kind = rest.pop("kind", None)
+    if kind is None:
+        raise ValueError(f"{where}.kind: missing; one of {', '.join(kinds)}")
+    if kind not in kinds:
+        raise ValueError(f"{where}.kind: {unknown('kind', kind, kinds)}")
+    options = _validated(_options(callable_of(kind), without), rest, where, ("kind", *also))
+    return Choice(kind=kind, options=options.model_dump(mode="json"))
+
+
+@cache
+def _options(function: Callable[..., Any], without: frozenset[str] = frozenset()) -> type[BaseModel]:
+    """A pydantic model of the keyword arguments that a configuration may set."""
+    hints = get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
+    fields: dict[str, Any] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in without:
+            continue
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[name] = (hints[name], default)
+    return create_model("Options", __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True), **fields)
+
+
+def _validated(model: type[BaseModel], values: Any, where: str, also: Sequence[str] = ()) -> Any:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{where or 'the configuration'}: found {values!r}; expected keys and values")
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in (*([where] if where else []), *first["loc"]))
+        if first["type"] == "extra_forbidden":
+            allowed = [*also, *_fields_at(model, first["loc"])]
+            raise ValueError(f"{place}: {unknown('key', first['loc'][-1], allowed)}") from None
+        found = "" if first["type"] == "missing" else f" (found {first['input']!r})"
+        raise ValueError(f"{place}: {first['msg'][:1].lower()}{first['msg'][1:]}{found}") from None
+
+
+def _fields_at(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
+    for part in place[:-1]:
+        inner = model.model_fields[str(part)].annotation
+        if not (inspect.isclass(inner) and issubclass(inner, BaseModel)):
+            break
+        model = inner
+    return list(model.model_fields)
+
+
+def _parse(text: str, source: str) -> dict[str, Any]:
+    try:
+        raw = yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        message = " ".join(str(error).split())
+        raise ValueError(f"{source}: not valid YAML ({message})") from error
+    if not isinstance(raw, dict):
+        raise ValueError(f"{source}: found {type(raw).__name__}; expected keys and values")
+    return raw
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise ValueError(f"--set {override!r}: expected a.b=value")
+    place: Any = raw
+    for depth, key in enumerate(keys[:-1]):
+        place = place.setdefault(key, {})
+        if not isinstance(place, dict):
+            raise ValueError(f"--set {override!r}: {'.'.join(keys[: depth + 1])} is {place!r}, it has no keys")
+    try:
+        place[keys[-1]] = yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"--set {override!r}: the value is not valid YAML") from error

@@ -1,0 +1,322 @@
+"""Running an experiment: a folder with everything needed to resume, re-score, re-draw or publish it."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.config import Experiment, ModelConfig
+from qgen.data import DATASETS, Dataset, write_events
+from qgen.generator import DiscreteGenerator, Generator
+from qgen.metrics import evaluate
+from qgen.random import derive_seed, new_generator
+from qgen.registry import generator_class
+from qgen.run import CONFIG, ENVIRONMENT, GENERATOR, RESULTS, SAMPLES, TRAINING, load_run, read_json
+from qgen.statefile import load_generator, save_generator, write_atomically
+from qgen.training import OBJECTIVES, TrainingDivergedError, fit
+
+__all__ = ["Reporter", "environment", "load_dataset", "run_experiment"]
+
+DISCRETISED_TRUTH = "discretised truth"
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """What a run tells while it goes: the start of a stage (model, seed, steps) and every record of a training."""
+
+    stage: Callable[[str, int, int], None] = lambda model, seed, steps: None
+    record: Callable[[dict[str, float]], None] = lambda record: None
+    warning: Callable[[str], None] = lambda line: None
+
+
+def run_experiment(
+    experiment: Experiment,
+    out: Path | str | None = None,
+    *,
+    resume: bool = False,
+    device: str = "cpu",
+    reporter: Reporter | None = None,
+) -> Path:
+    """Train and judge every model of an experiment for every seed.
+
+    Args:
+        experiment: what to do.
+        out: the run's folder, ``runs/NAME`` if not given.
+        resume: go on with the run that is in the folder; finished trainings are not repeated, a broken one goes on
+            from its last checkpoint.
+        device: where models train, ``cpu`` or ``cuda``.
+        reporter: is told of progress.
+
+    Returns:
+        The run's folder: ``config.yaml``, ``environment.json``, ``results.json`` and, for each seed and model,
+        checkpoint, training records, generator and samples.
+
+    Raises:
+        FileExistsError: the folder holds a run and ``resume`` is false.
+        ValueError: the folder holds another experiment, or the device is not there.
+        BlockingIOError: another process is at work in the folder.
+    """
+    folder = Path(out) if out is not None else Path("runs") / experiment.name
+    reporter = reporter or Reporter()
+    target = _device(device)
+    with _claimed(folder):
+        _enter(folder, experiment, resume)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(experiment.threads)
+        try:
+            dataset = load_dataset(experiment)
+            write_atomically(folder / ENVIRONMENT, _json(environment(target, dataset)))
+            scores = [_run_seed(experiment, dataset, seed, folder, target, reporter) for seed in experiment.seeds]
+        finally:
+            torch.set_num_threads(threads)
+        write_atomically(folder / RESULTS, _json(_results(experiment, scores)))
+    return folder
+
+
+def load_dataset(experiment: Experiment) -> Dataset:
+    """The events of an experiment."""
+    dataset: Dataset = DATASETS[experiment.dataset.kind](**experiment.dataset.options)
+    return dataset
+
+
+def environment(device: torch.device, dataset: Dataset | None = None) -> dict[str, Any]:
+    """Versions, machine and data of a run, JSON values."""
+    packages = (
+        "qgen-hep",
+        "torch",
+        "numpy",
+        "scipy",
+        "scikit-learn",
+        "zuko",
+        "pennylane",
+        "qiskit",
+        "qiskit-aer",
+        "h5py",
+    )
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "cpu_count": os.cpu_count(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "data": None if dataset is None else {"events": len(dataset), **dataset.provenance},
+    }
+
+
+def _run_seed(
+    experiment: Experiment, dataset: Dataset, seed: int, folder: Path, device: torch.device, reporter: Reporter
+) -> dict[str, Any]:
+    """Scores of every model for one seed, by model."""
+    generators, records = {}, {}
+    for name, config in experiment.models.items():
+        place = folder / f"seed-{seed}" / name
+        place.mkdir(parents=True, exist_ok=True)
+        reporter.stage(name, seed, (config.training or {}).get("steps", 0))
+        generators[name], records[name] = _trained(experiment, name, config, dataset, seed, place, device, reporter)
+    return _judged(experiment, dataset, seed, folder, generators, records, reporter)
+
+
+def _trained(
+    experiment: Experiment,
+    name: str,
+    config: ModelConfig,
+    dataset: Dataset,
+    seed: int,
+    place: Path,
+    device: torch.device,
+    reporter: Reporter,
+) -> tuple[Generator, dict[str, Any]]:
+    """The model and what its training was; read from the folder if it is there already."""
+    finished, weights = place / TRAINING, place / GENERATOR
+    if finished.exists() and weights.exists():
+        return load_generator(weights, device), read_json(finished)
+    started = time.perf_counter()
+    generator = generator_class(config.generator.kind).for_dataset(
+        dataset, seed=derive_seed(seed, name, "model"), **config.generator.options
+    )
+    generator.to(device)
+    training: dict[str, Any] = {"status": "completed", "steps": 0, "best_step": 0, "history": []}
+    training["seconds"] = time.perf_counter() - started
+    if config.objective is not None and config.training is not None:
+        log = place / "metrics.jsonl"
+
+        def told(record: dict[str, float]) -> None:
+            with log.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+            reporter.record(record)
+
+        try:
+            result = fit(
+                generator,
+                dataset,
+                OBJECTIVES[config.objective.kind](**config.objective.options),
+                **config.training,
+                seed=derive_seed(seed, name, "fit"),
+                checkpoint=place / "checkpoint.safetensors",
+                checkpoint_every=experiment.checkpoint_every,
+                callback=told,
+            )
+        except TrainingDivergedError as error:
+            result = error.result
+            training["status"] = str(error)
+            reporter.warning(f"{name}, seed {seed}: {error}")
+        training |= {"steps": result.steps, "best_step": result.best_step, "history": result.history}
+        training["seconds"] += result.seconds
+        # after an interruption the log holds steps that were taken again: lay it down once more as it was
+        write_atomically(log, "".join(json.dumps(record) + "\n" for record in result.history).encode())
+    save_generator(weights, generator)
+    write_atomically(finished, _json(training))
+    return generator, training
+
+
+def _judged(
+    experiment: Experiment,
+    dataset: Dataset,
+    seed: int,
+    folder: Path,
+    generators: Mapping[str, Generator],
+    trainings: Mapping[str, dict[str, Any]],
+    reporter: Reporter,
+) -> dict[str, Any]:
+    truth = dataset.test
+    if experiment.evaluation.max_events is not None:
+        truth = truth.take(range(min(len(truth), experiment.evaluation.max_events)))
+    other = dataset.train.take(range(min(len(dataset.train), len(truth))))
+    samples: dict[str, Dataset] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    for name, generator in generators.items():
+        rng = new_generator(derive_seed(seed, name, "samples"))
+        started = time.perf_counter()
+        condition = truth.conditions if dataset.n_conditions else None
+        samples[name] = truth.with_samples(generator.sample(len(truth), condition, rng))
+        facts[name] = {
+            "kind": experiment.models[name].generator.kind,
+            "n_parameters": generator.n_parameters,
+            "train_seconds": trainings[name]["seconds"],
+            "sample_seconds": time.perf_counter() - started,
+            "status": trainings[name]["status"],
+        }
+        write_events(folder / f"seed-{seed}" / name / SAMPLES, samples[name])
+    for label, discretised in _discretised(generators, other, seed).items():
+        samples[label] = discretised
+        facts[label] = {
+            "kind": DISCRETISED_TRUTH,
+            "n_parameters": 0,
+            "train_seconds": 0.0,
+            "sample_seconds": 0.0,
+            "status": "completed",
+        }
+    reporter.stage("judging", seed, 0)
+    table = evaluate(
+        truth,
+        samples,
+        reference=other,
+        metrics=experiment.evaluation.metrics,
+        n_bootstrap=experiment.evaluation.bootstrap,
+        seed=derive_seed(seed, "evaluation"),
+    ).to_dict()
+    return {name: {**facts[name], "metrics": table[name]} for name in samples}
+
+
+def _discretised(generators: Mapping[str, Generator], events: Dataset, seed: int) -> dict[str, Dataset]:
+    """Independent true events through each distinct discretiser and back: the best that a model on its cells can do."""
+    found: dict[str, tuple[list[str], Dataset]] = {}
+    for name, generator in generators.items():
+        if isinstance(generator, DiscreteGenerator):
+            key = json.dumps(generator.discretiser.spec())
+            if key not in found:
+                rng = new_generator(derive_seed(seed, name, "discretised"))
+                cpu = generator.discretiser.cpu()
+                values = cpu.roundtrip(events.transform(events.samples, events.conditions), rng)
+                found[key] = ([], events.with_samples(events.transform.inverse(values, events.conditions)))
+                generator.discretiser.to(generator.device)
+            found[key][0].append(name)
+    if len(found) == 1:
+        ((_, events),) = found.values()
+        return {DISCRETISED_TRUTH: events}
+    return {f"{DISCRETISED_TRUTH} ({', '.join(names)})": events for names, events in found.values()}
+
+
+def _results(experiment: Experiment, scores: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over seeds, with the spread between them, and every seed's own numbers."""
+    models = {}
+    for name in scores[0]:
+        each = [score[name] for score in scores]
+        models[name] = {
+            "kind": each[0]["kind"],
+            "n_parameters": each[0]["n_parameters"],
+            "train_seconds": statistics.fmean(one["train_seconds"] for one in each),
+            "sample_seconds": statistics.fmean(one["sample_seconds"] for one in each),
+            "status": "; ".join(dict.fromkeys(one["status"] for one in each)),
+            "metrics": {metric: _over_seeds([one["metrics"][metric] for one in each]) for metric in each[0]["metrics"]},
+            "seeds": {str(seed): one for seed, one in zip(experiment.seeds, each, strict=True)},
+        }
+    return {"name": experiment.name, "seeds": experiment.seeds, "models": models}
+
+
+def _over_seeds(results: list[dict[str, float]]) -> dict[str, float]:
+    mean = {key: statistics.fmean(one[key] for one in results) for key in results[0]}
+    if len(results) > 1:
+        mean["spread"] = statistics.stdev(one["value"] for one in results)
+    return mean
+
+
+def _enter(folder: Path, experiment: Experiment, resume: bool) -> None:
+    """Lay down the configuration of a new run, or check that it is the one to go on with."""
+    config = folder / CONFIG
+    if not config.exists():
+        others = sorted(p.name for p in folder.iterdir() if p.name != ".lock")
+        if others:
+            raise FileExistsError(f"{folder}: holds {others[0]!r} but no {CONFIG}; choose another folder with --out")
+        write_atomically(config, experiment.to_yaml().encode())
+        return
+    if not resume:
+        raise FileExistsError(f"{folder}: holds a run; go on with it by --resume, or choose another folder with --out")
+    if load_run(folder).config != experiment.plain():
+        raise ValueError(
+            f"{config}: is of another experiment; resume with the configuration it was started with, "
+            "or choose another folder with --out"
+        )
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process; the hold ends with the process, however that ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise BlockingIOError(f"{folder}: in use by process {lock.read().strip() or '(unknown)'}") from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device {name!r} is unknown; use cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {name!r}: no CUDA device is available here; use cpu")
+    return device
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1) + "\n").encode()

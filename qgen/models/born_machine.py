@@ -1,0 +1,236 @@
+r"""Quantum circuit Born machines, joint and conditional.
+
+A circuit :math:`U(\theta)` on as many qubits as an event has bits defines, by Born's rule, the distribution
+
+.. math:: p_\theta(b) = |\langle b | U(\theta) | 0 \rangle|^2
+
+over bit strings :math:`b` (1804.04168). A :class:`~qgen.data.Discretiser` reads a bit string as one cell for each
+feature. A conditional machine :math:`p_\theta(b | c)` (2205.07674) takes the condition :math:`c` through encoding
+gates whose angles are :math:`s_k c` with trainable :math:`s_k`, uploaded again in every layer (1907.02085).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from annotated_types import Ge
+from torch import Tensor, nn
+
+from circuits import Circuit, ansatz
+from circuits.backends import Backend, ParameterShift, Statevector
+from qgen.data import Dataset, Discretiser
+from qgen.data.transforms import Transform
+from qgen.generator import DiscreteGenerator
+from qgen.random import derive_seed, new_generator, uniform
+
+__all__ = ["BornMachine"]
+
+AMPLITUDES_AT_ONCE = 2**22
+
+
+class BornMachine(DiscreteGenerator):
+    """A Born machine over the cells of a discretiser.
+
+    Args:
+        circuit: on as many wires as the discretiser has bits. The last ``len(encodes)`` entries of its angle vector
+            are encoding angles, those before are trained directly.
+        discretiser: bits to cells, in the transform's space.
+        n_conditions: columns of a condition.
+        encodes: for each encoding angle, the column of the condition that it is proportional to; the factor, in
+            radians per unit of the condition transform's space, is trained and starts near 1.
+        shots: with a number, training sees frequencies of so many shots for each condition and gradients by the
+            parameter-shift rule; without, exact probabilities and exact gradients.
+        backend: where the circuit runs; a :class:`~circuits.backends.Statevector` on the weights' device by default.
+            It is not saved with the model.
+        seed: fixes the initial weights, uniform within ``initial_range`` of zero.
+        initial_range: in radians.
+        transform: physical units to order one.
+        condition_transform: the same for conditions.
+
+    Raises:
+        ValueError: the circuit's wires, angles and encodings do not fit the discretiser and the conditions.
+
+    >>> events = torch.rand(200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    >>> machine = BornMachine(ansatz.hardware_efficient(4, 2), Discretiser.fit(events, bits=2))
+    >>> machine.sample(5, generator=torch.Generator().manual_seed(1)).shape
+    torch.Size([5, 2])
+    """
+
+    def __init__(
+        self,
+        circuit: Circuit,
+        discretiser: Discretiser,
+        *,
+        n_conditions: int = 0,
+        encodes: Sequence[int] = (),
+        shots: int | None = None,
+        backend: Backend | None = None,
+        seed: int = 0,
+        initial_range: float = math.pi,
+        transform: Transform | None = None,
+        condition_transform: Transform | None = None,
+    ) -> None:
+        super().__init__(discretiser, n_conditions, shots, transform, condition_transform)
+        if circuit.n_wires != discretiser.n_bits:
+            raise ValueError(f"the circuit has {circuit.n_wires} wires, the discretiser {discretiser.n_bits} bits")
+        if len(encodes) >= circuit.n_angles:
+            raise ValueError(f"{len(encodes)} of {circuit.n_angles} angles are for encoding; at least one must be left")
+        if not all(0 <= column < n_conditions for column in encodes):
+            raise ValueError(f"encodes is {list(encodes)}; columns of the condition are 0 to {n_conditions - 1}")
+        self.circuit = circuit
+        self.encodes = list(encodes)
+        self.uses_condition = bool(self.encodes)
+        self._backend = backend
+        rng = new_generator(derive_seed(seed, "weights"))
+        self.weights = nn.Parameter(_symmetric(circuit.n_angles - len(self.encodes), initial_range, rng))
+        if self.encodes:
+            self.scales = nn.Parameter(1 + _symmetric(len(self.encodes), 0.1, rng))
+
+    @classmethod
+    def for_dataset(
+        cls,
+        dataset: Dataset,
+        *,
+        seed: int = 0,
+        bits: Annotated[int, Ge(1)] | Sequence[Annotated[int, Ge(1)]] = 2,
+        edges: Literal["quantile", "linear"] = "quantile",
+        layers: Annotated[int, Ge(1)] = 4,
+        rotations: Sequence[Literal["RX", "RY", "RZ"]] = ("RY", "RZ"),
+        entangler: Literal["CNOT", "CZ"] = "CNOT",
+        topology: Literal["linear", "ring", "all-to-all"] = "ring",
+        conditional: bool = True,
+        shots: Annotated[int, Ge(2)] | None = None,
+        initial_range: float = math.pi,
+    ) -> Self:
+        """A machine on a hardware-efficient circuit for these events.
+
+        Args:
+            dataset: its training events fix the cells.
+            seed: fixes the initial weights.
+            bits: qubits of every feature, or of each.
+            edges: cells of equal probability or of equal width.
+            layers: of rotations and entanglers.
+            rotations: gates of a layer on every qubit.
+            entangler: two-qubit gate of a layer.
+            topology: which pairs it joins.
+            conditional: whether the dataset's conditions enter the circuit. If not, they still enter through the
+                transform (energies as fractions of the incident one, say).
+            shots: as in the class.
+            initial_range: as in the class.
+
+        Raises:
+            ValueError: an option is impossible for these events.
+        """
+        train = dataset.train
+        discretiser = Discretiser.fit(dataset.transform(train.samples, train.conditions), bits=bits, edges=edges)
+        encodes: list[int] = []
+        if conditional and dataset.n_conditions:
+            circuit = ansatz.data_reuploading(
+                discretiser.n_bits, layers, dataset.n_conditions, rotations, entangler=entangler, topology=topology
+            )
+            circuit, encodes = _untied(circuit, dataset.n_conditions)
+        else:
+            circuit = ansatz.hardware_efficient(
+                discretiser.n_bits, layers, rotations, entangler, topology, final_rotations=True
+            )
+        return cls(
+            circuit,
+            discretiser,
+            n_conditions=dataset.n_conditions,
+            encodes=encodes,
+            shots=shots,
+            seed=seed,
+            initial_range=initial_range,
+            transform=dataset.transform,
+            condition_transform=dataset.condition_transform,
+        )
+
+    def arguments(self) -> dict[str, Any]:
+        """Circuit, discretiser and numbers; the backend and the seed are not part of a trained model."""
+        return {
+            "circuit": self.circuit.to_json(),
+            "discretiser": self.discretiser.spec(),
+            "n_conditions": self.n_conditions,
+            "encodes": self.encodes,
+            "shots": self.shots,
+        }
+
+    @classmethod
+    def from_arguments(cls, arguments: dict[str, Any], transform: Transform, condition_transform: Transform) -> Self:
+        """The machine with these arguments, its weights fresh, on the default backend."""
+        rest = dict(arguments)
+        return cls(
+            Circuit.from_json(rest.pop("circuit")),
+            Discretiser.from_spec(rest.pop("discretiser")),
+            **rest,
+            transform=transform,
+            condition_transform=condition_transform,
+        )
+
+    @property
+    def backend(self) -> Backend:
+        """Where the circuit runs."""
+        return self._backend if self._backend is not None else Statevector(device=self.weights.device)
+
+    @backend.setter
+    def backend(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def angles(self, condition: Tensor | None = None) -> Tensor:
+        """The circuit's angles in radians, ``(m, n_angles)``; ``m`` is 1 without a condition.
+
+        Args:
+            condition: ``(m, n_conditions)`` in the condition transform's space.
+        """
+        if not self.uses_condition or condition is None:
+            return self.weights[None]
+        inputs = condition.to(self.scales)[:, self.encodes] * self.scales
+        return torch.cat([self.weights.expand(len(condition), -1), inputs], dim=1)
+
+    def probabilities(self, condition: Tensor | None, generator: torch.Generator) -> Tensor:
+        """Probability of each cell, ``(m, n_cells)``, differentiable: exact, or frequencies of ``shots`` shots."""
+        backend = self.backend
+        if self.shots is not None:
+            backend = ParameterShift(backend, shots=self.shots, generator=generator)
+        return backend.probs(self.circuit, self.angles(condition))
+
+    def _sample_cells(self, n: int, condition: Tensor | None, generator: torch.Generator) -> Tensor:
+        row, distinct = self.distinct_conditions(condition, n)
+        angles = self.angles(distinct)
+        count = torch.bincount(row, minlength=len(angles))
+        cells = torch.empty(n, dtype=torch.long, device=angles.device)
+        place = 2 ** torch.arange(self.circuit.n_wires - 1, -1, -1, device=angles.device)
+        order = torch.argsort(row, stable=True)
+        # conditions that are asked for equally often go together, as many as fit in memory at once
+        for shots in torch.unique(count).tolist():
+            which = (count == shots).nonzero().flatten()
+            first = (count.cumsum(0) - count)[which]
+            at_once = max(1, AMPLITUDES_AT_ONCE // 2**self.circuit.n_wires)
+            for some, start in zip(which.split(at_once), first.split(at_once), strict=True):
+                bits = self.backend.sample(self.circuit, angles[some.to(angles.device)], shots, generator=generator)
+                events = order[start[:, None] + torch.arange(shots)]
+                cells[events.to(cells.device)] = bits.to(torch.long) @ place
+        return cells
+
+
+def _untied(circuit: Circuit, n_inputs: int) -> tuple[Circuit, list[int]]:
+    """The circuit with an entry of its own in the angle vector for every encoding gate, and the input of each."""
+    n_weights = circuit.n_angles - n_inputs
+    gates, encodes = [], []
+    for gate in circuit.gates:
+        angles = []
+        for angle in gate.angles:
+            if angle.index is not None and angle.index >= n_weights:
+                encodes.append(angle.index - n_weights)
+                angle = replace(angle, index=n_weights + len(encodes) - 1)
+            angles.append(angle)
+        gates.append(replace(gate, angles=tuple(angles)))
+    return Circuit(circuit.n_wires, gates, n_weights + len(encodes)), encodes
+
+
+def _symmetric(n: int, bound: float, rng: torch.Generator) -> Tensor:
+    return bound * (2 * uniform((n,), rng, dtype=torch.float64) - 1)

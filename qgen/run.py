@@ -1,0 +1,176 @@
+"""``load_run``: a finished or running experiment, read from its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from qgen.data import DATASETS, Dataset, load_events
+from qgen.generator import Generator
+from qgen.random import derive_seed, new_generator
+from qgen.registry import unknown
+from qgen.statefile import load_generator
+
+__all__ = ["Run", "load_run", "read_json"]
+
+CONFIG, ENVIRONMENT, RESULTS = "config.yaml", "environment.json", "results.json"
+GENERATOR, SAMPLES, TRAINING = "generator.safetensors", "samples.h5", "training.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder.
+
+    Args:
+        folder: where it is.
+        config: the resolved configuration as plain data.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models."""
+        return list(self.config["models"])
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of the trainings."""
+        return list(self.config["seeds"])
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The events that the models were trained on, with their splits."""
+        options = dict(self.config["dataset"])
+        dataset: Dataset = DATASETS[options.pop("kind")](**options)
+        return dataset
+
+    @cached_property
+    def results(self) -> dict[str, Any]:
+        """What stands in ``results.json``.
+
+        Raises:
+            FileNotFoundError: the run is not finished.
+        """
+        path = self.folder / RESULTS
+        if not path.exists():
+            raise FileNotFoundError(f"{self.folder}: the run is not finished ({RESULTS} is missing); resume it first")
+        results: dict[str, Any] = read_json(path)
+        return results
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """Versions and machine of the run."""
+        found: dict[str, Any] = read_json(self.folder / ENVIRONMENT)
+        return found
+
+    def place(self, model: str, seed: int | None = None) -> Path:
+        """The folder of one training.
+
+        Args:
+            model: its name.
+            seed: the first of the run if not given.
+
+        Raises:
+            ValueError: the run has no such model or seed.
+        """
+        if model not in self.models:
+            raise ValueError(f"{self.folder}: {unknown('model', model, self.models)}")
+        seed = self.seeds[0] if seed is None else seed
+        if seed not in self.seeds:
+            raise ValueError(f"{self.folder}: seed {seed} is unknown; seeds are {', '.join(map(str, self.seeds))}")
+        return self.folder / f"seed-{seed}" / model
+
+    def generator(self, model: str, seed: int | None = None, device: torch.device | str = "cpu") -> Generator:
+        """A trained model."""
+        return load_generator(self.place(model, seed) / GENERATOR, device)
+
+    def samples(self, model: str, seed: int | None = None) -> Dataset:
+        """The events of a model that were judged."""
+        return load_events(self.place(model, seed) / SAMPLES)
+
+    def sample(
+        self,
+        model: str,
+        n: int,
+        *,
+        condition: Sequence[float] | None = None,
+        model_seed: int | None = None,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> Dataset:
+        """New events from a trained model.
+
+        Args:
+            model: its name.
+            n: how many.
+            condition: the same for all events, in physical units; without one, each event has the condition of a
+                randomly chosen test event.
+            model_seed: which of the run's trainings; the first if not given.
+            seed: of the random numbers.
+            device: where the model runs.
+
+        Raises:
+            ValueError: an unknown model or seed, or a condition of another length.
+        """
+        generator = self.generator(model, model_seed, device)
+        rng = new_generator(derive_seed(seed, model, "new samples"))
+        dataset = self.dataset
+        if condition is None:
+            test = dataset.test.conditions
+            conditions = test[torch.randint(len(test), (n,), generator=rng)]
+        else:
+            names = [f"{feature.name} in {feature.unit}" for feature in dataset.condition_features]
+            if len(condition) != len(names):
+                raise ValueError(f"condition has {len(condition)} values; expected {len(names)} ({', '.join(names)})")
+            conditions = torch.tensor(list(condition), dtype=torch.float64).expand(n, -1)
+        return dataset.with_samples(generator.sample(n, conditions, rng), conditions)
+
+    def training(self, model: str, seed: int | None = None) -> dict[str, Any]:
+        """``status``, ``steps``, ``seconds`` and ``history`` of a training."""
+        found: dict[str, Any] = read_json(self.place(model, seed) / TRAINING)
+        return found
+
+
+def load_run(folder: Path | str) -> Run:
+    """Open a run's folder.
+
+    Raises:
+        FileNotFoundError: the folder holds no run.
+        ValueError: its configuration is damaged.
+    """
+    folder = Path(folder)
+    path = folder / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder}: no run is here ({CONFIG} is missing)")
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: damaged ({' '.join(str(error).split())})") from error
+    missing = {"dataset", "models", "seeds"} - set(config if isinstance(config, dict) else ())
+    if missing:
+        raise ValueError(f"{path}: damaged ({', '.join(sorted(missing))} missing)")
+    return Run(folder, config)
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file of a run.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it is damaged.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; the run is not finished, or not a run")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: damaged ({error}); delete it and resume the run to make it anew") from error

@@ -1,0 +1,277 @@
+"""``fit``: train a generator on events."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Ge, Gt
+
+from qgen.data.dataset import Dataset
+from qgen.generator import Generator
+from qgen.random import derive_seed, new_generator
+from qgen.training.checkpoint import TrainingState
+from qgen.training.objectives import Batch, DivergedError, Objective
+
+__all__ = ["FitResult", "TrainingDivergedError", "fit"]
+
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adadelta": torch.optim.Adadelta,
+    "rmsprop": torch.optim.RMSprop,
+    "sgd": torch.optim.SGD,
+}
+
+Record = dict[str, float]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training did.
+
+    Args:
+        history: a record every ``log_every`` steps: ``step``, ``loss`` and what else the objective tells, with
+            ``validation`` where it was computed and ``seconds`` since the start.
+        steps: steps done in all.
+        best_step: the step whose weights the generator was left with.
+        seconds: wall time of the training, validation and checkpoints included; what was spent before an
+            interruption counts up to the checkpoint from which it went on.
+    """
+
+    history: list[Record]
+    steps: int
+    best_step: int
+    seconds: float
+
+
+class TrainingDivergedError(RuntimeError):
+    """A training broke off; the generator was put back to its last good state.
+
+    Args:
+        reason: what was found, and at which step.
+        result: the training up to the last good state.
+    """
+
+    def __init__(self, reason: str, result: FitResult) -> None:
+        super().__init__(reason)
+        self.result = result
+
+
+def fit(
+    generator: Generator,
+    dataset: Dataset,
+    objective: Objective,
+    *,
+    steps: Annotated[int, Ge(1)] = 500,
+    batch_size: Annotated[int, Ge(2)] | None = 256,
+    learning_rate: Annotated[float, Gt(0)] = 0.01,
+    optimiser: Literal["adam", "adadelta", "rmsprop", "sgd"] = "adam",
+    betas: tuple[float, float] = (0.9, 0.999),
+    schedule: Literal["constant", "cosine"] = "cosine",
+    clip: Annotated[float, Gt(0)] | None = None,
+    keep: Literal["best", "last"] = "best",
+    validate_every: Annotated[int, Ge(1)] = 50,
+    log_every: Annotated[int, Ge(1)] = 10,
+    seed: int = 0,
+    checkpoint: Path | str | None = None,
+    checkpoint_every: int = 100,
+    callback: Callable[[Record], None] | None = None,
+) -> FitResult:
+    """Train ``generator`` in place on the training split of ``dataset``.
+
+    With ``checkpoint``, the whole state is written there, atomically; if the file exists, the training goes on from
+    it and ends, on the same machine, with the very weights of a training that was never interrupted.
+
+    Args:
+        generator: the model.
+        dataset: its ``train`` split is learned, its ``validation`` split chooses the state that is kept.
+        objective: what to minimise.
+        steps: optimiser steps of the generator.
+        batch_size: events of a step, each event once an epoch; None for all events in every step.
+        learning_rate: of the generator.
+        optimiser: of the generator; the objective's own players use Adam.
+        betas: of Adam.
+        schedule: ``cosine`` brings every learning rate to zero at the last step.
+        clip: largest norm of the generator's gradient.
+        keep: ``best`` leaves the weights of the lowest validation loss, ``last`` those of the last step.
+        validate_every: steps between two validations.
+        log_every: steps between two records.
+        seed: fixes initial discriminators, the order of events and all random numbers.
+        checkpoint: file of the state, or None.
+        checkpoint_every: steps between two checkpoints.
+        callback: called with each new record.
+
+    Returns:
+        The history and the step kept.
+
+    Raises:
+        ValueError: an impossible setting, data that do not fit the model, or a checkpoint of another training.
+        TrainingDivergedError: a loss, gradient or weight was not finite; the last good state was kept.
+        OSError: a checkpoint cannot be written; the one before stays.
+    """
+    settings: dict[str, Any] = {
+        "steps": steps,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "optimiser": optimiser,
+        "betas": list(betas),
+        "schedule": schedule,
+        "clip": clip,
+        "keep": keep,
+        "validate_every": validate_every,
+        "log_every": log_every,
+        "seed": seed,
+    }
+    _check(settings, checkpoint_every, generator, dataset)
+    started = time.perf_counter()
+    train, validation = _batch(generator, dataset.train), _batch(generator, dataset.validation)
+    objective.prepare(generator, train, seed)
+    state = TrainingState(
+        generator=generator,
+        objective=objective,
+        optimisers=_optimisers(objective, generator, optimiser, learning_rate, (betas[0], betas[1])),
+        rng=new_generator(derive_seed(seed, "training")),
+        step=0,
+        history=[],
+    )
+    path = Path(checkpoint) if checkpoint is not None else None
+    if path is not None and path.exists():
+        state.load(path, settings)
+    if state.history:
+        started -= state.history[-1]["seconds"]
+    good = state.snapshot()
+    order = _Order(len(train), batch_size, seed)
+    while state.step < steps:
+        number = state.step + 1
+        last = number == steps
+        if schedule == "cosine":
+            _set_rates(state.optimisers, 0.5 * (1 + math.cos(math.pi * state.step / steps)))
+        rows = order.rows(state.step)
+        batch = train if rows is None else train.take(rows)
+        try:
+            numbers = objective.step(generator, batch, state.optimisers, state.rng, clip)
+            _check_weights(generator)
+            state.step = number
+            record: Record = {"step": number, **numbers}
+            if last or number % validate_every == 0:
+                record["validation"] = _validate(state, validation, seed)
+        except DivergedError as error:
+            state.restore(good)
+            _keep(state, keep)
+            result = FitResult(state.history, state.step, _best_step(state, keep), time.perf_counter() - started)
+            raise TrainingDivergedError(
+                f"training diverged at step {number}: {error}; kept the state of step {result.best_step}", result
+            ) from error
+        if last or number % log_every == 0 or "validation" in record:
+            record["seconds"] = time.perf_counter() - started
+            state.history.append(record)
+            if callback is not None:
+                callback(record)
+        if last or number % checkpoint_every == 0:
+            good = state.snapshot()
+            if path is not None:
+                state.save(path, settings)
+    _keep(state, keep)
+    return FitResult(state.history, state.step, _best_step(state, keep), time.perf_counter() - started)
+
+
+class _Order:
+    """Which events a step sees: every event once an epoch, in an order that the seed and the epoch fix."""
+
+    def __init__(self, n_events: int, batch_size: int | None, seed: int) -> None:
+        self.n_events = n_events
+        self.size = n_events if batch_size is None else min(batch_size, n_events)
+        self.seed = seed
+        self.epoch = -1
+
+    def rows(self, step: int) -> torch.Tensor | None:
+        """Rows of a step's events, or None for all."""
+        if self.size == self.n_events:
+            return None
+        epoch, place = divmod(step, self.n_events // self.size)
+        if epoch != self.epoch:
+            rng = new_generator(derive_seed(self.seed, "order", epoch))
+            self.epoch, self.order = epoch, torch.randperm(self.n_events, generator=rng)
+        return self.order[place * self.size : (place + 1) * self.size]
+
+
+def _check(settings: dict[str, Any], checkpoint_every: int, generator: Generator, dataset: Dataset) -> None:
+    allowed = {
+        "optimiser": list(OPTIMISERS),
+        "schedule": ["constant", "cosine"],
+        "keep": ["best", "last"],
+    }
+    for name, values in allowed.items():
+        if settings[name] not in values:
+            raise ValueError(f"{name} is {settings[name]!r}; allowed are {', '.join(values)}")
+    positive = {name: settings[name] for name in ("steps", "batch_size", "validate_every", "log_every", "clip")}
+    positive |= {"learning_rate": settings["learning_rate"], "checkpoint_every": checkpoint_every}
+    for name, value in positive.items():
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} is {value}; it must be positive and finite")
+    if (generator.n_features, generator.n_conditions) != (dataset.n_features, dataset.n_conditions):
+        raise ValueError(
+            f"the model has {generator.n_features} features and {generator.n_conditions} conditions, the dataset "
+            f"{dataset.n_features} ({', '.join(f.name for f in dataset.features)}) and {dataset.n_conditions}"
+        )
+    if len(dataset) < 4:
+        raise ValueError(f"the dataset has {len(dataset)} events; at least 4 are needed for its splits")
+
+
+def _batch(generator: Generator, events: Dataset) -> Batch:
+    device = generator.device
+    samples, condition = events.samples.to(device), events.conditions.to(device)
+    values = generator.transform(samples, condition)
+    return Batch(values, generator.condition_transform(condition) if generator.n_conditions else None)
+
+
+def _optimisers(
+    objective: Objective, generator: Generator, name: str, learning_rate: float, betas: tuple[float, float]
+) -> dict[str, torch.optim.Optimizer]:
+    parameters = [p for p in generator.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError(f"{type(generator).__name__} has no trainable parameters; it is fitted when it is built")
+    options = {"betas": betas} if name == "adam" else {}
+    optimisers = {"generator": OPTIMISERS[name](parameters, lr=learning_rate, **options), **objective.optimisers()}
+    for one in optimisers.values():
+        for group in one.param_groups:
+            group["initial_lr"] = group["lr"]
+    return optimisers
+
+
+def _set_rates(optimisers: dict[str, torch.optim.Optimizer], factor: float) -> None:
+    for one in optimisers.values():
+        for group in one.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+
+def _check_weights(generator: Generator) -> None:
+    for name, parameter in generator.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise DivergedError(f"weights {name!r} are not finite")
+
+
+def _validate(state: TrainingState, validation: Batch, seed: int) -> float:
+    rng = new_generator(derive_seed(seed, "validation"))
+    with torch.no_grad():
+        value = float(state.objective.validation_loss(state.generator, validation, rng))
+    if not math.isfinite(value):
+        raise DivergedError(f"the validation loss is {value:g}")
+    if state.best is None or value < state.best["loss"]:
+        weights = {name: tensor.clone() for name, tensor in state.generator.state_dict().items()}
+        state.best = {"loss": value, "step": state.step, "weights": weights}
+    return value
+
+
+def _keep(state: TrainingState, keep: str) -> None:
+    if keep == "best" and state.best is not None:
+        state.generator.load_state_dict(state.best["weights"])
+
+
+def _best_step(state: TrainingState, keep: str) -> int:
+    return int(state.best["step"]) if keep == "best" and state.best is not None else state.step

@@ -1,0 +1,235 @@
+"""Objectives: what a generator is asked to minimise, independent of what the generator is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor, nn
+
+from qgen.generator import DiscreteGenerator, Generator
+from qgen.training.kernels import bit_factors, gaussian_mixture, product_form, value_factors
+
+__all__ = ["MMD", "NLL", "Batch", "DivergedError", "Objective", "descend"]
+
+DIVERGED_ABOVE = 1e10
+
+
+class DivergedError(ArithmeticError):
+    """A loss, a gradient or a weight is not finite, or the loss is beyond 1e10."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Events in a model's space: ``values (B, n_features)`` and ``condition (B, n_conditions)`` or None."""
+
+    values: Tensor
+    condition: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, rows: Tensor) -> Batch:
+        """The events of these rows."""
+        return Batch(self.values[rows], None if self.condition is None else self.condition[rows])
+
+    def joint(self, values: Tensor | None = None) -> Tensor:
+        """Values (these, or others under the same conditions) with their conditions beside them."""
+        values = self.values if values is None else values
+        return values if self.condition is None else torch.cat([values, self.condition.to(values)], dim=1)
+
+
+def descend(optimiser: torch.optim.Optimizer, loss: Tensor, clip: float | None = None) -> None:
+    """One optimiser step down a loss, refused if the loss or a gradient is not finite.
+
+    Args:
+        optimiser: holds the parameters to move.
+        loss: a scalar that depends on them.
+        clip: largest norm of the gradient, longer ones are scaled down to it; none for no limit.
+
+    Raises:
+        DivergedError: nothing was moved.
+    """
+    value = loss.item()
+    if not abs(value) < DIVERGED_ABOVE:
+        raise DivergedError(f"the loss is {value:g}")
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    norm = nn.utils.clip_grad_norm_(parameters, clip if clip is not None else torch.inf)
+    if not torch.isfinite(norm):
+        raise DivergedError(f"the gradient's norm is {norm.item():g} where the loss is {value:g}")
+    optimiser.step()
+
+
+class Objective(nn.Module):
+    """A loss, with whatever it must learn or remember.
+
+    A subclass implements :meth:`loss`, and :meth:`step` where one step is more than a step down that loss.
+    """
+
+    def prepare(self, generator: Generator, train: Batch, seed: int) -> None:
+        """Build what depends on the generator and the training events; called once before training."""
+
+    def loss(self, generator: Generator, batch: Batch, rng: torch.Generator) -> Tensor:
+        """The scalar to minimise, differentiable in the generator's parameters."""
+        raise NotImplementedError
+
+    def validation_loss(self, generator: Generator, batch: Batch, rng: torch.Generator) -> Tensor:
+        """The scalar by which states of a training are compared on the validation events."""
+        return self.loss(generator, batch, rng)
+
+    def step(
+        self,
+        generator: Generator,
+        batch: Batch,
+        optimisers: dict[str, torch.optim.Optimizer],
+        rng: torch.Generator,
+        clip: float | None,
+    ) -> dict[str, float]:
+        """One training step; the numbers to record, ``loss`` among them.
+
+        Raises:
+            DivergedError: something was not finite; the generator was not moved.
+        """
+        loss = self.loss(generator, batch, rng)
+        descend(optimisers["generator"], loss, clip)
+        return {"loss": loss.item()}
+
+    def optimisers(self) -> dict[str, torch.optim.Optimizer]:
+        """One optimiser for each player that the objective itself trains; none here."""
+        return {}
+
+
+class NLL(Objective):
+    """Negative log likelihood of the events, mean over the batch, in nats and in the model's space.
+
+    Raises:
+        ValueError: the generator has no tractable density.
+    """
+
+    def prepare(self, generator: Generator, train: Batch, seed: int) -> None:
+        """Check that there is a likelihood."""
+        if not generator.has_log_prob:
+            raise ValueError(
+                f"NLL needs a tractable density; {type(generator).__name__} has none (use MMD or Adversarial)"
+            )
+
+    def loss(self, generator: Generator, batch: Batch, rng: torch.Generator) -> Tensor:
+        """Minus the mean log density."""
+        return -generator._log_prob(batch.values, batch.condition).mean()
+
+
+class MMD(Objective):
+    r"""Squared maximum mean discrepancy with a mixture of Gaussian kernels (1205.3137; for Born machines 1804.04168).
+
+    .. math:: \mathrm{MMD}^2 = E[k(x, x')] - 2 E[k(x, y)] + E[k(y, y')],
+              \quad k(x, y) = \mathrm{mean}_s \exp(-|x - y|^2 / 2 s^2)
+
+    For a :class:`~qgen.generator.DiscreteGenerator` with exact probabilities it is computed from them,
+    :math:`(p - q)^T K (p - q)`, with :math:`K` applied as a product over features or bits; with shots, and for every
+    other generator, it is the unbiased estimate from samples. Conditions take part through the same kernel.
+
+    Args:
+        on: ``values`` compares cells by the values they stand for, ``bits`` by their Hamming distance.
+        bandwidths: the ``s`` of the mixture, in standard deviations of a feature (``values``) or bits (``bits``).
+            Without any: 0.25, 1 and 4 times the square root of half the number of columns or bits.
+        samples: events a sample-based generator draws each step; the batch's size if not given.
+
+    Raises:
+        ValueError: no bandwidth, one that is not positive, or ``bits`` for a generator without bits.
+    """
+
+    def __init__(
+        self,
+        on: Literal["values", "bits"] = "values",
+        bandwidths: Sequence[Annotated[float, Gt(0)]] | None = None,
+        samples: Annotated[int, Ge(2)] | None = None,
+    ) -> None:
+        super().__init__()
+        if on not in ("values", "bits"):
+            raise ValueError(f"on is {on!r}; allowed are 'values' and 'bits'")
+        if bandwidths is not None and (not bandwidths or not all(s > 0 for s in bandwidths)):
+            raise ValueError(f"bandwidths are {list(bandwidths)}; at least one is needed and each must be positive")
+        if samples is not None and samples < 2:
+            raise ValueError(f"samples is {samples}; at least 2 are needed")
+        self.on = on
+        self.bandwidths = bandwidths
+        self.samples = samples
+
+    def prepare(self, generator: Generator, train: Batch, seed: int) -> None:
+        """Check that the generator has bits if they are asked for."""
+        if self.on == "bits" and not isinstance(generator, DiscreteGenerator):
+            raise ValueError(f"MMD on bits needs a generator over bit strings, found {type(generator).__name__}")
+
+    def _scales(self, columns: int) -> list[float]:
+        if self.bandwidths is not None:
+            return list(self.bandwidths)
+        return [scale * (columns / 2) ** 0.5 for scale in (0.25, 1.0, 4.0)]
+
+    def loss(self, generator: Generator, batch: Batch, rng: torch.Generator) -> Tensor:
+        """The squared MMD between the generator and the batch."""
+        if isinstance(generator, DiscreteGenerator):
+            return self._on_cells(generator, batch, rng)
+        return self._on_samples(generator, batch, rng)
+
+    def _on_samples(self, generator: Generator, batch: Batch, rng: torch.Generator) -> Tensor:
+        n = self.samples or len(batch)
+        if n == len(batch):
+            source = batch
+        else:
+            rows = torch.randint(len(batch), (n,), generator=rng, device=rng.device)
+            source = batch.take(rows.to(batch.values.device))
+        x = source.joint(generator._sample(n, source.condition, rng).to(batch.values))
+        y = batch.joint()
+        scales = self._scales(x.shape[1])
+        return (
+            _mean_off_diagonal(gaussian_mixture(x, x, scales))
+            - 2 * gaussian_mixture(x, y, scales).mean()
+            + _mean_off_diagonal(gaussian_mixture(y, y, scales))
+        )
+
+    def _on_cells(self, generator: DiscreteGenerator, batch: Batch, rng: torch.Generator) -> Tensor:
+        cells = generator.discretiser.cell_index(batch.values)
+        row, distinct = generator.distinct_conditions(batch.condition, len(batch))
+        p = generator.probabilities(distinct, rng)
+        weight = torch.bincount(row, minlength=len(p)).to(p) / len(batch)
+        q = torch.zeros_like(p)
+        one = p.new_full((len(batch),), 1 / len(batch))
+        q.index_put_((row.to(p.device), cells.to(p.device)), one, accumulate=True)
+        p = p * weight[:, None]
+        total = p.new_zeros(())
+        columns = generator.n_features + generator.n_conditions if self.on == "values" else generator.discretiser.n_bits
+        scales = self._scales(columns)
+        for scale in scales:
+            factors = self._factors(generator, scale)
+            between = None if distinct is None else gaussian_mixture(distinct, distinct, [scale]).to(p)
+            if generator.shots is None:
+                total = total + _bilinear(p - q, p - q, factors, between)
+                continue
+            # a frequency meets itself once in `shots` pairs: taken out row by row, and once for the events
+            alone = (product_form(p, factors) * p).sum(1)
+            same_p = _bilinear(p, p, factors, between) + ((alone - weight.square()) / (generator.shots - 1)).sum()
+            same_q = (_bilinear(q, q, factors, between) * len(batch) - 1) / (len(batch) - 1)
+            total = total + same_p - 2 * _bilinear(p, q, factors, between) + same_q
+        return total / len(scales)
+
+    def _factors(self, generator: DiscreteGenerator, scale: float) -> list[Tensor]:
+        if self.on == "bits":
+            return bit_factors(generator.discretiser.n_bits, scale)
+        return value_factors(generator.discretiser.representatives(), scale)
+
+
+def _mean_off_diagonal(kernel: Tensor) -> Tensor:
+    n = len(kernel)
+    return (kernel.sum() - kernel.diagonal().sum()) / (n * (n - 1))
+
+
+def _bilinear(left: Tensor, right: Tensor, factors: Sequence[Tensor], between: Tensor | None) -> Tensor:
+    """``sum_uv c(u, v) left_u K right_v``, with ``c`` the kernel between the rows' conditions."""
+    applied = product_form(left, factors)
+    return (applied * right).sum() if between is None else (between * (applied @ right.T)).sum()

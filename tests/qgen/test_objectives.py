@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from qgen.data import Discretiser
+from qgen.random import new_generator, normal
+from qgen.training import MMD, NLL, Adversarial
+from qgen.training.kernels import bit_factors, gaussian_mixture, product_form, value_factors
+from qgen.training.objectives import Batch, DivergedError, descend
+from qgen_toys import Affine, Table
+
+F64 = torch.float64
+
+
+def draws(n: int, d: int, seed: int) -> Tensor:
+    return normal((n, d), new_generator(seed), dtype=F64)
+
+
+def dense_kernel(points: Tensor, bandwidths: list[float]) -> Tensor:
+    return torch.stack([torch.exp(-torch.cdist(points, points).square() / (2 * s * s)) for s in bandwidths]).mean(0)
+
+
+def test_mixture_is_the_mean_of_gaussians() -> None:
+    x, y = draws(5, 3, 0), draws(4, 3, 1)
+    expected = sum(torch.exp(-torch.cdist(x, y).square() / (2 * s * s)) for s in (0.5, 2.0)) / 2
+    torch.testing.assert_close(gaussian_mixture(x, y, [0.5, 2.0]), expected)
+
+
+def test_product_form_equals_the_dense_kernel_on_values() -> None:
+    grids = [draws(4, 1, 0).flatten(), draws(2, 1, 1).flatten(), draws(8, 1, 2).flatten()]
+    left = draws(3, 64, 3)
+    dense = dense_kernel(torch.cartesian_prod(*grids), [0.7])
+    torch.testing.assert_close(product_form(left, value_factors(grids, 0.7)), left @ dense)
+
+
+def test_product_form_equals_the_dense_kernel_on_bits() -> None:
+    bits = torch.cartesian_prod(*[torch.arange(2, dtype=F64)] * 4)
+    left = draws(2, 16, 3)
+    torch.testing.assert_close(product_form(left, bit_factors(4, 1.3)), left @ dense_kernel(bits, [1.3]))
+
+
+@pytest.mark.parametrize("on", ["values", "bits"])
+def test_mmd_on_cells_equals_the_double_sum(on: str) -> None:
+    events = draws(50, 2, 0)
+    model = Table(Discretiser.fit(events, bits=2))
+    with torch.no_grad():
+        model.logits += draws(1, 16, 1)
+    q = torch.bincount(model.discretiser.cell_index(events), minlength=16) / 50
+    difference = model.logits.softmax(1)[0] - q
+    if on == "values":
+        points = torch.cartesian_prod(*model.discretiser.representatives())
+    else:
+        points = torch.cartesian_prod(*[torch.arange(2, dtype=F64)] * 4)
+    expected = difference @ dense_kernel(points, [0.5, 1.5]) @ difference
+    found = MMD(on, bandwidths=[0.5, 1.5]).loss(model, Batch(events), new_generator(0))
+    torch.testing.assert_close(found, expected)
+
+
+def test_conditional_mmd_on_cells_equals_the_double_sum() -> None:
+    events, condition = draws(40, 1, 0), (torch.arange(40) % 3).to(F64)[:, None]
+    model = Table(Discretiser.fit(events, bits=2), n_rows=3)
+    with torch.no_grad():
+        model.logits += draws(3, 4, 1)
+    points = torch.cartesian_prod(torch.arange(3, dtype=F64), model.discretiser.representatives()[0])
+    p = torch.stack([model.logits[row].softmax(0) * (condition == row).sum() / 40 for row in range(3)]).flatten()
+    cells = condition[:, 0].long() * 4 + model.discretiser.cell_index(events)
+    difference = p - torch.bincount(cells, minlength=12) / 40
+    expected = difference @ dense_kernel(points, [0.8]) @ difference
+    found = MMD(bandwidths=[0.8]).loss(model, Batch(events, condition), new_generator(0))
+    torch.testing.assert_close(found, expected)
+
+
+def test_mmd_from_shots_is_unbiased() -> None:
+    """Its mean over repetitions is the exact double sum over distinct pairs, for two conditions at once."""
+    events, condition = draws(30, 1, 0), (torch.arange(30) % 2).to(F64)[:, None]
+    exact = Table(Discretiser.fit(events, bits=2), n_rows=2)
+    with torch.no_grad():
+        exact.logits += draws(2, 4, 1)
+    noisy = Table(exact.discretiser, n_rows=2, shots=5)
+    noisy.load_state_dict(exact.state_dict())
+    objective, batch, rng = MMD(bandwidths=[0.6]), Batch(events, condition), new_generator(2)
+    found = torch.stack([objective.loss(noisy, batch, rng).detach() for _ in range(3000)])
+    biased = objective.loss(exact, batch, rng)
+    # the exact loss keeps each event's meeting with itself, (1 - V) / (n - 1) above the unbiased one
+    cells = condition[:, 0].long() * 4 + exact.discretiser.cell_index(events)
+    q = torch.bincount(cells, minlength=8) / 30
+    points = torch.cartesian_prod(torch.arange(2, dtype=F64), exact.discretiser.representatives()[0])
+    v = q.to(F64) @ dense_kernel(points, [0.6]) @ q.to(F64)
+    expected = biased + (30 * v - 1) / 29 - v
+    assert abs(found.mean() - expected) < 4 * found.std() / math.sqrt(len(found))
+    assert found.std() > 0
+
+
+def test_mmd_between_normals_matches_its_closed_form() -> None:
+    """For N(0, 1) against N(d, 1) in one dimension, E k = s / sqrt(s^2 + 2) exp(-d^2 / 2 (s^2 + 2))."""
+    s, shift = 1.0, 0.7
+    model = Affine(1)
+    with torch.no_grad():
+        model.mean += shift
+    batches = [Batch(draws(2000, 1, 5 + repeat)) for repeat in range(10)]
+    losses = [MMD(bandwidths=[s]).loss(model, batch, new_generator(1)).item() for batch in batches]
+    found = sum(losses) / len(losses)
+    norm = s / math.sqrt(s * s + 2)
+    expected = 2 * norm * (1 - math.exp(-shift * shift / (2 * (s * s + 2))))
+    assert found == pytest.approx(expected, abs=0.006)
+    assert found > 0.03
+
+
+def test_nll_is_the_entropy_at_the_truth() -> None:
+    loss = NLL().loss(Affine(2), Batch(draws(20_000, 2, 0)), new_generator(0)).item()
+    assert loss == pytest.approx(1 + math.log(2 * math.pi), abs=0.03)
+
+
+def test_nll_of_cells_is_cross_entropy_plus_log_volume() -> None:
+    events = torch.rand(1000, 1, dtype=F64, generator=new_generator(0))
+    model = Table(Discretiser.fit(events, bits=2, edges="linear"))
+    width = (events.max() - events.min()).item() / 4
+    loss = NLL().loss(model, Batch(events), new_generator(0)).item()
+    assert loss == pytest.approx(math.log(4) + math.log(width), abs=1e-9)
+
+
+@pytest.mark.parametrize("game", ["non-saturating", "wasserstein-gp"])
+def test_adversarial_losses_match_their_definitions(game: str) -> None:
+    model, batch = Affine(2), Batch(draws(64, 2, 0))
+    objective = Adversarial(game, hidden=(8,))
+    objective.prepare(model, batch, seed=1)
+    fake = model._sample(64, None, new_generator(7))
+    on_real, on_fake = objective.discriminator(batch.values), objective.discriminator(fake)
+    if game == "non-saturating":
+        bce = torch.nn.functional.binary_cross_entropy_with_logits
+        generator_loss = bce(on_fake, torch.ones_like(on_fake))
+        discriminator_loss = bce(on_real, torch.ones_like(on_real)) + bce(on_fake, torch.zeros_like(on_fake))
+        torch.testing.assert_close(objective.discriminator_loss(model, batch, new_generator(7)), discriminator_loss)
+    else:
+        generator_loss = -on_fake.mean()
+        with_penalty = objective.discriminator_loss(model, batch, new_generator(7))
+        assert with_penalty > on_fake.mean() - on_real.mean()
+    torch.testing.assert_close(objective.loss(model, batch, new_generator(7)), generator_loss)
+
+
+def test_gradient_penalty_vanishes_for_a_critic_of_slope_one() -> None:
+    model, batch = Affine(2), Batch(draws(64, 2, 0))
+    objective = Adversarial("wasserstein-gp", hidden=())
+    objective.prepare(model, batch, seed=1)
+    layer = objective.discriminator.network[0]
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[0.6, 0.8]], dtype=F64))
+    fake = model._sample(64, None, new_generator(7))
+    expected = objective.discriminator(fake).mean() - objective.discriminator(batch.values).mean()
+    torch.testing.assert_close(objective.discriminator_loss(model, batch, new_generator(7)), expected)
+
+
+def test_descend_refuses_what_is_not_finite() -> None:
+    weight = torch.nn.Parameter(torch.zeros(1, dtype=F64))
+    optimiser = torch.optim.SGD([weight], lr=1.0)
+    with pytest.raises(DivergedError, match="loss is nan"):
+        descend(optimiser, (weight * torch.nan).sum())
+    with pytest.raises(DivergedError, match="gradient's norm is inf"):
+        descend(optimiser, weight.sqrt().sum())
+    with pytest.raises(DivergedError, match="loss is 1e\\+11"):
+        descend(optimiser, weight.sum() + 1e11)
+    assert weight.item() == 0
+
+
+def test_descend_clips() -> None:
+    weight = torch.nn.Parameter(torch.zeros(2, dtype=F64))
+    descend(torch.optim.SGD([weight], lr=1.0), 30 * weight[0] + 40 * weight[1], clip=0.5)
+    torch.testing.assert_close(weight.detach(), torch.tensor([-0.3, -0.4], dtype=F64))
+
+
+@pytest.mark.parametrize(
+    ("call", "line"),
+    [
+        (lambda: MMD("cells"), "on is 'cells'; allowed"),
+        (lambda: MMD(bandwidths=[]), "at least one is needed"),
+        (lambda: MMD(bandwidths=[1.0, -1.0]), "each must be positive"),
+        (lambda: MMD(samples=1), "samples is 1"),
+        (lambda: Adversarial("least"), "loss is 'least'; allowed"),
+        (lambda: Adversarial(discriminator_rate=0.0), "must all be positive"),
+        (lambda: MMD("bits").prepare(Affine(1), Batch(draws(4, 1, 0)), 0), "needs a generator over bit strings"),
+    ],
+)
+def test_impossible_options_are_named(call: object, line: str) -> None:
+    with pytest.raises(ValueError, match=line):
+        call()  # type: ignore[operator]
+
+
+def test_nll_needs_a_density() -> None:
+    model = Affine(1)
+    model.has_log_prob = False
+    with pytest.raises(ValueError, match="NLL needs a tractable density; Affine has none"):
+        NLL().prepare(model, Batch(draws(4, 1, 0)), 0)
