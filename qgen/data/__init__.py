@@ -1,1 +1,30 @@
-"""To be written."""
+"""Events: readers, writers and generators of them, transforms to order one, and cells of discrete models."""
+
+from collections.abc import Callable
+
+from qgen.data.calorimeter import CalorimeterDataset, load_calorimeter, write_calorimeter
+from qgen.data.dataset import Dataset, Feature
+from qgen.data.discretiser import Discretiser
+from qgen.data.events import describe, load_events, write_events
+from qgen.data.muon import MuonDataset, muon_events, simulate_muon
+from qgen.data.muon_files import load_muon
+
+__all__ = [
+    "DATASETS",
+    "CalorimeterDataset",
+    "Dataset",
+    "Discretiser",
+    "Feature",
+    "MuonDataset",
+    "describe",
+    "load_calorimeter",
+    "load_events",
+    "load_muon",
+    "muon_events",
+    "simulate_muon",
+    "write_calorimeter",
+    "write_events",
+]
+
+DATASETS: dict[str, Callable[..., Dataset]] = {"calorimeter": load_calorimeter, "muon": muon_events}
+"""Kinds of events in a configuration file; a builder's keyword arguments are the kind's options."""

@@ -123,7 +123,7 @@ class Dataset:
         known = [f.name for f in (*self.features, *self.condition_features)]
         raise ValueError(f"no column {name!r}; columns are {', '.join(known)}")
 
-    def select(self, *names: str) -> Self:
+    def select(self, *names: str) -> Dataset:
         """The same events with only these features, in this order; transforms are fitted anew.
 
         Raises:

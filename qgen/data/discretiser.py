@@ -1,0 +1,263 @@
+"""``Discretiser``: continuous features to the cells and bits of a discrete model, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from qgen.random import uniform
+
+__all__ = ["Discretiser"]
+
+_MAX_BITS = 62
+
+
+class Discretiser(nn.Module):
+    """Cuts each feature into ``2**bits`` cells; an event is one cell in the grid of all features.
+
+    A cell is a bit string: feature 0 first, the most significant bit of each feature first. The flat number of a
+    cell is that string read as a binary number, so that it is the index of the cell in the ``2**n`` probabilities of
+    a circuit whose wire 0 is the most significant. A cell holds its lower edge, the last one also its upper edge.
+    Values beyond the outer edges go to the outermost cells; :meth:`outside` tells which ones do.
+
+    Args:
+        edges: for each feature its ``2**bits + 1`` strictly increasing edges.
+
+    Raises:
+        ValueError: edges that do not increase, a number of cells that is no power of 2, or more than 62 bits in all.
+
+    >>> cells = Discretiser([[0.0, 1.0, 2.0, 3.0, 4.0], [0.0, 10.0, 20.0]])
+    >>> cells.encode(torch.tensor([[2.5, 15.0]])).tolist(), cells.cell_index(torch.tensor([[2.5, 15.0]])).tolist()
+    ([[1, 0, 1]], [5])
+    """
+
+    def __init__(self, edges: Sequence[Sequence[float]]) -> None:
+        super().__init__()
+        if not edges:
+            raise ValueError("edges are empty; at least one feature is needed")
+        bits = []
+        for i, feature in enumerate(edges):
+            cells = len(feature) - 1
+            if cells < 2 or cells & (cells - 1):
+                raise ValueError(f"feature {i} has {cells} cells; a power of 2, at least 2, is needed")
+            values = torch.tensor(list(feature), dtype=torch.float64)
+            if not torch.isfinite(values).all() or any(a >= b for a, b in pairwise(feature)):
+                raise ValueError(f"edges of feature {i} must be finite and strictly increasing")
+            bits.append(cells.bit_length() - 1)
+            self.register_buffer(f"edges_{i}", values)
+        if sum(bits) > _MAX_BITS:
+            raise ValueError(f"{sum(bits)} bits in all; at most {_MAX_BITS} can be numbered")
+        self.bits = tuple(bits)
+
+    @classmethod
+    def fit(
+        cls, values: Tensor, bits: int | Sequence[int] = 2, edges: Literal["linear", "quantile"] = "quantile"
+    ) -> Self:
+        """Edges from the smallest to the largest value of each feature.
+
+        Args:
+            values: ``(N, n_features)``.
+            bits: of every feature, or of each.
+            edges: ``linear`` for cells of equal width; ``quantile`` for cells with equally many *distinct* values, so
+                that a value that occurs very often (an empty pixel) does not take several cells.
+
+        Raises:
+            ValueError: a value that is not finite (row and feature named), a constant feature, or one with too few
+                distinct values for its bits.
+        """
+        if values.ndim != 2 or 0 in values.shape:
+            raise ValueError(
+                f"values have shape {tuple(values.shape)}; expected (N, n_features) and at least one event"
+            )
+        if edges not in ("linear", "quantile"):
+            raise ValueError(f"edges is {edges!r}; allowed are 'linear' and 'quantile'")
+        n_features = values.shape[1]
+        each = [bits] * n_features if isinstance(bits, int) else list(bits)
+        if len(each) != n_features:
+            raise ValueError(f"bits has {len(each)} entries for {n_features} features; one each, or one for all")
+        for i, b in enumerate(each):
+            if not 1 <= b <= 20:
+                raise ValueError(f"bits of feature {i} is {b}; allowed are 1 to 20")
+        if sum(each) > _MAX_BITS:
+            raise ValueError(f"{sum(each)} bits in all; at most {_MAX_BITS} can be numbered")
+        values = _finite(values)
+        return cls([_fitted_edges(values[:, i], i, b, edges) for i, b in enumerate(each)])
+
+    @property
+    def n_features(self) -> int:
+        """Number of features."""
+        return len(self.bits)
+
+    @property
+    def n_bits(self) -> int:
+        """Number of bits of an event, all features together."""
+        return sum(self.bits)
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells of the grid, ``2**n_bits``."""
+        return 1 << self.n_bits
+
+    @property
+    def edges(self) -> list[Tensor]:
+        """The edges of each feature, ``2**bits + 1`` increasing numbers."""
+        return [self.get_buffer(f"edges_{i}") for i in range(self.n_features)]
+
+    def indices(self, values: Tensor) -> Tensor:
+        """The cell of each feature, counted from 0: ``(N, n_features)`` to int64 of the same shape.
+
+        Raises:
+            ValueError: another number of features, or a value that is not finite (row and feature named).
+        """
+        values = _finite(self._check(values))
+        columns = [
+            torch.bucketize(values[:, i].contiguous(), edges[1:-1], right=True) for i, edges in enumerate(self.edges)
+        ]
+        return torch.stack(columns, dim=1)
+
+    def outside(self, values: Tensor) -> Tensor:
+        """Which values lie beyond the outer edges and so are assigned to the outermost cells, ``(N, n_features)`` bool.
+
+        >>> Discretiser([[0.0, 1.0, 2.0]]).outside(torch.tensor([[-0.1], [2.0], [2.1]])).sum(0).tolist()
+        [2]
+        """
+        values = self._check(values)
+        low = torch.stack([edges[0] for edges in self.edges])
+        high = torch.stack([edges[-1] for edges in self.edges])
+        return (values < low) | (values > high)
+
+    def cell_index(self, values: Tensor) -> Tensor:
+        """The flat number of each event's cell, int64, shape ``(N,)``; arguments and errors as :meth:`indices`."""
+        return self.flatten(self.indices(values))
+
+    def encode(self, values: Tensor) -> Tensor:
+        """The bits of each event's cell, uint8, shape ``(N, n_bits)``; arguments and errors as :meth:`indices`."""
+        return self.to_bits(self.cell_index(values))
+
+    def flatten(self, indices: Tensor) -> Tensor:
+        """Cells of each feature ``(N, n_features)`` to flat numbers ``(N,)``."""
+        flat = torch.zeros_like(indices[:, 0])
+        for i, b in enumerate(self.bits):
+            flat = (flat << b) | indices[:, i]
+        return flat
+
+    def unflatten(self, cells: Tensor) -> Tensor:
+        """Flat numbers ``(N,)`` to cells of each feature ``(N, n_features)``."""
+        columns = []
+        shift = self.n_bits
+        for b in self.bits:
+            shift -= b
+            columns.append((cells >> shift) & ((1 << b) - 1))
+        return torch.stack(columns, dim=1)
+
+    def to_bits(self, cells: Tensor) -> Tensor:
+        """Flat numbers ``(N,)`` to bits ``(N, n_bits)``, uint8, most significant first."""
+        shifts = torch.arange(self.n_bits - 1, -1, -1, device=cells.device)
+        return ((cells.unsqueeze(1) >> shifts) & 1).to(torch.uint8)
+
+    def from_bits(self, bits: Tensor) -> Tensor:
+        """Bits ``(N, n_bits)``, most significant first, to flat numbers ``(N,)``."""
+        weights = 1 << torch.arange(self.n_bits - 1, -1, -1, device=bits.device)
+        return (bits.to(torch.int64) * weights).sum(1)
+
+    def decode(self, cells: Tensor, generator: torch.Generator) -> Tensor:
+        """A value drawn uniformly within each cell.
+
+        Args:
+            cells: flat cell numbers ``(N,)``, or bits ``(N, n_bits)``.
+            generator: source of randomness.
+
+        Returns:
+            ``(N, n_features)`` float64.
+
+        Raises:
+            ValueError: another shape, cell numbers out of range, or bits other than 0 and 1.
+        """
+        if cells.ndim == 2 and cells.shape[1] == self.n_bits:
+            if len(cells) and not ((cells == 0) | (cells == 1)).all():
+                raise ValueError("bits must be 0 or 1")
+            cells = self.from_bits(cells)
+        if cells.ndim != 1 or cells.is_floating_point():
+            raise ValueError(
+                f"cells have shape {tuple(cells.shape)} and type {cells.dtype}; expected (N,) integers or "
+                f"(N, {self.n_bits}) bits"
+            )
+        cells = cells.to(torch.int64)
+        if len(cells) and not 0 <= int(cells.min()) <= int(cells.max()) < self.n_cells:
+            raise ValueError(f"cell numbers are {int(cells.min())} to {int(cells.max())}; {self.n_cells} cells exist")
+        low, high = self._bounds(cells)
+        fraction = uniform(tuple(low.shape), generator, dtype=torch.float64, device=low.device)
+        # rounding must not carry a value into the next cell
+        return torch.minimum(low + fraction * (high - low), torch.nextafter(high, low))
+
+    def roundtrip(self, values: Tensor, generator: torch.Generator) -> Tensor:
+        """Values through their cells and back: the best that any model on these cells can do, ``(N, n_features)``."""
+        return self.decode(self.cell_index(values), generator)
+
+    def log_volume(self, cells: Tensor) -> Tensor:
+        """Logarithm of the product of the widths of each cell, flat numbers ``(N,)`` to ``(N,)``."""
+        low, high = self._bounds(cells)
+        return (high - low).log().sum(1)
+
+    def representatives(self) -> list[Tensor]:
+        """For each feature the middle of each of its cells, ``2**bits`` numbers."""
+        return [0.5 * (edges[:-1] + edges[1:]) for edges in self.edges]
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments as JSON values."""
+        return {"edges": [edges.tolist() for edges in self.edges]}
+
+    def spec(self) -> dict[str, Any]:
+        """``{"kind": "Discretiser", "arguments": {...}}``, JSON values only."""
+        return {"kind": type(self).__name__, "arguments": self.arguments()}
+
+    @classmethod
+    def from_spec(cls, spec: dict[str, Any]) -> Self:
+        """The discretiser that :meth:`spec` describes.
+
+        Raises:
+            ValueError: the description is of something else.
+        """
+        if spec.get("kind") != cls.__name__:
+            raise ValueError(f"kind is {spec.get('kind')!r}; expected {cls.__name__!r}")
+        return cls(**spec["arguments"])
+
+    def _bounds(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        indices = self.unflatten(cells)
+        low = torch.stack([edges[:-1][indices[:, i]] for i, edges in enumerate(self.edges)], dim=1)
+        high = torch.stack([edges[1:][indices[:, i]] for i, edges in enumerate(self.edges)], dim=1)
+        return low, high
+
+    def _check(self, values: Tensor) -> Tensor:
+        if values.ndim != 2 or values.shape[1] != self.n_features:
+            raise ValueError(f"values have shape {tuple(values.shape)}; expected (N, {self.n_features})")
+        return values.to(torch.float64)
+
+
+def _finite(values: Tensor) -> Tensor:
+    bad = (~torch.isfinite(values)).nonzero()
+    if len(bad):
+        row, feature = bad[0].tolist()
+        raise ValueError(f"values row {row}, feature {feature}: {values[row, feature]} is not finite")
+    return values.to(torch.float64)
+
+
+def _fitted_edges(values: Tensor, feature: int, bits: int, kind: str) -> list[float]:
+    distinct = torch.unique(values)
+    if len(distinct) < 2:
+        raise ValueError(f"feature {feature} is constant ({distinct[0]:g}); it cannot be cut into cells")
+    if kind == "linear":
+        edges = torch.linspace(0.0, 1.0, 2**bits + 1, dtype=torch.float64)
+        edges = distinct[0] * (1 - edges) + distinct[-1] * edges
+    else:
+        at = torch.linspace(0.0, len(distinct) - 1.0, 2**bits + 1, dtype=torch.float64)
+        below = at.floor().long().clamp_max(len(distinct) - 2)
+        edges = torch.lerp(distinct[below], distinct[below + 1], at - below)
+    edges[0], edges[-1] = distinct[0], distinct[-1]
+    if not (edges.diff() > 0).all():
+        raise ValueError(f"feature {feature} has too few distinct values ({len(distinct)}) for {bits} bits")
+    return [float(edge) for edge in edges]

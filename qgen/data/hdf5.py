@@ -1,0 +1,128 @@
+"""HDF5 files of unknown origin: opened, read and written so that a fault is one clear line."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import h5py
+
+__all__ = ["create_hdf5", "dataset", "open_hdf5", "read_rows", "replacing"]
+
+
+@contextmanager
+def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
+    """An HDF5 file, open for reading.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is empty, truncated or not HDF5, also where that shows only on reading.
+    """
+    import h5py
+
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    if not path.is_file():
+        raise ValueError(f"{path}: not a file")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path}: the file is empty (0 bytes)")
+    if not h5py.is_hdf5(path):
+        raise ValueError(f"{path}: not an HDF5 file")
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{path}: the HDF5 file is truncated or damaged ({_line(error)})") from error
+
+
+def dataset(file: h5py.File, name: str, path: str | Path) -> h5py.Dataset:
+    """A dataset of real numbers stored in this very file.
+
+    Raises:
+        ValueError: it is missing (those found are listed), is not an array of numbers, or lies in another file.
+    """
+    import h5py
+
+    if name not in file:
+        found = ", ".join(sorted(file)) or "none"
+        raise ValueError(f"{path}: no dataset {name!r}; datasets found: {found}")
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"{path}: {name!r} is a link to elsewhere; only data in the file itself are read")
+    try:
+        values = file[name]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: {name!r} cannot be read ({_line(error)})") from error
+    if not isinstance(values, h5py.Dataset) or values.dtype.kind not in "fiu" or values.shape is None:
+        raise ValueError(f"{path}: {name!r} is not an array of real numbers")
+    if values.external or values.is_virtual:
+        raise ValueError(f"{path}: {name!r} is stored in other files; only data in the file itself are read")
+    return values
+
+
+def read_rows(values: h5py.Dataset, path: str | Path, megabytes: int = 128) -> Iterator[tuple[int, np.ndarray]]:
+    """The rows of a dataset in blocks of bounded memory: ``(index of the first row, rows)``.
+
+    Raises:
+        ValueError: a block cannot be read.
+    """
+    row_bytes = 8 * int(np.prod(values.shape[1:], dtype=np.int64))
+    step = max(1, megabytes * 2**20 // max(1, row_bytes))
+    if values.chunks is not None:
+        step = max(1, step // values.chunks[0]) * values.chunks[0]
+    for start in range(0, values.shape[0], step):
+        try:
+            rows = values[start : start + step]
+        except (OSError, RuntimeError, TypeError, ValueError) as error:
+            name = values.name.lstrip("/")
+            raise ValueError(
+                f"{path}: {name} cannot be read from row {start} on; truncated or damaged ({_line(error)})"
+            ) from error
+        yield start, rows
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary file in the folder of ``path`` that takes its place at the end, or vanishes if that is not reached.
+
+    Raises:
+        ValueError: the folder does not exist.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: the folder {path.parent} does not exist")
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def create_hdf5(path: str | Path) -> Iterator[h5py.File]:
+    """An HDF5 file to be written, which appears under its name only when it is complete.
+
+    Raises:
+        ValueError: the folder does not exist.
+    """
+    import h5py
+
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        yield file
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,197 @@
+"""Readers of muonic-force-carrier events: Les Houches event files and tables of momenta."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+
+from qgen.data.muon import MuonDataset, muon_dataset
+
+if TYPE_CHECKING:
+    from pylhe import LHEEvent, LHEParticle
+
+__all__ = ["load_muon", "starts_like_lhe"]
+
+MUON = 13
+_MOMENTUM = ("px", "py", "pz", "E")
+_COLUMNS = ("E0_GeV", *(f"mu_{p}" for p in _MOMENTUM), *(f"V_{p}" for p in _MOMENTUM))
+
+
+def load_muon(path: str | Path, *, carrier: int | None = None, seed: int = 0) -> MuonDataset:
+    """Events of a muon beam on a fixed target, from an LHE file or a CSV table, either may be gzipped.
+
+    Momenta are in GeV in the lab frame. An LHE file needs the target at rest and the beam along +z. The table has a
+    header with at least the columns ``E0_GeV`` (beam energy), ``mu_px, mu_py, mu_pz, mu_E`` (outgoing muon) and
+    ``V_px, V_py, V_pz, V_E`` (force carrier).
+
+    Args:
+        path: the file; which kind it is, is seen from its content.
+        carrier: PDG number of the force carrier in an LHE file; by default the one outgoing particle that is
+            neither a muon nor of the target's kind.
+        seed: fixes the splits.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ImportError: an LHE file, and pylhe is not installed (extra ``hep``).
+        ValueError: the file is empty, truncated, of another format, or an event is impossible (line or event named).
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    if not path.is_file():
+        raise ValueError(f"{path}: not a file")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path}: the file is empty (0 bytes)")
+    layout = "LHE" if starts_like_lhe(path) else "CSV"
+    beam, carriers, muons = _read_lhe(path, carrier) if layout == "LHE" else _read_csv(path)
+    if len(beam) == 0:
+        raise ValueError(f"{path}: the file holds no events")
+    try:
+        return muon_dataset(beam, carriers, muons, seed=seed, provenance={"file": path.name, "layout": layout})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error} (rows of events are counted from 0)") from error
+
+
+def starts_like_lhe(path: str | Path) -> bool:
+    """Whether a text file, gzipped or not, starts with an XML tag.
+
+    Raises:
+        ValueError: the file is not text, or a damaged gzip file.
+    """
+    with _text(Path(path)) as file:
+        return file.read(256).lstrip("\ufeff \t\r\n").startswith("<")
+
+
+@contextmanager
+def _text(path: Path) -> Iterator[TextIO]:
+    with path.open("rb") as raw:
+        gzipped = raw.read(2) == b"\x1f\x8b"
+    try:
+        with gzip.open(path, "rt", encoding="utf-8", newline="") if gzipped else path.open(encoding="utf-8") as file:
+            yield file
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path}: the gzip file is truncated or damaged ({error})") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: neither HDF5, LHE nor a CSV table (byte {error.start} is not text)") from error
+
+
+def _read_csv(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    values: list[list[float]] = []
+    with _text(path) as file:
+        reader = csv.reader(file)
+        try:
+            header = [name.strip() for name in next(reader, [])]
+            missing = [name for name in _COLUMNS if name not in header]
+            if missing:
+                found = ", ".join(header)[:200] or "none"
+                raise ValueError(f"{path}: line 1: columns {', '.join(missing)} are missing; found: {found}")
+            places = [header.index(name) for name in _COLUMNS]
+            for line in reader:
+                if line:
+                    values.append(_numbers(line, places, len(header), f"{path}: line {reader.line_num}"))
+        except csv.Error as error:
+            raise ValueError(f"{path}: line {reader.line_num}: {error}") from error
+    table = np.array(values, dtype=np.float64).reshape(-1, len(_COLUMNS))
+    return table[:, 0], table[:, 5:9], table[:, 1:5]
+
+
+def _numbers(line: list[str], places: list[int], width: int, where: str) -> list[float]:
+    if len(line) != width:
+        raise ValueError(f"{where}: {len(line)} values, the header has {width} columns")
+    numbers = []
+    for name, place in zip(_COLUMNS, places, strict=True):
+        try:
+            number = float(line[place])
+        except ValueError as error:
+            raise ValueError(f"{where}: {name} is {line[place][:40]!r}, not a number") from error
+        if not math.isfinite(number):
+            raise ValueError(f"{where}: {name} is {number}, not a finite number")
+        numbers.append(number)
+    return numbers
+
+
+def _read_lhe(path: Path, carrier: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    try:
+        from pylhe import LHEFile
+    except ImportError as error:
+        raise ImportError("reading LHE files needs pylhe: pip install 'qgen-hep[hep]'") from error
+    beam: list[float] = []
+    carriers: list[list[float]] = []
+    muons: list[list[float]] = []
+    number = 0
+    with warnings.catch_warnings():
+        # pylhe warns of a truncated file and ends; here that is an error
+        warnings.simplefilter("error", RuntimeWarning)
+        try:
+            for number, event in enumerate(LHEFile.fromfile(path).events, 1):
+                energy, carrier_momentum, muon_momentum = _momenta(event, carrier, f"{path}: event {number}")
+                beam.append(energy)
+                carriers.append(carrier_momentum)
+                muons.append(muon_momentum)
+        except _EventError as error:
+            raise ValueError(str(error)) from error
+        except _LHE_ERRORS as error:
+            detail = " ".join(str(error).split())
+            raise ValueError(f"{path}: the LHE file is truncated or damaged after event {number} ({detail})") from error
+    return (
+        np.array(beam, dtype=np.float64),
+        np.array(carriers, dtype=np.float64).reshape(-1, 4),
+        np.array(muons, dtype=np.float64).reshape(-1, 4),
+    )
+
+
+class _EventError(Exception):
+    """An event that is well written and yet none of a muon beam on a fixed target."""
+
+
+_LHE_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    RuntimeWarning,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    zlib.error,
+)
+
+
+def _momenta(event: LHEEvent, carrier: int | None, where: str) -> tuple[float, list[float], list[float]]:
+    """Beam energy and the momenta of carrier and outgoing muon."""
+    incoming = [p for p in event.particles if p.status == -1]
+    outgoing = [p for p in event.particles if p.status == 1]
+    beams = [p for p in incoming if abs(p.id) == MUON]
+    targets = [p for p in incoming if abs(p.id) != MUON]
+    if len(beams) != 1 or len(targets) != 1:
+        found = ", ".join(str(int(p.id)) for p in incoming) or "none"
+        raise _EventError(f"{where}: incoming particles are {found}; expected a muon ({MUON} or -{MUON}) and a target")
+    beam, target = beams[0], targets[0]
+    if not (beam.pz > 0 and math.hypot(beam.px, beam.py) <= 1e-3 * beam.e and abs(target.pz) <= 1e-3 * target.e):
+        raise _EventError(f"{where}: not in the lab frame with the beam along +z and the target at rest")
+    muons = [p for p in outgoing if abs(p.id) == MUON]
+    known = {beam.id, target.id}
+    carriers = [p for p in outgoing if (p.id not in known if carrier is None else p.id == carrier)]
+    if len(muons) != 1 or len(carriers) != 1:
+        found = ", ".join(str(int(p.id)) for p in outgoing) or "none"
+        wanted = "one other particle than muon and target" if carrier is None else f"one particle {carrier}"
+        raise _EventError(f"{where}: outgoing particles are {found}; expected one muon and {wanted}")
+    numbers = [float(beam.e), *_four(carriers[0]), *_four(muons[0])]
+    if not all(math.isfinite(number) for number in numbers):
+        raise _EventError(f"{where}: a momentum is not finite")
+    return numbers[0], numbers[1:5], numbers[5:]
+
+
+def _four(particle: LHEParticle) -> list[Any]:
+    return [particle.px, particle.py, particle.pz, particle.e]
