@@ -1,1 +1,33 @@
-"""To be written."""
+"""Metrics: distances between true and generated events, each with its uncertainty and its floor.
+
+:func:`evaluate` scores generated events by all of them; each can also be called on two samples.
+"""
+
+from qgen.metrics.base import METRICS, MINIMUM_EVENTS, Estimator, Metric, metric
+from qgen.metrics.cells import jensen_shannon, joint_cells, separation, total_variation
+from qgen.metrics.classifier import classifier_auc
+from qgen.metrics.distances import correlation, ks, mmd, wasserstein
+from qgen.metrics.result import MetricResult
+from qgen.metrics.suite import evaluate
+from qgen.metrics.table import MetricRow, MetricTable
+
+__all__ = [
+    "METRICS",
+    "MINIMUM_EVENTS",
+    "Estimator",
+    "Metric",
+    "MetricResult",
+    "MetricRow",
+    "MetricTable",
+    "classifier_auc",
+    "correlation",
+    "evaluate",
+    "jensen_shannon",
+    "joint_cells",
+    "ks",
+    "metric",
+    "mmd",
+    "separation",
+    "total_variation",
+    "wasserstein",
+]

@@ -1,0 +1,124 @@
+"""``MetricTable``: every metric's value beside its floor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from qgen.metrics.result import MetricResult
+
+__all__ = ["MetricRow", "MetricTable"]
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One metric of one generator.
+
+    Args:
+        generator: its name, empty if only one was scored and no name given.
+        metric: the metric's name.
+        feature: the feature's name for a metric per feature, empty for the metric's (mean) value.
+        value: between truth and generated events.
+        floor: between truth and as many other true events: what a perfect generator would score.
+        target: the value without fluctuations.
+        n_events: events in each of the samples compared.
+    """
+
+    generator: str
+    metric: str
+    feature: str
+    value: MetricResult
+    floor: MetricResult
+    target: float
+    n_events: int
+
+    @property
+    def name(self) -> str:
+        """``metric``, or ``metric/feature``."""
+        return f"{self.metric}/{self.feature}" if self.feature else self.metric
+
+    def to_dict(self) -> dict[str, float]:
+        """``value``, ``uncertainty``, ``floor`` and ``floor_uncertainty``."""
+        return {
+            "value": self.value.value,
+            "uncertainty": self.value.uncertainty,
+            "floor": self.floor.value,
+            "floor_uncertainty": self.floor.uncertainty,
+        }
+
+
+@dataclass(frozen=True)
+class MetricTable:
+    """Rows of one or several generators scored against the same truth; made by :func:`qgen.metrics.evaluate`.
+
+    >>> row = MetricRow("flow", "ks", "", MetricResult(0.051, 0.004), MetricResult(0.02, 0.005), 0.0, 1000)
+    >>> table = MetricTable((row,))
+    >>> table["ks"].value
+    MetricResult(value=0.051, uncertainty=0.004)
+    >>> table.to_dict()
+    {'flow': {'ks': {'value': 0.051, 'uncertainty': 0.004, 'floor': 0.02, 'floor_uncertainty': 0.005}}}
+    >>> print(table)
+    generator  metric  value          truth vs truth
+    flow       ks      0.051 ± 0.004  0.02 ± 0.005
+    """
+
+    rows: tuple[MetricRow, ...]
+
+    def __iter__(self) -> Iterator[MetricRow]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def generators(self) -> list[str]:
+        """Names of the generators, in the order given."""
+        return list(dict.fromkeys(row.generator for row in self.rows))
+
+    def of(self, generator: str) -> MetricTable:
+        """The rows of one generator.
+
+        Raises:
+            ValueError: no such generator.
+        """
+        if generator not in self.generators:
+            raise ValueError(f"no generator {generator!r} in the table; generators are {', '.join(self.generators)}")
+        return MetricTable(tuple(row for row in self.rows if row.generator == generator))
+
+    def summary(self) -> MetricTable:
+        """The rows of whole metrics, those of single features left out."""
+        return MetricTable(tuple(row for row in self.rows if not row.feature))
+
+    def __getitem__(self, name: str) -> MetricRow:
+        """The row ``metric`` or ``metric/feature`` of a table of one generator.
+
+        Raises:
+            ValueError: no such row, or several generators (choose with :meth:`of`).
+        """
+        if len(self.generators) > 1:
+            raise ValueError(f"the table holds {', '.join(self.generators)}; choose one with .of(name)")
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise ValueError(f"no row {name!r}; rows are {', '.join(row.name for row in self.rows)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """``{"metric" or "metric/feature": {"value", "uncertainty", "floor", "floor_uncertainty"}}``, JSON values.
+
+        Where generators have names, one such dictionary under each name.
+        """
+        if self.generators == [""]:
+            return {row.name: row.to_dict() for row in self.rows}
+        return {name: {row.name: row.to_dict() for row in self.of(name)} for name in self.generators}
+
+    def __str__(self) -> str:
+        lines = [("generator", "metric", "value", "truth vs truth")]
+        lines += [(row.generator, row.name, str(row.value), str(row.floor)) for row in self.rows]
+        if self.generators == [""]:
+            lines = [("", *line[1:]) for line in lines]
+        widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True) if width).rstrip()
+            for line in lines
+        )

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qgen.data.dataset import Dataset, Feature
+from qgen.metrics import METRICS, Metric, MetricResult, evaluate, ks, metric, wasserstein
+
+FAST = ["wasserstein", "ks", "correlation"]
+
+
+def normal(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def conditional(seed: int, n: int = 400, unit: str = "GeV") -> Dataset:
+    energy = torch.rand(n, 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    features = (Feature("pt", unit), Feature("eta"))
+    return Dataset(normal(seed, n, 2) + 3 * energy, features, energy, (Feature("energy", "GeV"),))
+
+
+def test_without_reference_truth_is_halved_and_all_samples_have_the_same_size(monkeypatch):
+    sizes = []
+    results = Metric.results
+
+    def spy(self, truth, generated, **options):
+        sizes.append((len(truth.values), len(generated.values)))
+        return results(self, truth, generated, **options)
+
+    monkeypatch.setattr(Metric, "results", spy)
+    table = evaluate(normal(0, 1001, 2), normal(1, 900, 2), metrics=["ks"])
+    assert sizes == [(500, 500)] * 2
+    assert {row.n_events for row in table} == {500}
+
+
+def test_halves_share_no_event():
+    seen = {}
+
+    class Spy(Dataset):
+        def observables(self):
+            seen["n"] = seen.get("n", 0) + 1
+            return self
+
+    truth = Spy(torch.arange(200.0)[:, None], (Feature("x"),))
+    table = evaluate(truth, truth, metrics=["separation", "ks"], seed=3)
+    assert seen["n"] == 2  # once for truth, once for the generated sample
+    assert table["ks"].floor.value > 0
+
+
+def test_floor_is_the_metric_between_truth_and_reference():
+    truth, reference, generated = normal(0, 300, 2), normal(1, 300, 2), normal(2, 300, 2) + 1
+    table = evaluate(truth, generated, reference=reference, metrics=["ks", "wasserstein"])
+    assert table["ks"].value.value == pytest.approx(ks(truth, generated).value)
+    assert table["ks"].floor.value == pytest.approx(ks(truth, reference).value)
+    assert table["wasserstein"].value.value == pytest.approx(wasserstein(truth, generated).value)
+
+
+def test_generators_share_floors_of_the_same_size(monkeypatch):
+    calls = []
+    results = Metric.results
+    monkeypatch.setattr(Metric, "results", lambda self, *a, **k: calls.append(self.name) or results(self, *a, **k))
+    samples = {"a": normal(1, 500, 2), "b": normal(2, 500, 2), "small": normal(3, 40, 2)}
+    table = evaluate(normal(0, 1000, 2), samples, metrics=["ks"])
+    assert len(calls) == 5  # three values, two floors
+    assert table.of("a")["ks"].floor == table.of("b")["ks"].floor != table.of("small")["ks"].floor
+    assert [table.of(name)["ks"].n_events for name in samples] == [500, 500, 40]
+
+
+def test_a_generators_row_does_not_depend_on_its_company():
+    truth, a, b = normal(0, 400, 2), normal(1, 200, 2), normal(2, 200, 2)
+    together = evaluate(truth, {"b": b, "a": a}, metrics=FAST).of("a").to_dict()["a"]
+    assert together == evaluate(truth, a, metrics=FAST).to_dict()
+
+
+def test_seed_fixes_everything():
+    truth, generated = normal(0, 300, 2), normal(1, 300, 2)
+    first, again, other = (evaluate(truth, generated, seed=seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first.to_dict() != other.to_dict()
+
+
+def test_per_feature_rows_are_named_and_followed_by_their_mean():
+    table = evaluate(conditional(0), conditional(1), metrics=["wasserstein", "correlation"])
+    assert [row.name for row in table] == ["wasserstein/pt", "wasserstein/eta", "wasserstein", "correlation"]
+    mean = (table["wasserstein/pt"].value.value + table["wasserstein/eta"].value.value) / 2
+    assert table["wasserstein"].value.value == pytest.approx(mean)
+    assert [row.name for row in table.summary()] == ["wasserstein", "correlation"]
+
+
+def test_joint_metrics_include_the_conditions():
+    truth, generated = conditional(0, 2000), conditional(1, 2000)
+    order = torch.randperm(2000, generator=torch.Generator().manual_seed(0))
+    ignoring = generated.with_samples(generated.samples, generated.conditions[order])
+    table = evaluate(truth, {"good": generated, "ignores": ignoring})
+    for name in ("correlation", "mmd", "classifier_auc", "total_variation", "jensen_shannon"):
+        good, bad = (table.of(which)[name].value for which in ("good", "ignores"))
+        assert bad.value > good.value + 4 * bad.uncertainty, name
+    assert table.of("good")["ks"].value == table.of("ignores")["ks"].value
+
+
+def test_physics_metrics_look_at_observables():
+    class Doubled(Dataset):
+        def observables(self):
+            return Dataset(2 * self.samples[:, :1], (Feature("total", "MeV"),))
+
+    truth, generated = (Doubled(normal(k, 100, 2), (Feature("a"), Feature("b"))) for k in (0, 1))
+    table = evaluate(truth, generated.samples, metrics=["separation", "ks"])
+    assert [row.name for row in table] == ["separation/total", "separation", "ks/a", "ks/b", "ks"]
+
+
+def test_to_dict_is_json_with_values_uncertainties_and_floors():
+    single = evaluate(normal(0, 100, 2), normal(1, 100, 2), metrics="ks").to_dict()
+    assert list(single) == ["ks/x0", "ks/x1", "ks"]
+    assert set(single["ks"]) == {"value", "uncertainty", "floor", "floor_uncertainty"}
+    named = evaluate(normal(0, 100, 2), {"flow": normal(1, 100, 2)}, metrics="ks").to_dict()
+    assert json.loads(json.dumps(named)) == {"flow": single}
+
+
+def test_text_shows_value_and_floor():
+    text = str(evaluate(normal(0, 100, 1), {"flow": normal(1, 100, 1)}, metrics=["ks"]))
+    header, *rows = text.splitlines()
+    assert header.split()[:3] == ["generator", "metric", "value"]
+    assert all(row.startswith("flow") and row.count("±") == 2 for row in rows)
+    assert "generator" not in str(evaluate(normal(0, 100, 1), normal(1, 100, 1), metrics=["ks"]))
+
+
+def test_all_metrics_that_are_defined_are_the_default():
+    assert "correlation" not in evaluate(normal(0, 100, 1), normal(1, 100, 1), n_bootstrap=2).to_dict()
+    assert set(METRICS) <= set(evaluate(normal(0, 100, 2), normal(1, 100, 2), n_bootstrap=2).to_dict())
+
+
+def test_a_new_metric_takes_a_few_lines(monkeypatch):
+    monkeypatch.setattr("qgen.metrics.base.METRICS", dict(METRICS))
+
+    @metric(view="samples", per_feature=True)
+    def mean_shift(truth, generated, seed):
+        """Difference of means."""
+        return lambda w, v: (w @ truth / w.sum() - v @ generated / v.sum()).abs()
+
+    assert mean_shift.description == "Difference of means."
+    row = evaluate(normal(0, 4000, 2), normal(1, 4000, 2) + 1, metrics=["mean_shift"])["mean_shift"]
+    assert row.value.value == pytest.approx(1, abs=0.1)
+    assert row.value.uncertainty == pytest.approx(math.sqrt(2 / 2000 / 2), rel=0.6)
+
+
+TRUTH = conditional(0)
+MISTAKES = {
+    "unknown metric": (lambda: evaluate(TRUTH, TRUTH, metrics=["waserstein"]), "did you mean 'wasserstein'"),
+    "no metric": (lambda: evaluate(TRUTH, TRUTH, metrics=[]), "metrics is empty; known: "),
+    "no generator": (lambda: evaluate(TRUTH, {}), "empty mapping"),
+    "few events": (lambda: evaluate(TRUTH, {"flow": conditional(1, 19)}), "generated 'flow': 19 events; at least 20"),
+    "few true events": (lambda: evaluate(conditional(1, 39), TRUTH), "truth against .*: 19 events"),
+    "few reference events": (lambda: evaluate(TRUTH, TRUTH, reference=conditional(1, 5)), "reference: 5 events"),
+    "few events, called": (lambda: ks(normal(0, 50, 1), normal(1, 3, 1)), "generated has 3 events; at least 20"),
+    "unit": (
+        lambda: evaluate(TRUTH, conditional(1, unit="MeV")),
+        r"truth has pt \[GeV\], eta.*; generated has pt \[MeV\], eta",
+    ),
+    "column": (
+        lambda: evaluate(TRUTH, {"gan": TRUTH.select("pt")}),
+        r"generated 'gan' has pt \[GeV\], energy \[GeV\]$",
+    ),
+    "column, called": (lambda: ks(TRUTH, TRUTH.select("eta")), r"truth has pt \[GeV\], eta; generated has eta$"),
+    "reference's column": (lambda: evaluate(TRUTH, TRUTH, reference=TRUTH.select("pt")), "reference has pt"),
+    "missing condition": (lambda: evaluate(TRUTH, TRUTH.samples), "generated: a plain table has no conditions.*energy"),
+    "width": (lambda: evaluate(normal(0, 50, 2), normal(1, 50, 3)), "generated: samples have shape"),
+    "shape": (lambda: evaluate(normal(0, 50), normal(1, 50, 3)), r"truth has shape \(50,\); expected \(N, d\)"),
+    "NaN": (lambda: evaluate(normal(0, 50, 1), normal(1, 50, 1).sqrt()), "generated: samples row .* nan is not finite"),
+    "huge": (lambda: evaluate(normal(0, 50, 1), normal(1, 50, 1) * 1e200), "generated has a value of magnitude"),
+    "no replicas": (lambda: evaluate(TRUTH, TRUTH, n_bootstrap=1), "n_bootstrap is 1; at least 2"),
+    "one column": (
+        lambda: evaluate(normal(0, 50, 1), normal(1, 50, 1), metrics=["correlation"]),
+        "correlation needs at least 2 columns, found x0",
+    ),
+    "other generator": (lambda: evaluate(TRUTH, {"a": TRUTH}, metrics="ks").of("b"), "no generator 'b'.*are a$"),
+    "several": (lambda: evaluate(TRUTH, {"a": TRUTH, "b": TRUTH}, metrics="ks")["ks"], r"choose one with .of\(name\)"),
+    "no row": (lambda: evaluate(TRUTH, TRUTH, metrics="ks")["mmd"], "no row 'mmd'; rows are ks/pt, ks/eta, ks"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_get_one_line(mistake):
+    call, message = MISTAKES[mistake]
+    with pytest.raises(ValueError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_same_columns_in_another_order_are_refused():
+    with pytest.raises(ValueError, match="columns differ"):
+        evaluate(TRUTH, replace(TRUTH.select("eta", "pt")))
+
+
+values = st.one_of(
+    st.sampled_from([0.0, -0.0, 1.0, 0.1, 1e-300, 5e-324, 1e99, -1e99]),
+    st.floats(allow_nan=True, allow_infinity=True),
+)
+
+
+@given(st.lists(st.tuples(values, values), min_size=15, max_size=40), st.integers(0, 99))
+@settings(max_examples=25, deadline=None)
+def test_any_generated_numbers_are_scored_or_refused_in_one_line(rows, seed):
+    generated = torch.tensor(rows, dtype=torch.float64)
+    metrics = sorted(set(METRICS) - {"classifier_auc"})
+    for truth, other in ((normal(seed, 60, 2), generated), (generated, normal(seed, 60, 2))):
+        try:
+            table = evaluate(truth, other, metrics=metrics, n_bootstrap=2)
+        except ValueError as refused:
+            message = str(refused)
+        else:
+            message = ""
+            assert_finite(table)
+        assert "\n" not in message
+
+
+def assert_finite(table):
+    for row in table:
+        for result in (row.value, row.floor):
+            assert isinstance(result, MetricResult)
+            assert math.isfinite(result.value)
+            assert result.uncertainty >= 0
