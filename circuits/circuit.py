@@ -85,12 +85,12 @@ class Circuit:
     @property
     def depth(self) -> int:
         """Number of time steps when gates on different wires act at once."""
-        level = [0] * self.n_wires
+        level: Counter[int] = Counter()
         for gate in self.gates:
             after = 1 + max(level[wire] for wire in gate.wires)
             for wire in gate.wires:
                 level[wire] = after
-        return max(level)
+        return max(level.values(), default=0)
 
     @property
     def counts(self) -> dict[str, int]:

@@ -26,9 +26,13 @@ def integer(value: object, what: str, minimum: int) -> int:
 
 def finite_number(value: object, what: str) -> float:
     """The value, if it is a finite real number; otherwise a ``ValueError`` that names it."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+    try:
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
         raise ValueError(f"{what} is {value!r}; a finite number is needed")
-    return float(value)
+    return number
 
 
 @dataclass(frozen=True)

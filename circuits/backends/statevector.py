@@ -25,6 +25,8 @@ from circuits.circuit import Circuit
 
 __all__ = ["Statevector"]
 
+_MOST_WIRES = 40
+
 
 class Statevector:
     """Exact simulation of the state vector.
@@ -171,6 +173,8 @@ class Statevector:
 
     def _check_memory(self, circuit: Circuit, batch: int, group: int, taped: bool) -> None:
         """Refuse before allocating what does not fit."""
+        if circuit.n_wires > _MOST_WIRES:
+            raise ValueError(f"{circuit.n_wires} qubits: a state vector has at most {_MOST_WIRES}")
         states = 4 + (_taped_states(circuit, group) if taped else 0)
         needed = (max(batch, 1) * states + 2) * 2**circuit.n_wires * self.dtype.itemsize
         free = self.memory_limit if self.memory_limit is not None else _free_memory(self.device)
