@@ -136,15 +136,16 @@ def _choose(n: int, seed: int, which: str) -> Tensor:
 def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
     squares = (a * a).sum(1)[:, None] + (b * b).sum(1)
     squared = squares - 2 * a @ b.T
-    return torch.where(squared > 1e-12 * squares, squared, torch.zeros_like(squared))
+    return squared.masked_fill_(squared <= 1e-12 * squares, 0)
 
 
 def _kernel(squared: Tensor, bandwidth: Tensor) -> Tensor:
     """Mean of Gaussians at 2, 1, 1/2, 1/4 of the median (``bandwidth`` is its square), each the last to the 4th."""
-    widest = torch.exp(-squared / (8 * bandwidth))
-    one = widest.square().square()
-    half = one.square().square()
-    return (widest + one + half + half.square().square()) / 4
+    gaussian = (squared / (-8 * bandwidth)).exp_()
+    total = gaussian.clone()
+    for _ in range(3):
+        total += gaussian.square_().square_()
+    return total / 4
 
 
 def _mean_of_pairs(kernel: Tensor, w: Tensor) -> Tensor:
