@@ -145,7 +145,7 @@ def from_qiskit(circuit: QuantumCircuit) -> Circuit:
     from qiskit.circuit import ParameterVectorElement
 
     parameters = list(circuit.parameters)
-    vectors = {id(p.vector): p.vector for p in parameters if isinstance(p, ParameterVectorElement)}
+    vectors = {(p.vector.name, len(p.vector)): p.vector for p in parameters if isinstance(p, ParameterVectorElement)}
     if len(vectors) == 1 and all(isinstance(p, ParameterVectorElement) for p in parameters):
         (vector,) = vectors.values()
         parameters = list(vector)
@@ -268,7 +268,14 @@ def to_pennylane(circuit: Circuit) -> Callable[[Any], None]:
         import pennylane as qml
 
         for gate in circuit.gates:
-            values = [a.offset if a.index is None else angles[..., a.index] * a.scale + a.offset for a in gate.angles]
+            free = {a.index: angles[..., a.index] for a in gate.angles if a.index is not None}
+            some = next(iter(free.values()), None)  # fixed angles beside free ones need their type
+            values = [
+                free[a.index] * a.scale + a.offset
+                if a.index is not None
+                else (a.offset if some is None else qml.math.full_like(some, a.offset))
+                for a in gate.angles
+            ]
             if gate.name in ("Sdg", "Tdg"):
                 qml.adjoint(getattr(qml, gate.name[0]))(wires=gate.wires)
             else:

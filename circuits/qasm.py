@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 from typing import TYPE_CHECKING
 
@@ -105,14 +107,19 @@ def _parse_qasm2(text: str) -> QuantumCircuit:
 
 
 def _parse_qasm3(text: str) -> QuantumCircuit:
-    from openqasm3.parser import QASM3ParsingError
     from qiskit import qasm3
 
+    complaints = io.StringIO()  # the parser prints characters it does not know, and goes on without them
     try:
-        return qasm3.loads(text)
-    except (QASM3ParsingError, qasm3.QASM3ImporterError) as error:
-        raise ValueError(f"OpenQASM 3: {_one_line(error)}") from error
+        with contextlib.redirect_stderr(complaints):
+            circuit = qasm3.loads(text)
+    except Exception as error:  # the importer lets errors of many kinds through
+        reason = complaints.getvalue().splitlines() or [str(error)]
+        raise ValueError(f"OpenQASM 3: {_one_line(reason[0])}") from error
+    if complaints.getvalue():
+        raise ValueError(f"OpenQASM 3: {_one_line(complaints.getvalue().splitlines()[0])}")
+    return circuit
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).strip("\"' ").split()) or "the text does not parse"
+def _one_line(reason: object) -> str:
+    return " ".join(str(reason).strip("\"' ").split()) or "the text does not parse"

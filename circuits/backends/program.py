@@ -123,7 +123,8 @@ def _apply_local(total: Tensor, gate: Tensor, positions: Sequence[int], n_wires:
     axes = [len(lead) + position for position in positions]
     front = list(range(len(lead), len(lead) + len(positions)))
     moved = split.movedim(axes, front)
-    product = gate @ moved.reshape(*lead, gate.shape[-1], -1)
+    width = gate.shape[-1]
+    product = gate @ moved.reshape(*lead, width, size * size // width)
     shaped = product.reshape(*product.shape[:-2], *moved.shape[len(lead) :])
     return shaped.movedim(front, axes).reshape(*product.shape[:-2], size, size)
 
@@ -306,8 +307,8 @@ def _multiply(matrix: Tensor, state: Tensor) -> Tensor:
     width = matrix.shape[-1]
     if batch == 1 and len(matrix) == 1:
         return (state.view(width, -1).mT @ matrix[0].mT).view(1, size)
-    product = state.view(batch, width, -1).mT @ matrix.mT
-    return product.reshape(-1, size)
+    product = state.view(batch, width, size // width).mT @ matrix.mT
+    return product.reshape(len(product), size)
 
 
 @lru_cache(maxsize=64)

@@ -84,7 +84,7 @@ class Statevector:
         state = program.run(flat)
         if program.restore is not None:
             state = permute(state, *program.restore)
-        return state.reshape(*angles.shape[:-1], -1)
+        return state.reshape(*angles.shape[:-1], 2**circuit.n_wires)
 
     def probs(self, circuit: Circuit, angles: Tensor) -> Tensor:
         """Probabilities of the basis states.
@@ -103,7 +103,7 @@ class Statevector:
         probabilities = torch.view_as_real(program.run(flat)).square().sum(-1)
         if program.restore is not None:
             probabilities = permute(probabilities, *program.restore)
-        return probabilities.reshape(*angles.shape[:-1], -1)
+        return probabilities.reshape(*angles.shape[:-1], 2**circuit.n_wires)
 
     def expval(self, circuit: Circuit, angles: Tensor, observables: Sequence[str]) -> Tensor:
         """Expectation values of Pauli strings.
@@ -126,14 +126,16 @@ class Statevector:
         """
         strings = parse_observables(observables, circuit.n_wires)
         state = self.state(circuit, angles)
-        state = state.reshape(-1, state.shape[-1])
+        state = state.reshape(math.prod(angles.shape[:-1]), state.shape[-1])
         states = torch.arange(state.shape[-1], device=self.device)
         columns: list[Tensor] = [state.new_empty(0)] * len(strings)
         for flip in dict.fromkeys(string.x_mask for string in strings):
             # sum_x conj(psi[x ^ flip]) (-1)^(parity of x & z) psi[x], for all z at once
             flipped = permute(state, states ^ flip, states ^ flip) if flip else state
             overlap = flipped.conj() * state
-            spectrum = walsh_transform(torch.view_as_real(overlap).movedim(-1, 0).reshape(-1, state.shape[-1]))
+            spectrum = walsh_transform(
+                torch.view_as_real(overlap).movedim(-1, 0).reshape(2 * len(state), state.shape[-1])
+            )
             real, imaginary = spectrum.reshape(2, *state.shape)
             for place, string in enumerate(strings):
                 if string.x_mask != flip:

@@ -17,7 +17,9 @@ def _circuits(draw, max_wires=4, max_gates=12, free=True):
     n_wires = draw(st.integers(1, max_wires))
     fixed = st.floats(-math.pi, math.pi, allow_subnormal=False)
     index = st.integers(0, N_ANGLES - 1)
-    affine = st.builds(Angle, index, st.sampled_from([0.5, -1.0, 2.0, 1 / 3]), st.sampled_from([0.0, math.pi / 2, -0.3]))
+    affine = st.builds(
+        Angle, index, st.sampled_from([0.5, -1.0, 2.0, 1 / 3]), st.sampled_from([0.0, math.pi / 2, -0.3])
+    )
     angle = st.one_of(fixed, index, affine) if free else fixed
     names = [name for name, gate in GATES.items() if (gate.n_wires or 1) <= n_wires]
     gates = []

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from circuits import Circuit, Gate
+from circuits.backends import BACKENDS, Backend, ParameterShift, PauliString, Statevector
+from circuits.backends.base import check_angles, check_shots, draw_bits, frequencies, parse_observables
+
+FAST = settings(max_examples=100, deadline=None)
+
+
+def test_backends_answer_the_protocol():
+    assert BACKENDS["statevector"] is Statevector
+    for backend in (Statevector(), ParameterShift(Statevector())):
+        assert isinstance(backend, Backend)
+        assert backend.capabilities.differentiable
+    assert not ParameterShift(Statevector(), shots=10).capabilities.exact
+
+
+@FAST
+@given(letters=st.text("IXYZ", min_size=1, max_size=8))
+def test_both_notations_are_one(letters):
+    n_wires = len(letters)
+    string = PauliString.parse(letters, n_wires)
+    sparse = " ".join(f"{letter}{wire}" for wire, letter in enumerate(letters))
+    assert PauliString.parse(sparse, n_wires) == string
+    assert str(string) == letters
+    assert f"{string.x_mask:0{n_wires}b}" == "".join("1" if letter in "XY" else "0" for letter in letters)
+    assert f"{string.z_mask:0{n_wires}b}" == "".join("1" if letter in "YZ" else "0" for letter in letters)
+
+
+@FAST
+@given(text=st.text(max_size=10) | st.text("IXYZ 0123", max_size=10), n_wires=st.integers(1, 4))
+def test_any_text_is_a_pauli_string_or_a_value_error(text, n_wires):
+    with contextlib.suppress(ValueError):
+        assert PauliString.parse(text, n_wires).n_wires == n_wires
+
+
+@pytest.mark.parametrize(
+    ("observables", "message"),
+    [
+        ([], "a list of Pauli strings is needed"),
+        ("ZZ", "a list of Pauli strings is needed"),
+        ([3], "observable is 3"),
+        (["ZZZ"], "'ZZZ' has 3 letters; the circuit has 2 wires"),
+        (["Z2"], "wire 2 is out of range 0 to 1"),
+        (["Z0 X0"], "names a wire twice"),
+        (["A0"], "is not a Pauli string"),
+        ([""], "is not a Pauli string"),
+    ],
+)
+def test_observables_that_are_refused(observables, message):
+    with pytest.raises(ValueError, match=r".") as caught:
+        parse_observables(observables, 2)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("angles", "message"),
+    [
+        ([0.0], "angles are a list; a torch tensor is needed"),
+        (torch.zeros(2), r"angles have shape \(2,\); expected \(\.\.\., 1\)"),
+        (torch.tensor(0.0), r"angles have shape \(\)"),
+        (torch.zeros(1, dtype=torch.complex64), "real numbers are needed"),
+    ],
+)
+def test_angles_that_are_refused(angles, message):
+    with pytest.raises(ValueError, match=message):
+        check_angles(Circuit(1, [Gate("RX", 0, [0])]), angles)
+
+
+@pytest.mark.parametrize("shots", [0, -1, 1.0, True, None])
+def test_shots_that_are_refused(shots):
+    with pytest.raises(ValueError, match="an integer of at least 1 is needed"):
+        check_shots(shots)
+
+
+def test_impossible_states_are_never_drawn(rng):
+    probabilities = torch.tensor([[0.0, 0.5, 0.0, 0.5], [1.0, 0.0, 0.0, 0.0]])
+    drawn = frequencies(draw_bits(probabilities, 2000, rng))
+    assert bool((drawn[probabilities == 0] == 0).all())
+    torch.testing.assert_close(drawn, probabilities.double(), rtol=0, atol=0.05)
+
+
+def test_probabilities_that_are_not_numbers(rng):
+    with pytest.raises(ValueError, match="not finite"):
+        draw_bits(torch.tensor([0.5, torch.nan]), 3, rng)
