@@ -119,7 +119,7 @@ def _shower_facts(path: str | Path) -> dict[str, Any]:
         geometry = source.geometry
         totals, largest, filled = [], 0.0, 0
         for block in source.blocks(np.arange(len(incident))):
-            totals.append(block.sum(1, dtype=np.float64))
+            totals.append(block.sum(1))
             largest = max(largest, float(block.max()))
             filled += int(np.count_nonzero(block))
         total = np.concatenate(totals)

@@ -187,21 +187,21 @@ class Downscaling:
 
     def __call__(self, showers: np.ndarray) -> np.ndarray:
         """Cells ``(N, cells)`` in the order of ``source`` to pixels ``(N, pixels)``, float64."""
-        values = showers.reshape(len(showers), *self.source.shape)
-        for i in reversed(range(len(self.boundaries))):
-            bounds = self.boundaries[i]
-            cropped = np.take(values, np.arange(bounds[0], bounds[-1]), axis=i + 1) if self._crops(i) else values
-            if len(bounds) == 2:
-                values = cropped.sum(axis=i + 1, keepdims=True, dtype=np.float64)
-            elif len(bounds) - 1 < cropped.shape[i + 1]:
-                starts = np.asarray(bounds[:-1]) - bounds[0]
-                values = np.add.reduceat(cropped, starts, axis=i + 1, dtype=np.float64)
-            else:
-                values = cropped
-        return values.reshape(len(showers), self.target.n_pixels).astype(np.float64, copy=False)
+        values = showers.astype(np.float64, copy=False).reshape(len(showers), *self.source.shape)
+        # the last axis first: it lies together in memory and leaves the least to be done for the others
+        for axis in range(len(self.boundaries), 0, -1):
+            groups = self._groups(axis - 1)
+            if groups is not None:
+                values = np.moveaxis(np.moveaxis(values, axis, -1) @ groups, -1, axis)
+        return values.reshape(len(showers), self.target.n_pixels)
 
-    def _crops(self, i: int) -> bool:
-        return self.boundaries[i][0] > 0 or self.boundaries[i][-1] < self.source.shape[i]
+    def _groups(self, i: int) -> np.ndarray | None:
+        """Ones where a cell (row) belongs to a pixel (column); None where each cell is a pixel."""
+        bounds, cells = np.asarray(self.boundaries[i]), self.source.shape[i]
+        if len(bounds) - 1 == cells:
+            return None
+        position = np.arange(cells)[:, None]
+        return ((position >= bounds[:-1]) & (position < bounds[1:])).astype(np.float64)
 
 
 def _boundaries(axis: str, cells: int, pixels: int | None, edges: Sequence[int] | None) -> tuple[int, ...]:

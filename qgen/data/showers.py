@@ -2,8 +2,8 @@
 
 - CaloChallenge (`2410.21611 <https://arxiv.org/abs/2410.21611>`_): ``incident_energies`` ``(N, 1)`` and ``showers``
   ``(N, voxels)`` in MeV, voxels in the order layer, x, y (last one fastest);
-- 3DGAN (`1912.06794 <https://arxiv.org/abs/1912.06794>`_): ``ECAL`` ``(N, x, y, z)`` with z the depth, and ``energy``
-  ``(N,)`` or ``(N, 1)``, both in GeV.
+- 3DGAN, that is the CLIC calorimeter data (`1912.06794 <https://arxiv.org/abs/1912.06794>`_) as the 3DGAN papers use
+  them: ``ECAL`` ``(N, x, y, z)`` with z the depth, and ``energy`` ``(N,)`` or ``(N, 1)``, both in GeV.
 """
 
 from __future__ import annotations
@@ -91,13 +91,13 @@ class ShowerFile:
         return energies * factor
 
     def blocks(self, rows: np.ndarray) -> Iterator[np.ndarray]:
-        """The showers of these increasing rows, ``(n, voxels)`` in MeV, float32 or float64, in blocks.
+        """The showers of these increasing rows, ``(n, voxels)`` in MeV, float64, in blocks.
 
         Raises:
             ValueError: an energy anywhere in the file is negative or not finite (row and voxel are named).
         """
         for start, block in read_rows(self._cells, self.path):
-            values = block.astype(np.result_type(block.dtype, np.float32), copy=False)
+            values = block.astype(np.float64, copy=False)
             self._check(start, values)
             first, last = np.searchsorted(rows, [start, start + len(values)])
             if last - first < len(values):

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from qgen.data import Discretiser
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(n: int, d: int, seed: int = 1) -> torch.Tensor:
+    return torch.randn(n, d, dtype=torch.float64, generator=rng(seed))
+
+
+@pytest.mark.parametrize("edges", ["linear", "quantile"])
+def test_indices_agree_with_numpy(edges: str) -> None:
+    values = normal(500, 2)
+    cells = Discretiser.fit(values, bits=[3, 2], edges=edges)
+    for i, edge in enumerate(cells.edges):
+        expected = np.clip(np.digitize(values[:, i].numpy(), edge.numpy()) - 1, 0, len(edge) - 2)
+        assert cells.indices(values)[:, i].tolist() == expected.tolist()
+
+
+def test_linear_edges_are_equally_wide_and_quantiles_equally_full() -> None:
+    values = normal(4000, 1)
+    linear = Discretiser.fit(values, bits=3, edges="linear").edges[0]
+    np.testing.assert_allclose(linear, np.linspace(values.min().item(), values.max().item(), 9), rtol=1e-12)
+    quantile = Discretiser.fit(values, bits=3, edges="quantile")
+    np.testing.assert_allclose(quantile.edges[0], np.quantile(values.numpy(), np.linspace(0, 1, 9)), rtol=1e-12)
+    counts = torch.bincount(quantile.cell_index(values))
+    assert counts.max() - counts.min() <= 1
+
+
+def test_many_equal_values_take_one_cell() -> None:
+    values = torch.cat([torch.zeros(900), torch.linspace(0.1, 1.0, 100)]).double().unsqueeze(1)
+    cells = Discretiser.fit(values, bits=3)
+    counts = torch.bincount(cells.cell_index(values), minlength=8)
+    assert counts[0] >= 900
+    assert (counts[1:] >= 12).all()
+
+
+def test_cell_numbers_read_the_bits_from_the_first_feature_on() -> None:
+    values = normal(300, 3)
+    cells = Discretiser.fit(values, bits=[2, 1, 3])
+    bits, numbers = cells.encode(values), cells.cell_index(values)
+    assert bits.dtype == torch.uint8
+    assert bits.shape == (300, 6)
+    assert [int("".join(map(str, row)), 2) for row in bits.tolist()] == numbers.tolist()
+    i = cells.indices(values)
+    assert numbers.tolist() == np.ravel_multi_index(i.T.numpy(), (4, 2, 8)).tolist()
+    assert torch.equal(cells.unflatten(numbers), i)
+    assert torch.equal(cells.from_bits(bits), numbers)
+
+
+@given(
+    bits=st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    edges=st.sampled_from(["linear", "quantile"]),
+    seed=st.integers(0, 2**31),
+    scale=st.sampled_from([1e-12, 1.0, 1e12]),
+)
+@settings(max_examples=30, deadline=None)
+def test_decoding_stays_in_the_cell(bits: list[int], edges: str, seed: int, scale: float) -> None:
+    cells = Discretiser.fit(scale * (normal(200, len(bits), seed) + 3.0), bits=bits, edges=edges)
+    numbers = torch.randint(cells.n_cells, (100,), generator=rng(seed))
+    values = cells.decode(numbers, rng(seed))
+    assert torch.equal(cells.cell_index(values), numbers)
+    assert torch.equal(cells.decode(cells.to_bits(numbers), rng(seed)), values)
+    assert not cells.outside(values).any()
+
+
+def test_decoding_stays_in_cells_of_the_smallest_width() -> None:
+    edges = [1.0]
+    for _ in range(2):
+        edges.append(math.nextafter(edges[-1], 2.0))
+    cells = Discretiser([edges])
+    numbers = torch.tensor([0, 1] * 50)
+    assert torch.equal(cells.cell_index(cells.decode(numbers, rng())), numbers)
+
+
+def test_decoded_values_are_uniform_in_the_cell() -> None:
+    cells = Discretiser([[0.0, 1.0, 4.0]])
+    values = cells.decode(torch.ones(2000, dtype=torch.long), rng(3))[:, 0]
+    assert stats.kstest(values.numpy(), stats.uniform(1.0, 3.0).cdf).pvalue > 0.001
+
+
+def test_roundtrip_loses_less_with_more_bits() -> None:
+    values = normal(2000, 1)
+    lost = []
+    for bits in (1, 3, 5):
+        back = Discretiser.fit(values, bits=bits).roundtrip(values, rng())
+        lost.append(stats.wasserstein_distance(values[:, 0].numpy(), back[:, 0].numpy()))
+    assert lost[0] > 2 * lost[1] > 4 * lost[2]
+
+
+def test_volumes_are_those_of_the_cells() -> None:
+    cells = Discretiser.fit(normal(200, 2), bits=[2, 3])
+    volumes = cells.log_volume(torch.arange(cells.n_cells)).exp()
+    expected = np.outer(*[np.diff(edges.numpy()) for edges in cells.edges]).reshape(-1)
+    np.testing.assert_allclose(volumes, expected, rtol=1e-12)
+    assert [len(r) for r in cells.representatives()] == [4, 8]
+    assert torch.equal(cells.indices(torch.stack([r[:4] for r in cells.representatives()], 1))[:, 0], torch.arange(4))
+
+
+def test_values_outside_go_to_the_outermost_cells_and_are_told() -> None:
+    cells = Discretiser([[0.0, 1.0, 2.0]])
+    values = torch.tensor([[-5.0], [0.5], [2.0], [9.0]])
+    assert cells.cell_index(values).tolist() == [0, 0, 1, 1]
+    assert cells.outside(values).squeeze(1).tolist() == [True, False, False, True]
+
+
+def test_restored_from_its_spec() -> None:
+    cells = Discretiser.fit(normal(100, 2), bits=[1, 4])
+    restored = Discretiser.from_spec(json.loads(json.dumps(cells.spec())))
+    assert restored.bits == (1, 4)
+    assert all(torch.equal(a, b) for a, b in zip(cells.edges, restored.edges, strict=True))
+    assert set(cells.state_dict()) == {"edges_0", "edges_1"}
+
+
+def fitted(values: object, **options: object) -> Discretiser:
+    return Discretiser.fit(torch.tensor(values, dtype=torch.float64), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: fitted([[1.0, 2.0], [1.0, 3.0]]), r"feature 0 is constant \(1\)"),
+        (lambda: fitted([[1.0], [math.nan]]), r"row 1, feature 0: nan is not finite"),
+        (lambda: fitted([[1.0], [2.0]], bits=[1, 1]), r"bits has 2 entries for 1 features"),
+        (lambda: fitted([[1.0], [2.0]], bits=0), r"bits of feature 0 is 0; allowed are 1 to 20"),
+        (lambda: fitted([[1.0] * 4, [2.0] * 4], bits=20), r"80 bits in all; at most 62"),
+        (lambda: fitted([[1.0], [2.0]], edges="log"), r"edges is 'log'; allowed are 'linear' and 'quantile'"),
+        (lambda: fitted([[1.0], [math.nextafter(1.0, 2.0)]]), r"too few distinct values \(2\) for 2 bits"),
+        (lambda: fitted([1.0, 2.0]), r"values have shape \(2,\)"),
+        (lambda: Discretiser([]), r"edges are empty"),
+        (lambda: Discretiser([[0.0, 1.0]]), r"feature 0 has 1 cells; a power of 2"),
+        (lambda: Discretiser([[0.0, 1.0, 2.0, 3.0]]), r"feature 0 has 3 cells"),
+        (lambda: Discretiser([[0.0, 2.0, 1.0]]), r"edges of feature 0 must be finite and strictly increasing"),
+        (lambda: Discretiser([[0.0, 1.0, 2.0]]).indices(torch.ones(3, 2)), r"expected \(N, 1\)"),
+        (lambda: Discretiser([[0.0, 1.0, 2.0]]).encode(torch.tensor([[math.inf]])), r"row 0, feature 0: inf"),
+        (lambda: Discretiser([[0.0, 1.0, 2.0]]).decode(torch.tensor([2]), rng()), r"2 to 2; 2 cells exist"),
+        (lambda: Discretiser([[0.0, 1.0, 2.0]]).decode(torch.tensor([[2]]), rng()), r"bits must be 0 or 1"),
+        (lambda: Discretiser([[0.0, 1.0, 2.0]]).decode(torch.tensor([0.5]), rng()), r"expected \(N,\) integers"),
+        (lambda: Discretiser.from_spec({"kind": "Other"}), r"kind is 'Other'"),
+    ],
+)
+def test_misuse_is_one_clear_line(make, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
