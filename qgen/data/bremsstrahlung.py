@@ -59,6 +59,8 @@ def form_factor(t: np.ndarray, nucleus: Nucleus) -> np.ndarray:
 class Bremsstrahlung:
     """The differential cross-section for one carrier and target, and events drawn from it.
 
+    Beyond the formulas of the module, the muon must be able to balance the carrier's transverse momentum.
+
     Events are drawn from the bilinear interpolation of the density on a grid in a logit of ``x`` and in
     ``s = U(0) / U``, in which the pole at small ``U`` is flat.
 
@@ -172,25 +174,42 @@ class Bremsstrahlung:
         return Table(self, beam_energy, low, high, span, sigma, values)
 
     def _u_max(self, x: np.ndarray, beam_energy: float) -> np.ndarray:
+        """Where t_min reaches t_max, or the muon's momentum the carrier's transverse one."""
         largest = 2 * beam_energy * (1 - x) * np.sqrt(self.t_max)
-        return np.minimum(largest, self.u_forward(x) + 4 * x * beam_energy**2)
+        muon = np.maximum((1 - x) ** 2 * beam_energy**2 - MUON_MASS**2, 0.0)
+        carrier = np.maximum(x**2 * beam_energy**2 - self.mass**2, 1e-300)
+        sine = np.minimum(muon / carrier, 1.0)  # squared
+        one_less_cosine = np.where(muon < carrier, sine / (1 + np.sqrt(1 - sine)), 2.0)
+        return np.minimum(largest, self.u_forward(x) + 2 * x * beam_energy**2 * one_less_cosine)
 
     def _s_low(self, x: np.ndarray, beam_energy: float) -> np.ndarray:
         return np.minimum(self.u_forward(x) / self._u_max(x, beam_energy), 1.0)
 
-    def recoil(self, t_min: np.ndarray, generator: torch.Generator) -> np.ndarray:
-        """Transverse momentum of the nucleus, GeV, with t drawn from the integrand of chi: ``sqrt(t - t_min)``."""
-        log_min = np.log(t_min)
-        below = np.interp(log_min, self._log_t, self._flux_below)
-        t = np.empty_like(t_min)
-        # close to t_max the integrand is linear in t; elsewhere G2 / t is kept with probability 1 - t_min / t
-        near = t_min > 0.9 * self.t_max
-        t[near] = t_min[near] + (self.t_max - t_min[near]) * np.sqrt(_uniform(int(near.sum()), generator))
-        pending = np.flatnonzero(~near)
+    def recoil(self, t_min: np.ndarray, largest: np.ndarray, generator: torch.Generator) -> np.ndarray:
+        """Transverse momentum of the nucleus, GeV: ``sqrt(t - t_min)`` with t drawn from the integrand of chi.
+
+        Args:
+            t_min: ``(n,)``, GeV^2, below ``t_max``.
+            largest: transverse momentum (GeV) beyond which nothing is drawn, ``(n,)``.
+            generator: source of randomness.
+        """
+        t_end = np.minimum(t_min + largest**2, self.t_max)
+        below, above = (np.interp(np.log(t), self._log_t, self._flux_below) for t in (t_min, t_end))
+        # G2 / t, cheap to draw from, is kept with probability 1 - t_min / t; in a short range it is the factor
+        # t - t_min that is drawn, and kept with the rest, which falls with t
+        short = (t_min > 0.9 * t_end) | (above <= below)
+        scale = form_factor(t_min, self.nucleus) / t_min**2
+        t = t_min.copy()
+        pending = np.flatnonzero(t_end > t_min)
         while len(pending):
-            flux = below[pending] + _uniform(len(pending), generator) * (self._flux_below[-1] - below[pending])
-            draw = np.exp(np.interp(flux, self._flux_below, self._log_t))
-            kept = _uniform(len(pending), generator) < 1 - t_min[pending] / draw
+            u, lot = _uniform(len(pending), generator), _uniform(len(pending), generator)
+            low, high, near = t_min[pending], t_end[pending], short[pending]
+            flux = below[pending] + u * (above[pending] - below[pending])
+            draw = np.where(
+                near, low + (high - low) * np.sqrt(u), np.exp(np.interp(flux, self._flux_below, self._log_t))
+            )
+            rest = form_factor(draw, self.nucleus) / draw**2 / scale[pending]
+            kept = lot <= np.where(near, rest, 1 - low / draw)
             t[pending[kept]] = draw[kept]
             pending = pending[~kept]
         return np.sqrt(np.maximum(t - t_min, 0.0))
@@ -225,7 +244,8 @@ class Table:
         along = _linear(f00 + f01, f10 + f11, _uniform(n, generator))
         across = _linear(f00 + along * (f10 - f00), f01 + along * (f11 - f01), _uniform(n, generator))
         span = self.span[row] + along * np.diff(self.span)[row]
-        sigma = self.sigma[column] + across * np.diff(self.sigma)[column]
+        # sigma = 1 would be the angle 0, of which there is no pseudorapidity
+        sigma = np.minimum(self.sigma[column] + across * np.diff(self.sigma)[column], 1 - 1e-12)
         x = self.low + (self.high - self.low) / (1 + np.exp(-span))
         s_low = self.process._s_low(x, self.beam_energy)
         return x, self.process.u_forward(x) / (s_low + (1 - s_low) * sigma)

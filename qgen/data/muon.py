@@ -176,8 +176,8 @@ def simulate_muon(
     r"""Events :math:`\mu N \to \mu N V` of the improved Weizsaecker-Williams approximation.
 
     The carrier's energy and angle follow :class:`~qgen.data.bremsstrahlung.Bremsstrahlung`; the muon has the rest of
-    the beam energy, and its transverse momentum balances the carrier's and the recoil of the nucleus. The few draws
-    in which the muon would need more transverse than total momentum are replaced.
+    the beam energy, and its transverse momentum balances the carrier's and the recoil of the nucleus, which is drawn
+    from the photon flux up to what the muon's momentum allows.
 
     Args:
         n: number of events.
@@ -225,31 +225,18 @@ def _draw(
     process: Bremsstrahlung, beam_energy: float, n: int, generator: torch.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Momenta (px, py, pz, E) of carrier and muon, ``(n, 4)`` each."""
-    table = process.table(beam_energy)
-    found: list[tuple[np.ndarray, np.ndarray]] = []
-    missing = n
-    while missing > 0:
-        x, u = table.draw(missing + missing // 50 + 16, generator)
-        recoil = process.recoil((u / (2 * beam_energy * (1 - x))) ** 2, generator)
-        half_angle = np.sqrt(np.maximum(u - process.u_forward(x), 0.0) / (4 * x)) / beam_energy
-        theta = 2 * np.arcsin(np.minimum(half_angle, 1.0))
-        phi, recoil_phi = (
-            math.pi * (2 * uniform((len(x),), generator, dtype=torch.float64).numpy() - 1) for _ in range(2)
-        )
-        energy = x * beam_energy
-        momentum = np.sqrt(energy**2 - process.mass**2)
-        pt = momentum * np.sin(theta)
-        carrier = np.stack([pt * np.cos(phi), pt * np.sin(phi), momentum * np.cos(theta), energy], axis=1)
-        muon = np.empty_like(carrier)
-        muon[:, 0] = recoil * np.cos(recoil_phi) - carrier[:, 0]
-        muon[:, 1] = recoil * np.sin(recoil_phi) - carrier[:, 1]
-        muon[:, 3] = beam_energy - energy
-        squared = muon[:, 3] ** 2 - MUON_MASS**2 - muon[:, 0] ** 2 - muon[:, 1] ** 2
-        muon[:, 2] = np.sqrt(np.maximum(squared, 0.0))
-        possible = (squared > 0) & (pt > 0)
-        found.append((carrier[possible], muon[possible]))
-        missing -= int(possible.sum())
-    return np.concatenate([c for c, _ in found])[:n], np.concatenate([m for _, m in found])[:n]
+    x, u = process.table(beam_energy).draw(n, generator)
+    half_angle = np.sqrt(np.maximum(u - process.u_forward(x), 0.0) / (4 * x)) / beam_energy
+    theta = 2 * np.arcsin(np.minimum(half_angle, 1.0))
+    phi, recoil_phi = math.pi * (2 * uniform((2, n), generator, dtype=torch.float64).numpy() - 1)
+    energy, muon_energy = x * beam_energy, (1 - x) * beam_energy
+    momentum, muon_momentum = np.sqrt(energy**2 - process.mass**2), np.sqrt(muon_energy**2 - MUON_MASS**2)
+    pt = momentum * np.sin(theta)
+    recoil = process.recoil((u / (2 * muon_energy)) ** 2, np.maximum(muon_momentum - pt, 0.0), generator)
+    carrier = np.stack([pt * np.cos(phi), pt * np.sin(phi), momentum * np.cos(theta), energy], axis=1)
+    px, py = recoil * np.cos(recoil_phi) - carrier[:, 0], recoil * np.sin(recoil_phi) - carrier[:, 1]
+    pz = np.sqrt(np.maximum(muon_momentum**2 - px**2 - py**2, 0.0))
+    return carrier, np.stack([px, py, pz, muon_energy], axis=1)
 
 
 def muon_events(

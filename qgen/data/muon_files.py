@@ -9,6 +9,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -71,12 +72,16 @@ def starts_like_lhe(path: str | Path) -> bool:
         return file.read(256).lstrip("\ufeff \t\r\n").startswith("<")
 
 
+def _bytes(path: Path) -> gzip.GzipFile | BufferedReader:
+    with path.open("rb") as file:
+        gzipped = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if gzipped else path.open("rb")
+
+
 @contextmanager
 def _text(path: Path) -> Iterator[TextIO]:
-    with path.open("rb") as raw:
-        gzipped = raw.read(2) == b"\x1f\x8b"
     try:
-        with gzip.open(path, "rt", encoding="utf-8", newline="") if gzipped else path.open(encoding="utf-8") as file:
+        with _bytes(path) as raw, TextIOWrapper(raw, encoding="utf-8", newline="") as file:
             yield file
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path}: the gzip file is truncated or damaged ({error})") from error
@@ -132,11 +137,12 @@ def _read_lhe(path: Path, carrier: int | None) -> tuple[np.ndarray, np.ndarray, 
         # pylhe warns of a truncated file and ends; here that is an error
         warnings.simplefilter("error", RuntimeWarning)
         try:
-            for number, event in enumerate(LHEFile.fromfile(path).events, 1):
-                energy, carrier_momentum, muon_momentum = _momenta(event, carrier, f"{path}: event {number}")
-                beam.append(energy)
-                carriers.append(carrier_momentum)
-                muons.append(muon_momentum)
+            with _bytes(path) as file:
+                for number, event in enumerate(LHEFile.frombuffer(file).events, 1):
+                    energy, carrier_momentum, muon_momentum = _momenta(event, carrier, f"{path}: event {number}")
+                    beam.append(energy)
+                    carriers.append(carrier_momentum)
+                    muons.append(muon_momentum)
         except _EventError as error:
             raise ValueError(str(error)) from error
         except _LHE_ERRORS as error:

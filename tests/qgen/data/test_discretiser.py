@@ -156,3 +156,24 @@ def test_misuse_is_one_clear_line(make, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("edges", ["linear", "quantile"])
+def test_tails_lie_beyond_the_outer_edges(edges: Literal["linear", "quantile"]) -> None:
+    values = torch.randn(10_000, 1, dtype=torch.float64, generator=new_generator(0))
+    cells = Discretiser.fit(values, bits=3, edges=edges, tails=0.01)
+    assert int(cells.outside(values).sum()) == 200
+    inner = values[~cells.outside(values)[:, 0]]
+    assert cells.edges[0][0] == inner.min()
+    assert cells.edges[0][-1] == inner.max()
+
+
+def test_tails_of_a_mostly_empty_pixel_leave_its_cells() -> None:
+    values = torch.cat([torch.zeros(990), torch.linspace(1, 2, 10)])[:, None].double()
+    assert Discretiser.fit(values, bits=2, edges="linear", tails=0.2).edges[0][-1] > 1.5
+
+
+@pytest.mark.parametrize("tails", [-0.1, 0.5, float("nan")])
+def test_impossible_tails_are_refused(tails: float) -> None:
+    with pytest.raises(ValueError, match="tails is .*below 0.5"):
+        Discretiser.fit(torch.rand(10, 1), tails=tails)
