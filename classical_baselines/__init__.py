@@ -1,1 +1,9 @@
-"""To be written."""
+"""Classical opponents of the quantum generators: flow, GAN, and the trivial models that every claim must beat."""
+
+from __future__ import annotations
+
+from classical_baselines.flow import ConditionalFlow
+from classical_baselines.gan import ConditionalGAN
+from classical_baselines.trivial import GaussianCopula, IndependentMarginals, ResampledHistogram
+
+__all__ = ["ConditionalFlow", "ConditionalGAN", "GaussianCopula", "IndependentMarginals", "ResampledHistogram"]
