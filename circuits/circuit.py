@@ -148,6 +148,8 @@ class Circuit:
         if len(wires) != self.n_wires or len(angles) != self.n_angles:
             given = f"{len(wires)} wires and {len(angles)} angles"
             raise ValueError(f"remap is given {given}; {self.n_wires} and {self.n_angles} are needed")
+        if len(set(wires)) != len(wires):
+            raise ValueError(f"remap is given a wire twice: {list(wires)}")
         gates = [
             Gate(
                 gate.name,

@@ -168,7 +168,7 @@ class Statevector:
     def _prepare(self, circuit: Circuit, angles: Tensor) -> tuple[Program, Tensor]:
         check_angles(circuit, angles)
         batch = math.prod(angles.shape[:-1])
-        group = 4 if batch == 1 or circuit.n_wires >= 12 else 2
+        group = 2 if circuit.n_wires < 10 else 4  # on few qubits, building larger matrices costs more than it saves
         self._check_memory(circuit, batch, group, angles.requires_grad and torch.is_grad_enabled())
         program = compile_circuit(circuit, group, self.dtype, self.device)
         return program, angles.to(self.device, self.dtype.to_real()).reshape(batch, circuit.n_angles)

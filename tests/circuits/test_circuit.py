@@ -45,7 +45,7 @@ FAST = settings(max_examples=60, deadline=None)
         (lambda: Circuit(1, n_angles=-1), "n_angles is -1"),
         (lambda: Circuit(1) + Circuit(2), "1 and 2 wires cannot be joined"),
         (lambda: Circuit(2).remap(wires=[0]), "remap is given 1 wires"),
-        (lambda: Circuit(2, [Gate("CZ", [0, 1])]).remap(wires=[1, 1]), "a wire twice"),
+        (lambda: Circuit(2, [Gate("X", 0)]).remap(wires=[1, 1]), "remap is given a wire twice: [1, 1]"),
         (lambda: Circuit(1, [Gate("RX", [0], [0])]).bind([]), "0 angles are given"),
         (lambda: Circuit(1, [Gate("RX", [0], [0])]).bind([math.nan]), "angle 0 is nan"),
     ],

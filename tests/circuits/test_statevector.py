@@ -14,7 +14,7 @@ from circuits import Circuit, Gate, ansatz
 from circuits.backends import Statevector
 from circuits.backends.base import frequencies
 from circuits.backends.frame import Frame
-from circuits.backends.program import compile_circuit, walsh_transform
+from circuits.backends.program import compile_circuit, permute, walsh_transform
 from circuits.backends.schedule import schedule
 
 SOME = settings(max_examples=40, deadline=None)
@@ -67,8 +67,26 @@ def test_a_batch_is_its_members_for_any_grouping(circuits, data, group):
     for member, row in zip(together, angles, strict=True):
         torch.testing.assert_close(backend.state(circuit, row), member, rtol=0, atol=1e-12)
     program = compile_circuit(circuit, group, torch.complex128, torch.device("cpu"))
-    probabilities = torch.sort(program.run(angles).abs()).values
-    torch.testing.assert_close(probabilities, torch.sort(together.abs()).values, rtol=0, atol=1e-12)
+    state = program.run(angles)
+    if program.restore is not None:
+        state = permute(state, *program.restore)
+    torch.testing.assert_close(state, together, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["hardware_efficient", "brickwork", "strongly_entangling_layers"])
+def test_more_qubits_than_a_few_are_pennylanes(name, rng):
+    circuit = ansatz.ANSATZE[name](n_wires=11, n_layers=3)
+    angles = torch.rand((2, circuit.n_angles), generator=rng, dtype=torch.float64) * 6
+    expected = torch.stack([_pennylane(circuit, row, lambda: qml.probs(wires=range(11))) for row in angles])
+    torch.testing.assert_close(Statevector().probs(circuit, angles), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(Statevector().probs(circuit, angles[0]), expected[0], rtol=0, atol=1e-12)
+
+
+def test_functional_transforms(every_gate, rng):
+    angles = torch.rand(every_gate.n_angles, generator=rng, dtype=torch.float64)
+    jacobian = torch.func.jacrev(lambda a: Statevector().probs(every_gate, a))(angles)
+    expected = torch.autograd.functional.jacobian(lambda a: Statevector().probs(every_gate, a), angles)
+    torch.testing.assert_close(jacobian, expected, rtol=0, atol=1e-12)
 
 
 def test_shapes(every_gate, rng):
