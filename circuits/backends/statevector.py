@@ -177,7 +177,7 @@ class Statevector:
         """Refuse before allocating what does not fit."""
         if circuit.n_wires > _MOST_WIRES:
             raise ValueError(f"{circuit.n_wires} qubits: a state vector has at most {_MOST_WIRES}")
-        states = 4 + (_taped_states(circuit, group) if taped else 0)
+        states = 10 + (_taped_states(circuit, group) if taped else 0)
         needed = (max(batch, 1) * states + 2) * 2**circuit.n_wires * self.dtype.itemsize
         free = self.memory_limit if self.memory_limit is not None else _free_memory(self.device)
         if needed > free:
