@@ -194,7 +194,7 @@ def simulate_muon(
     >>> events.samples.shape, 0.6 < events.column("x").median() < 0.8
     (torch.Size([1000, 11]), tensor(True))
     """
-    energies = [float(beam_energy)] if isinstance(beam_energy, int | float) else [float(e) for e in beam_energy]
+    energies = [float(energy) for energy in np.ravel(beam_energy)]
     if n < 1:
         raise ValueError(f"n is {n}; at least 1 event is needed")
     if not energies:
