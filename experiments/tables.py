@@ -1,0 +1,340 @@
+"""Tables for the terminal: results of a run, metrics of two files, and what the lab holds."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import annotated_types
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from experiments.scores import Results, Score, measured, read_results
+
+if TYPE_CHECKING:
+    from qgen.metrics import MetricRow, MetricTable
+
+__all__ = ["CATALOGUES", "catalogue", "metric_table", "results_table"]
+
+FLOOR = "truth vs truth"
+LONGEST_NAME = 24
+_BOUNDS = {annotated_types.Ge: "≥", annotated_types.Gt: ">", annotated_types.Le: "≤", annotated_types.Lt: "<"}
+
+
+def results_table(results: Mapping[str, Any]) -> RenderableType:
+    """The table of a run: floors first, then truth through cells, then the models as configured.
+
+    A column for each metric of whole samples: the value and, below it, its uncertainty; with several seeds the mean
+    over them and the spread between them. The best of a column is bold. Where the terminal is too narrow, the columns
+    go on in a second table. Below, what went wrong in trainings that diverged.
+
+    Args:
+        results: what stands in a run's ``results.json``.
+
+    Raises:
+        ValueError: a field is missing or impossible.
+    """
+    checked = read_results(results)
+    lines = [Text(f"{name}: {model.trouble}", "yellow") for name, model in checked.generators.items() if model.trouble]
+    return Group(_Columns.of(checked), *lines)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Columns under a title, in as many tables as the width asks for; the first column stands in each.
+
+    Args:
+        title: above the first table.
+        headings: of the columns.
+        rows: cells of each row, with the row's style; a cell may have several lines.
+    """
+
+    title: str
+    headings: list[str]
+    rows: list[tuple[list[Text], str]]
+
+    @classmethod
+    def of(cls, results: Results) -> _Columns:
+        seeds = results.seeds
+        title = results.name + (f", mean ± spread over {len(seeds)} seeds" if len(seeds) > 1 else "")
+        metrics = results.headline
+        headings = [
+            "model",
+            *(metric.replace("_", "\n") for metric in metrics),
+            "para-\nmeters",
+            "train\ns",
+            "sample\ns",
+        ]
+        none = [Text(), Text(), Text()]
+        rows: list[tuple[list[Text], str]] = []
+        for floor in results.floors:
+            name = FLOOR if len(results.floors) == 1 else f"{FLOOR}\n({', '.join(floor.of)})"
+            numbers = [_stacked(*floor.metrics[m]) if m in floor.metrics else Text("–") for m in metrics]
+            rows.append(([Text(name), *numbers, *none], "dim"))
+        for name, model in results.cells.items():
+            rows.append(([Text(name), *(_number(model.metrics.get(m)) for m in metrics), *none], "italic"))
+        best = {metric: results.best(metric) for metric in metrics}
+        for name, model in results.generators.items():
+            cells = [Text(f"{name}\n(diverged)" if model.trouble else name)]
+            cells += [_number(model.metrics.get(m), "bold" if best[m] == name else "") for m in metrics]
+            cells += [
+                Text(str(model.n_parameters)),
+                Text(f"{model.train_seconds:.1f}"),
+                Text(f"{model.sample_seconds:.2f}"),
+            ]
+            rows.append((cells, ""))
+        return cls(title, headings, rows)
+
+    def _width(self, column: int) -> int:
+        texts = [Text(self.headings[column]), *(cells[column] for cells, _ in self.rows)]
+        widest = max(cell_len(line.plain) for text in texts for line in text.split(allow_blank=True))
+        return min(widest, LONGEST_NAME) if column == 0 else widest
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """As many columns a table as fit, at least one."""
+        yield Text(self.title, style="bold")
+        free = options.max_width - self._width(0) - 2
+        tables: list[list[int]] = [[]]
+        left = free
+        for column in range(1, len(self.headings)):
+            needed = self._width(column) + 1
+            if tables[-1] and needed > left:
+                tables.append([])
+                left = free
+            tables[-1].append(column)
+            left -= needed
+        for columns in tables:
+            yield self._table([0, *columns])
+
+    def _table(self, columns: list[int]) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, padding=0)
+        for column in columns:
+            table.add_column(
+                Text(self.headings[column]),
+                justify="right" if column else "left",
+                overflow="fold",
+                no_wrap=column > 0,
+                max_width=self._width(column),
+            )
+        for cells, style in self.rows:
+            if any(cells[column].plain for column in columns[1:]):
+                table.add_row(*(cells[column] for column in columns), style=style)
+        return table
+
+
+def _number(score: Score | None, style: str = "") -> Text:
+    if score is None:
+        return Text("–")
+    return _stacked(score.value, score.uncertainty if score.spread is None else score.spread, style)
+
+
+def _stacked(value: float, uncertainty: float, style: str = "") -> Text:
+    first, second = measured(value, uncertainty, digits=1).parts()
+    return Text.assemble((first, style), f"\n±{second}")
+
+
+def metric_table(table: MetricTable) -> Table:
+    """Every row of :func:`qgen.metrics.evaluate`: value, floor and pull; single features below their metric."""
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    named = table.generators != [""]
+    if named:
+        drawn.add_column("generator", overflow="fold")
+    for heading in ("metric", "unit"):
+        drawn.add_column(heading, overflow="fold")
+    for heading in ("value", FLOOR, "pull", "events"):
+        drawn.add_column(heading, justify="right")
+    for row in _ordered(table):
+        score = Score(
+            value=row.value.value,
+            uncertainty=row.value.uncertainty,
+            floor=row.floor.value,
+            floor_uncertainty=row.floor.uncertainty,
+        )
+        pull = "–" if score.pull is None else f"{score.pull:+.1f}"
+        drawn.add_row(
+            *([Text(row.generator)] if named else []),
+            Text(f"  {row.feature}" if row.feature else row.metric),
+            Text(_unit(row)),
+            Text(str(measured(score.value, score.uncertainty))),
+            Text(str(measured(score.floor, score.floor_uncertainty))),
+            Text(pull),
+            str(row.n_events),
+            style="" if row.feature else "bold",
+        )
+    return drawn
+
+
+def _ordered(table: MetricTable) -> list[MetricRow]:
+    """The rows, each metric's own before those of its features."""
+    order = {key: i for i, key in enumerate(dict.fromkeys((row.generator, row.metric) for row in table))}
+    return sorted(table, key=lambda row: (order[row.generator, row.metric], bool(row.feature)))
+
+
+def _unit(row: MetricRow) -> str:
+    from qgen.metrics import METRICS
+
+    return METRICS[row.metric].unit if row.metric in METRICS and not row.feature else ""
+
+
+def catalogue(what: str) -> Table:
+    """What there is of models, ansatze, datasets, metrics, backends, experiments or objectives.
+
+    A row each, with the first line of its documentation and, where a configuration may set them, its options with their
+    types and defaults.
+
+    Raises:
+        ValueError: ``what`` is none of these.
+    """
+    if what not in CATALOGUES:
+        from qgen.registry import unknown
+
+        raise ValueError(unknown("list", what, CATALOGUES))
+    rows = CATALOGUES[what]()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_lines=False)
+    table.add_column(what, style="bold", no_wrap=True)
+    table.add_column("what it is", overflow="fold", ratio=2)
+    options = any(options for _, _, options in rows)
+    if options:
+        table.add_column("options", overflow="fold", ratio=3)
+    for name, description, texts in rows:
+        table.add_row(
+            Text(name), Text(description), *([Text("\n".join(texts))] if options else []), end_section=options
+        )
+    return table
+
+
+Row = tuple[str, str, list[str]]
+
+
+def _models() -> list[Row]:
+    from qgen.registry import generator_class, generators
+
+    rows: list[Row] = []
+    for kind in generators():
+        try:
+            cls = generator_class(kind)
+        except (ImportError, AttributeError) as error:
+            rows.append((kind, f"cannot be imported: {error}", []))
+        else:
+            rows.append((kind, first_line(cls), options_of(cls.for_dataset, without=("dataset", "seed"))))
+    return rows
+
+
+def _ansatze() -> list[Row]:
+    from circuits.ansatz import ANSATZE
+
+    return [(name, first_line(build), options_of(build)) for name, build in ANSATZE.items()]
+
+
+def _datasets() -> list[Row]:
+    from qgen.data import DATASETS
+
+    return [(name, first_line(build), options_of(build)) for name, build in DATASETS.items()]
+
+
+def _metrics() -> list[Row]:
+    from qgen.metrics import METRICS
+
+    return [
+        (name, metric.description + (f" Unit: {metric.unit}." if metric.unit else ""), [])
+        for name, metric in METRICS.items()
+    ]
+
+
+def _backends() -> list[Row]:
+    from circuits.backends import BACKENDS
+
+    return [(name, first_line(cls), options_of(cls)) for name, cls in BACKENDS.items()]
+
+
+def _experiments() -> list[Row]:
+    from experiments.config import config_names
+
+    return [(name, description, []) for name, description in config_names().items()]
+
+
+def _objectives() -> list[Row]:
+    from qgen.training import OBJECTIVES
+
+    return [(name, first_line(cls), options_of(cls)) for name, cls in OBJECTIVES.items()]
+
+
+CATALOGUES: dict[str, Callable[[], list[Row]]] = {
+    "models": _models,
+    "ansatze": _ansatze,
+    "datasets": _datasets,
+    "metrics": _metrics,
+    "backends": _backends,
+    "experiments": _experiments,
+    "objectives": _objectives,
+}
+"""What can be listed."""
+
+
+def first_line(thing: object) -> str:
+    """The first line of the documentation of a class or function, empty if it has none.
+
+    >>> first_line(first_line)
+    'The first line of the documentation of a class or function, empty if it has none.'
+    """
+    return (inspect.getdoc(thing) or "").partition("\n")[0].replace("``", "")
+
+
+def options_of(function: Callable[..., Any], without: Iterable[str] = ()) -> list[str]:
+    """A line for each argument: its name, type and default.
+
+    >>> def build(layers: Annotated[int, annotated_types.Ge(1)] = 4, kind: Literal["a", "b"] | None = None): ...
+    >>> options_of(build)
+    ['layers: int ≥ 1 = 4', 'kind: a|b or none = none']
+    """
+    hints = get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
+    lines = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in without or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        text = f"{name}: {type_text(hints[name])}" if name in hints else name
+        lines.append(text if parameter.default is parameter.empty else f"{text} = {_default(parameter.default)}")
+    return lines
+
+
+def _default(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_default, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def type_text(hint: Any) -> str:
+    """A type as a user writes about it.
+
+    >>> type_text(Annotated[float, annotated_types.Gt(0)] | None), type_text(tuple[int, ...]), type_text(dict[str, int])
+    ('float > 0 or none', 'list of int', 'int by str')
+    """
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        bounds = [f"{_BOUNDS[type(b)]} {_bound(b):g}" for b in inside[1:] if type(b) in _BOUNDS]
+        return " ".join([type_text(inside[0]), ", ".join(bounds)]).strip()
+    if origin is Literal:
+        return "|".join(map(str, inside))
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(type_text, inside))
+    if hint is types.NoneType:
+        return "none"
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return f"{type_text(inside[1])} by {type_text(inside[0])}"
+    if origin is tuple and inside[-1] is not Ellipsis:
+        return f"[{', '.join(map(type_text, inside))}]"
+    if inside:
+        return f"list of {type_text(inside[0])}"
+    return getattr(hint, "__name__", str(hint))
+
+
+def _bound(bound: Any) -> Any:
+    return next(getattr(bound, name) for name in ("ge", "gt", "le", "lt") if hasattr(bound, name))
