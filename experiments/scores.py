@@ -15,6 +15,7 @@ DISCRETISED_TRUTH = "discretised truth"
 """Kind of the rows that are no model: independent true events sent through a discretiser and back."""
 
 COMPLETED = "completed"
+MOST_DECIMALS = 6
 
 
 class Measured(NamedTuple):
@@ -55,9 +56,9 @@ def measured(value: float, uncertainty: float, digits: int = 2) -> Measured:
     # two steps, because 10**-exponent is out of range for the smallest numbers
     half = -exponent // 2
     value, uncertainty = (x * 10.0**half * 10.0 ** (-exponent - half) for x in (value, uncertainty))
-    rounded = float(f"{uncertainty:.{digits - 1}e}")
+    rounded = float(f"{uncertainty:.{digits - 1}e}") if uncertainty >= 0.5 * 10.0**-MOST_DECIMALS else 0.0
     smallest = math.floor(math.log10(rounded)) if rounded > 0 else order - exponent - 2
-    decimals = min(max(digits - 1 - smallest, 0), 6)
+    decimals = min(max(digits - 1 - smallest, 0), MOST_DECIMALS)
     return Measured(f"{value:.{decimals}f}", f"{uncertainty:.{decimals}f}", exponent)
 
 

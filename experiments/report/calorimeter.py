@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
@@ -18,6 +19,7 @@ from qgen.data.geometry import Geometry
 __all__ = ["calorimeter"]
 
 ENERGY_MAP, RATIO_MAP, EMPTY = "viridis", "RdBu_r", "#e9e9e9"
+LARGEST_IMAGE = 2.3
 SHOWERS_AS_IMAGES, SHOWERS_AS_STRIPS = 4, 14
 
 
@@ -118,12 +120,7 @@ def _means(geometry: Geometry, truth: np.ndarray, models: dict[str, list[np.ndar
     means = {name: np.mean([_flat(images).mean(0) for images in seeds], axis=0) for name, seeds in models.items()}
     norm = _norm(true)
     n = len(means) + 1
-    side = WIDTH / (n + 0.55)
-    figure = Figure(figsize=(WIDTH, 2 * side + 0.75))
-    grid = figure.subplots(2, n, squeeze=False)
-    figure.subplots_adjust(
-        left=0.025, right=0.935, top=1 - 0.28 / (2 * side + 0.75), bottom=0.03, wspace=0.06, hspace=0.05
-    )
+    figure, grid = _square_grid(2, n)
     _image(grid[0, 0], true, norm, ENERGY_MAP)
     grid[0, 0].set_title("truth")
     grid[1, 0].set_axis_off()
@@ -148,11 +145,29 @@ def _means(geometry: Geometry, truth: np.ndarray, models: dict[str, list[np.ndar
     )
 
 
-def _bar(figure: Figure, beside: Axes, norm: Normalize, cmap: str, text: str) -> Axes:
-    from matplotlib.cm import ScalarMappable
+def _square_grid(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
+    """Axes for square images, with room for a colour bar on the right; few images do not fill the page."""
+    left, right, top, bottom = 0.32, 0.85, 0.28, 0.08
+    side = min((WIDTH - left - right) / columns, LARGEST_IMAGE)
+    width, height = left + columns * side + right, top + rows * side + bottom
+    figure = Figure(figsize=(width, height))
+    grid: np.ndarray = figure.subplots(rows, columns, squeeze=False)
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - right / width,
+        top=1 - top / height,
+        bottom=bottom / height,
+        wspace=0.06,
+        hspace=0.06,
+    )
+    return figure, grid
 
+
+def _bar(figure: Figure, beside: Axes, norm: Normalize, cmap: str, text: str) -> Axes:
+    """A colour bar at the right of axes, in the margin of the figure."""
     place = beside.get_position()
-    axes = figure.add_axes((0.945, place.y0, 0.01, place.height))
+    width = figure.get_figwidth()
+    axes = figure.add_axes((place.x1 + 0.1 / width, place.y0, 0.12 / width, place.height))
     bar = figure.colorbar(ScalarMappable(norm, cmap), cax=axes)
     bar.set_label(text, fontsize=7.5)
     axes.tick_params(labelsize=6.5)
@@ -167,11 +182,7 @@ def _showers(
     shown = {"truth": _flat(truth[rows])} | {f"model {name}": _flat(seeds[0][rows]) for name, seeds in models.items()}
     norm = _norm(np.concatenate(list(shown.values())))
     n = len(shown)
-    side = WIDTH / (n + 0.55)
-    height = len(rows) * side + 0.45
-    figure = Figure(figsize=(WIDTH, height))
-    grid = figure.subplots(len(rows), n, squeeze=False)
-    figure.subplots_adjust(left=0.025, right=0.935, top=1 - 0.28 / height, bottom=0.02, wspace=0.06, hspace=0.05)
+    figure, grid = _square_grid(len(rows), n)
     for k, (name, images) in enumerate(shown.items()):
         for j, image in enumerate(images):
             _image(grid[j, k], image, norm, ENERGY_MAP)

@@ -20,7 +20,7 @@ MOST_NAMES = 24
 
 
 def correlations(columns: Columns) -> Picture | None:
-    """Matrices of Pearson's coefficients; None if there are fewer than two columns, or too many to draw."""
+    """Matrices of Pearson's coefficients; None if there are fewer than two columns, or more than 100."""
     n = len(columns.features)
     if not 2 <= n <= MOST_COLUMNS:
         return None
@@ -59,7 +59,7 @@ def correlations(columns: Columns) -> Picture | None:
     return picture(
         figure,
         "Correlation matrices of truth and every model, and the differences to truth",
-        "Pearson correlations of features and conditions (means over seeds), and below each model Δ, its difference to "
+        f"Pearson correlations of {n} quantities (means over seeds), and below each model Δ, its difference to "
         "truth, all on one scale from -1 to 1; the title gives the mean and the largest of |Δ| over all pairs.",
     )
 

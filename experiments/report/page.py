@@ -128,7 +128,7 @@ def _section(run: Run, anchor: str) -> Section:
         looks=events.looks,
         distributions=distributions(observables, events.looks),
         images=calorimeter(events),
-        correlations=correlations(events.features()),
+        correlations=correlations(events.features()) or correlations(observables),
         training=training_curves(run, events.looks),
         circuits=circuits,
         unloaded=unloaded,
@@ -144,7 +144,7 @@ def _summary(run: Run, results: Results, events: Events, quantum: set[str]) -> s
     for name, scores in results.generators.items():
         trained = run.config["models"].get(name, {}).get("objective") is not None
         group = "quantum" if name in quantum else "classical" if trained else "fitted in closed form"
-        size = f" ({scores.n_parameters:,} parameters)".replace(",", " ") if trained else ""
+        size = f" ({scores.n_parameters:,} parameters)".replace(",", "\u202f") if trained else ""
         groups.setdefault(group, []).append(f"{name}{size}")
     parts = [f"{group}: {', '.join(names)}" for group, names in groups.items()]
     what = f"{len(events.truth)} true events that no model was trained on, under the same conditions"

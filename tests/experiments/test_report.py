@@ -290,12 +290,13 @@ def test_samples_of_other_columns_are_refused(tmp_path):
 
 
 def test_collapsed_and_constant_models_are_drawn(tmp_path):
-    run = make_run(tmp_path / "run", CALORIMETER, {"zero": {"kind": "copula"}, "huge": {"kind": "copula"}})
+    deep = {"kind": "calorimeter", "grid": [3, 4, 4], "max_events": 400}
+    run = make_run(tmp_path / "run", deep, {"zero": {"kind": "copula"}, "huge": {"kind": "copula"}})
     for model, factor in (("zero", 0.0), ("huge", 1e9)):
         samples = run.samples(model)
         changed = samples.with_samples(samples.samples * factor)
         write_events(run.folder / "seed-0" / model / "samples.h5", changed)
-    assert len(page_of(load_run(run.folder), at=tmp_path).images) == 4
+    assert len(page_of(load_run(run.folder), at=tmp_path).images) == 5
 
 
 # the numbers behind the figures
