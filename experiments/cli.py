@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -174,7 +174,7 @@ def muon(
     ] = None,
     mediator_mass: Annotated[float, typer.Option(help="GeV.")] = 0.2,
     target: Annotated[str, typer.Option(help="Symbol of the target's element.")] = "Pb",
-    mediator: Annotated[str, typer.Option(help="vector or scalar.")] = "vector",
+    mediator: Annotated[Literal["vector", "scalar"], typer.Option(help="Spin of the force carrier.")] = "vector",
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Simulate muons that radiate a force carrier on a fixed target (improved Weizsaecker-Williams)."""
@@ -220,3 +220,7 @@ def _progress(console: Any) -> Iterator[Reporter]:
             progress.update(progress.task_ids[-1], completed=numbers["step"], loss=f"loss {numbers['loss']:.4g}")
 
         yield Reporter(stage, record, lambda line: console.print(f"[yellow]{line}[/yellow]"))
+
+
+if __name__ == "__main__":
+    main()

@@ -230,7 +230,7 @@ def _choice(
     kind = rest.pop("kind", None)
     if kind is None:
         raise ValueError(f"{where}.kind: missing; one of {', '.join(kinds)}")
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise ValueError(f"{where}.kind: {unknown('kind', kind, kinds)}")
     options = _validated(_options(callable_of(kind), without), rest, where, ("kind", *also))
     return Choice(kind=kind, options=options.model_dump(mode="json"))
@@ -256,7 +256,8 @@ def _validated(model: type[BaseModel], values: Any, where: str, also: Sequence[s
         return model.model_validate(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in (*([where] if where else []), *first["loc"]))
+        parts = [str(part) if str(part).isprintable() else repr(part) for part in first["loc"]]
+        place = ".".join([where, *parts] if where else parts)
         if first["type"] == "extra_forbidden":
             allowed = [*also, *_fields_at(model, first["loc"])]
             raise ValueError(f"{place}: {unknown('key', first['loc'][-1], allowed)}") from None

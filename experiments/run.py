@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from experiments.config import Experiment, ModelConfig
+from experiments.scores import DISCRETISED_TRUTH
 from qgen.data import DATASETS, Dataset, write_events
 from qgen.generator import DiscreteGenerator, Generator
 from qgen.metrics import evaluate
@@ -28,8 +29,6 @@ from qgen.statefile import load_generator, save_generator, write_atomically
 from qgen.training import OBJECTIVES, TrainingDivergedError, fit
 
 __all__ = ["Reporter", "environment", "load_dataset", "run_experiment"]
-
-DISCRETISED_TRUTH = "discretised truth"
 
 
 @dataclass(frozen=True)
@@ -200,8 +199,8 @@ def _judged(
     for name, generator in generators.items():
         rng = new_generator(derive_seed(seed, name, "samples"))
         started = time.perf_counter()
-        condition = truth.conditions if dataset.n_conditions else None
-        samples[name] = truth.with_samples(generator.sample(len(truth), condition, rng))
+        # conditions of the independent sample: those of `truth` itself would flatter the generator against the floor
+        samples[name] = truth.with_samples(generator.sample(len(other), other.conditions, rng), other.conditions)
         facts[name] = {
             "kind": experiment.models[name].generator.kind,
             "n_parameters": generator.n_parameters,

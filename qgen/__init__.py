@@ -1,6 +1,7 @@
 """qgen: quantum and classical generators for high-energy physics, trained on the same events and judged alike."""
 
 from qgen.generator import DiscreteGenerator, Generator
+from qgen.run import Run, load_run
 from qgen.statefile import load_generator, save_generator
 from qgen.training import FitResult, TrainingDivergedError, fit
 
@@ -8,8 +9,10 @@ __all__ = [
     "DiscreteGenerator",
     "FitResult",
     "Generator",
+    "Run",
     "TrainingDivergedError",
     "fit",
     "load_generator",
+    "load_run",
     "save_generator",
 ]

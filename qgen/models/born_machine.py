@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from circuits import Circuit, ansatz
@@ -97,7 +97,8 @@ class BornMachine(DiscreteGenerator):
         *,
         seed: int = 0,
         bits: Annotated[int, Ge(1)] | Sequence[Annotated[int, Ge(1)]] = 2,
-        edges: Literal["quantile", "linear"] = "quantile",
+        edges: Literal["quantile", "linear"] = "linear",
+        tails: Annotated[float, Ge(0), Lt(0.5)] = 0.005,
         layers: Annotated[int, Ge(1)] = 4,
         rotations: Sequence[Literal["RX", "RY", "RZ"]] = ("RY", "RZ"),
         entangler: Literal["CNOT", "CZ"] = "CNOT",
@@ -113,6 +114,7 @@ class BornMachine(DiscreteGenerator):
             seed: fixes the initial weights.
             bits: qubits of every feature, or of each.
             edges: cells of equal probability or of equal width.
+            tails: share of the training values beyond the outer edges on either side, see ``Discretiser.fit``.
             layers: of rotations and entanglers.
             rotations: gates of a layer on every qubit.
             entangler: two-qubit gate of a layer.
@@ -126,7 +128,8 @@ class BornMachine(DiscreteGenerator):
             ValueError: an option is impossible for these events.
         """
         train = dataset.train
-        discretiser = Discretiser.fit(dataset.transform(train.samples, train.conditions), bits=bits, edges=edges)
+        values = dataset.transform(train.samples, train.conditions)
+        discretiser = Discretiser.fit(values, bits, edges, tails)
         encodes: list[int] = []
         if conditional and dataset.n_conditions:
             circuit = ansatz.data_reuploading(

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments.cli import main
+from qgen.data import load_events, simulate_muon, write_events
+
+CONFIG = """
+name: tiny
+dataset: {kind: calorimeter, grid: [4], max_events: 400}
+models:
+  born: {kind: born_machine, bits: 1, layers: 1, conditional: false, objective: {kind: mmd}, training: {steps: 3}}
+  copula: {kind: copula}
+evaluation: {bootstrap: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "tiny.yaml").write_text(CONFIG)
+    call(["run", str(folder / "tiny.yaml"), "--out", str(folder / "run")])
+    return folder / "run"
+
+
+def call(arguments: list[str]) -> None:
+    before = sys.argv
+    sys.argv = ["qgen", *arguments]
+    try:
+        with pytest.raises(SystemExit) as info:
+            main()
+        assert info.value.code == 0
+    finally:
+        sys.argv = before
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The line on standard error of a command that ends with status 2."""
+    before = sys.argv
+    sys.argv = ["qgen", *arguments]
+    try:
+        with pytest.raises(SystemExit) as info:
+            main()
+    finally:
+        sys.argv = before
+    assert info.value.code == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    return error
+
+
+def test_run_writes_results_and_report(run: Path) -> None:
+    assert set(json.loads((run / "results.json").read_text())["models"]) == {"born", "copula", "discretised truth"}
+    assert "<table" in (run / "report.html").read_text()
+
+
+def test_run_prints_the_table(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call(["run", str(run.parent / "tiny.yaml"), "--out", str(run), "--resume", "--no-report"])
+    printed = capsys.readouterr().out
+    for word in ("truth vs truth", "born", "copula", "correlation", "±"):
+        assert word in printed
+
+
+def test_sample_then_evaluate_any_two_files(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [tmp_path / "a.h5", tmp_path / "b.h5"]
+    for seed, file in enumerate(files):
+        call(["sample", str(run), "--model", "copula", "-n", "200", "--out", str(file), "--seed", str(seed)])
+    assert load_events(files[0]).samples.shape == (200, 4)
+    assert not torch.equal(load_events(files[0]).samples, load_events(files[1]).samples)
+    out = tmp_path / "table.json"
+    call(["evaluate", "--truth", str(files[0]), "--generated", str(files[1]), "--out", str(out), "--metric", "ks"])
+    table = json.loads(out.read_text())
+    assert set(table["ks"]) == {"value", "uncertainty", "floor", "floor_uncertainty"}
+    assert "ks" in capsys.readouterr().out
+
+
+def test_sample_under_one_condition(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.h5"
+    call(["sample", str(run), "--model", "born", "-n", "5", "--out", str(out), "--condition", "50000"])
+    assert load_events(out).column("incident_energy").tolist() == [50000.0] * 5
+
+
+def test_report_of_two_runs(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "both.html"
+    call(["report", str(run), str(run), "--out", str(out)])
+    assert out.read_text().count("<section") >= 2
+
+
+@pytest.mark.parametrize("what", ["models", "ansatze", "datasets", "metrics", "backends", "experiments", "objectives"])
+def test_list(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    call(["list", what])
+    known = {
+        "models": "born_machine",
+        "ansatze": "hardware_efficient",
+        "datasets": "calorimeter",
+        "metrics": "classifier_auc",
+        "backends": "statevector",
+        "experiments": "quickstart-muon",
+        "objectives": "adversarial",
+    }
+    assert known[what] in capsys.readouterr().out
+
+
+def test_simulate_and_describe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "muons.h5"
+    call(["data", "simulate", "muon", "--out", str(out), "-n", "100", "--beam-energy", "50", "--beam-energy", "200"])
+    events = load_events(out)
+    assert sorted(set(events.column("beam_energy").tolist())) == [50.0, 200.0]
+    capsys.readouterr()
+    call(["data", "describe", str(out)])
+    assert "100" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["run", "quickstart-moun"], "qgen: experiment 'quickstart-moun' is unknown; did you mean 'quickstart-muon'?"),
+        (["run", "quickstart-muon", "--set", "seed=1"], "qgen: seed: key 'seed' is unknown; did you mean 'seeds'?"),
+        (["list", "model"], "qgen: list 'model' is unknown; did you mean 'models'?"),
+        (["report", "nowhere"], "qgen: nowhere: no run is here (config.yaml is missing)"),
+        (["data", "describe", "nowhere.h5"], "qgen: nowhere.h5"),
+        (["sample", "nowhere", "--model", "x", "--out", "y"], "qgen: nowhere: no run is here"),
+        (["evaluate", "--truth", "a.h5", "--generated", "b.h5"], "qgen: a.h5"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    error = refused(arguments, capsys)
+    assert error.startswith(line)
+    assert error.count("\n") == 1
+
+
+def test_different_columns_are_refused_with_both_named(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    muons, showers = tmp_path / "muons.h5", tmp_path / "showers.h5"
+    write_events(muons, simulate_muon(n=100))
+    call(["sample", str(run), "--model", "copula", "-n", "100", "--out", str(showers)])
+    capsys.readouterr()
+    error = refused(["evaluate", "--truth", str(showers), "--generated", str(muons)], capsys)
+    assert "layer_0" in error
+    assert "energy" in error
+
+
+def test_help_needs_no_heavy_library() -> None:
+    code = (
+        "import sys; import experiments.cli; "
+        "print(sorted({'torch', 'numpy', 'pennylane', 'qiskit', 'matplotlib', 'rich.progress'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
+
+
+def test_import_of_the_api_needs_no_heavy_library() -> None:
+    heavy = {
+        "pennylane",
+        "qiskit",
+        "matplotlib",
+        "sklearn",
+        "scipy.stats",
+        "zuko",
+        "h5py",
+        "numba",
+        "pylhe",
+        "pydantic",
+    }
+    modules = "qgen, qgen.data, qgen.metrics, qgen.models, qgen.training, classical_baselines, circuits.backends"
+    code = f"import sys; import {modules}; print(sorted({heavy} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from experiments.config import Experiment, config_names, load_config, resolve
+
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "dataset": {"kind": "muon", "n": 400},
+    "models": {
+        "born": {"kind": "born_machine", "bits": 1, "objective": {"kind": "mmd"}, "training": {"steps": 3}},
+        "marginals": {"kind": "marginals"},
+    },
+}
+
+
+def small(**changes: Any) -> dict[str, Any]:
+    """A copy of the small configuration with dotted fields changed."""
+    raw: dict[str, Any] = yaml.safe_load(yaml.safe_dump(SMALL))
+    for path, value in changes.items():
+        place, *keys = raw, *path.split("__")
+        for key in keys[:-1]:
+            place = place.setdefault(key, {})
+        place[keys[-1]] = value
+    return raw
+
+
+@pytest.mark.parametrize("name", config_names())
+def test_every_configuration_of_the_lab_is_valid_and_described(name: str) -> None:
+    experiment = load_config(name)
+    assert experiment.name == name
+    assert experiment.description
+
+
+def test_resolved_configuration_is_a_fixed_point_and_complete() -> None:
+    experiment = resolve(small())
+    plain = yaml.safe_load(experiment.to_yaml())
+    assert resolve(plain) == experiment
+    assert plain["models"]["born"]["layers"] == 4
+    assert plain["models"]["born"]["training"]["learning_rate"] == 0.01
+    assert plain["dataset"]["beam_energies"] == [50.0, 100.0, 200.0]
+    assert plain["evaluation"] == {"metrics": None, "bootstrap": 20, "max_events": None}
+
+
+def test_overrides_go_over_the_file_in_their_own_types(tmp_path: Any) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(SMALL))
+    experiment = load_config(
+        path, ["seeds=[1, 2]", "models.born.layers=7", "models.born.training.batch_size=null", "name=other"]
+    )
+    assert experiment.seeds == [1, 2]
+    assert experiment.name == "other"
+    assert experiment.models["born"].generator.options["layers"] == 7
+    assert experiment.models["born"].training is not None
+    assert experiment.models["born"].training["batch_size"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"models__born__lyers": 3}, r"models\.born\.lyers: key 'lyers' is unknown; did you mean 'layers'"),
+        ({"modles": {}}, r"modles: key 'modles' is unknown; did you mean 'models'"),
+        ({"evaluation__bootstraps": 3}, r"evaluation\.bootstraps: key .* did you mean 'bootstrap'"),
+        ({"evaluation__metrics": ["corelation"]}, r"evaluation\.metrics: metric 'corelation' .* 'correlation'"),
+        ({"models__born__kind": "born_machin"}, r"models\.born\.kind: kind .* did you mean 'born_machine'"),
+        ({"models__born__layers": 0}, r"models\.born\.layers: input should be greater than or equal to 1 \(found 0\)"),
+        ({"models__born__layers": "many"}, r"models\.born\.layers: input should be a valid integer.*'many'"),
+        ({"models__born__entangler": "CY"}, r"models\.born\.entangler: input should be 'CNOT' or 'CZ' \(found 'CY'\)"),
+        ({"models__born__training__steps": -1}, r"models\.born\.training\.steps: .*greater than or equal to 1"),
+        ({"models__born__training__step": 1}, r"models\.born\.training\.step: key .* did you mean 'steps'"),
+        ({"models__born__training": 7}, r"models\.born\.training: found 7; expected keys and values"),
+        ({"models__born__objective__kind": "mmmd"}, r"models\.born\.objective\.kind: .* did you mean 'mmd'"),
+        ({"models__born__objective": None}, r"models\.born\.objective: missing; it needs a kind, one of mmd, nll"),
+        ({"models__marginals__training": {}}, r"models\.marginals\.training: marginals is fitted when it is built"),
+        ({"models": {}}, r"models: dictionary should have at least 1 item"),
+        ({"models": {"../x": {"kind": "marginals"}}}, r"models: '\.\./x' is no name for a model"),
+        ({"models": {"x": 3}}, r"models\.x: "),
+        ({"dataset": {"n": 3}}, r"dataset\.kind: missing; one of calorimeter, muon"),
+        ({"dataset__n": -3}, r"dataset\.n: input should be greater than 0"),
+        ({"dataset__beam_energies": [1.0]}, r"dataset\.beam_energies\.0: .*10"),
+        ({"seeds": [1, 1]}, r"seeds: \[1, 1\] holds a seed twice"),
+        ({"seeds": []}, r"seeds: list should have at least 1 item"),
+        ({"seeds": [-1]}, r"seeds\.0: "),
+        ({"name": ""}, r"name: string should have at least 1 character"),
+        ({"name": None}, r"name: input should be a valid string"),
+        ({"threads": 0}, r"threads: "),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_field(changes: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValueError, match=line) as info:
+        resolve(small(**changes))
+    assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("name: [", "not valid YAML"),
+        ("- 1\n- 2", "found list; expected keys and values"),
+        ("", "found NoneType; expected keys and values"),
+        ("name: a\nname: b", "key 'name' is given twice"),
+        ("name: !!python/object/apply:os.system ['true']", "not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_refused(text: str, line: str, tmp_path: Any) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=line) as info:
+        load_config(path)
+    assert str(path) in str(info.value)
+
+
+def test_a_binary_file_is_refused(tmp_path: Any) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(b"\xff\xfe\x00name")
+    with pytest.raises(ValueError, match="not a text file"):
+        load_config(path)
+
+
+def test_an_unknown_name_suggests_the_nearest() -> None:
+    with pytest.raises(FileNotFoundError, match="did you mean 'quickstart-muon'"):
+        load_config("quickstart-moun")
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("seeds", "expected a.b=value"),
+        ("models..x=1", "expected a.b=value"),
+        ("name.x=1", "name is 'small', it has no keys"),
+        ("seeds=[", "the value is not valid YAML"),
+    ],
+)
+def test_a_wrong_override_is_named(override: str, line: str, tmp_path: Any) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(SMALL))
+    with pytest.raises(ValueError, match=line):
+        load_config(path, [override])
+
+
+PATHS = [
+    "name", "seeds", "threads", "dataset", "dataset__kind", "dataset__n", "dataset__features", "dataset__target",
+    "models", "models__born", "models__born__kind", "models__born__bits", "models__born__layers",
+    "models__born__rotations", "models__born__objective", "models__born__objective__bandwidths",
+    "models__born__training__steps", "models__born__training__betas", "evaluation", "evaluation__metrics",
+]  # fmt: skip
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(PATHS), JSON)
+def test_any_value_anywhere_is_accepted_or_refused_in_one_line(path: str, value: Any) -> None:
+    try:
+        assert isinstance(resolve(small(**{path: value})), Experiment)
+    except ValueError as error:
+        assert str(error)
+        assert len(str(error).splitlines()) == 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=60))
+def test_any_text_as_a_file_is_accepted_or_refused(text: str) -> None:
+    from experiments.config import _parse
+
+    try:
+        assert isinstance(_parse(text, "fuzz"), dict)
+    except ValueError as error:
+        assert len(str(error).splitlines()) == 1

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from experiments.config import Experiment, resolve
+from experiments.run import Reporter, run_experiment
+from qgen import load_run
+from qgen.data import write_events
+from qgen.registry import register
+from qgen.statefile import load_state
+from qgen_toys import Affine
+
+register("affine", Affine)
+
+
+def experiment(**changes: Any) -> Experiment:
+    raw: dict[str, Any] = {
+        "name": "small",
+        "dataset": {"kind": "muon", "n": 400, "features": ["energy", "pt"]},
+        "models": {
+            "born": {
+                "kind": "born_machine",
+                "bits": 2,
+                "layers": 1,
+                "objective": {"kind": "mmd"},
+                "training": {"steps": 6, "log_every": 2},
+            },
+            "gan": {
+                "kind": "gan",
+                "hidden": [8],
+                "objective": {"kind": "adversarial", "hidden": [8]},
+                "training": {"steps": 4, "batch_size": 32},
+            },
+            "marginals": {"kind": "marginals"},
+        },
+        "evaluation": {"bootstrap": 2, "metrics": ["wasserstein", "correlation"]},
+        "checkpoint_every": 2,
+    }
+    return resolve({**raw, **changes})
+
+
+def weights(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    found = sorted(folder.glob("seed-*/*/generator.safetensors"))
+    return {str(path.relative_to(folder)): load_state(path)["weights"] for path in found}
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    left, right = weights(a), weights(b)
+    return left.keys() == right.keys() and all(
+        torch.equal(left[model][name], right[model][name]) for model in left for name in left[model]
+    )
+
+
+def test_results_hold_every_number_with_its_uncertainty_and_floor(tmp_path: Path) -> None:
+    run_experiment(experiment(), tmp_path / "run")
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert set(results["models"]) == {"born", "gan", "marginals", "discretised truth"}
+    for model in results["models"].values():
+        assert {"n_parameters", "train_seconds", "sample_seconds", "status"} <= set(model)
+        assert {"wasserstein", "wasserstein/energy", "wasserstein/pt", "correlation"} == set(model["metrics"])
+        for numbers in model["metrics"].values():
+            assert set(numbers) == {"value", "uncertainty", "floor", "floor_uncertainty"}
+            assert numbers["uncertainty"] > 0
+    assert results["models"]["born"]["n_parameters"] == 20
+    assert results["models"]["gan"]["train_seconds"] > 0
+
+
+def test_a_run_is_opened_again_with_all_it_holds(tmp_path: Path) -> None:
+    run_experiment(experiment(), tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    assert run.models == ["born", "gan", "marginals"]
+    assert [record["step"] for record in run.training("born")["history"]] == [2, 4, 6]
+    lines = (run.place("born") / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 4, 6]
+    samples = run.samples("gan")
+    assert [f.name for f in samples.features] == ["energy", "pt"]
+    assert len(samples) == len(run.dataset.test) == 100
+    fresh = run.sample("born", 7, condition=[100.0])
+    assert fresh.samples.shape == (7, 2)
+    assert fresh.column("beam_energy").tolist() == [100.0] * 7
+    assert run.environment["packages"]["torch"]
+
+
+def test_seeds_give_mean_and_spread(tmp_path: Path) -> None:
+    folder = run_experiment(experiment(seeds=[3, 4]), tmp_path / "run")
+    results = load_run(folder).results
+    born = results["models"]["born"]
+    each = [born["seeds"][seed]["metrics"]["wasserstein"]["value"] for seed in ("3", "4")]
+    assert each[0] != each[1]
+    assert born["metrics"]["wasserstein"]["value"] == pytest.approx(sum(each) / 2)
+    assert born["metrics"]["wasserstein"]["spread"] == pytest.approx(abs(each[0] - each[1]) / 2**0.5)
+    assert load_run(folder).samples("born", 4).samples.shape == (100, 2)
+
+
+def test_a_folder_with_a_run_is_not_written_over(tmp_path: Path) -> None:
+    folder = run_experiment(experiment(), tmp_path / "run")
+    before = (folder / "results.json").read_bytes()
+    with pytest.raises(FileExistsError, match="holds a run; go on with it by --resume"):
+        run_experiment(experiment(), folder)
+    with pytest.raises(ValueError, match="is of another experiment"):
+        run_experiment(experiment(seeds=[1]), folder, resume=True)
+    assert (folder / "results.json").read_bytes() == before
+
+
+def test_resume_of_a_finished_run_repeats_no_training(tmp_path: Path) -> None:
+    folder = run_experiment(experiment(), tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("seed-*/*/generator.safetensors")}
+    run_experiment(experiment(), folder, resume=True)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("...")
+    with pytest.raises(FileExistsError, match=r"holds 'thesis.tex' but no config.yaml"):
+        run_experiment(experiment(), tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name != ".lock") == ["thesis.tex"]
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    run_experiment(experiment(), tmp_path / "quiet")
+
+    class Killed(Exception):
+        pass
+
+    def kill(record: dict[str, float]) -> None:
+        if record["step"] == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_experiment(experiment(), tmp_path / "broken", reporter=Reporter(record=kill))
+    with pytest.raises(FileNotFoundError, match="the run is not finished"):
+        _ = load_run(tmp_path / "broken").results
+    run_experiment(experiment(), tmp_path / "broken", resume=True)
+    assert same_weights(tmp_path / "quiet", tmp_path / "broken")
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "seed-0/born/training.json", "seed-0/born/generator.safetensors"])
+def test_a_half_written_file_is_named(name: str, tmp_path: Path) -> None:
+    folder = run_experiment(experiment(), tmp_path / "run")
+    path = folder / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match=Path(name).name) as info:
+        run_experiment(experiment(), folder, resume=True)
+    assert "\n" not in str(info.value)
+
+
+def test_a_diverged_training_is_reported_and_does_not_stop_the_others(tmp_path: Path) -> None:
+    model = {"kind": "affine", "objective": {"kind": "nll"}}
+    wild = {**model, "training": {"steps": 50, "learning_rate": 1e30, "optimiser": "sgd", "schedule": "constant"}}
+    told: list[str] = []
+    folder = run_experiment(
+        experiment(models={"wild": wild, "tame": {**model, "training": {"steps": 5}}}),
+        tmp_path / "run",
+        reporter=Reporter(warning=told.append),
+    )
+    results = load_run(folder).results["models"]
+    assert "diverged at step" in results["wild"]["status"]
+    assert results["tame"]["status"] == "completed"
+    assert results["wild"]["metrics"]["wasserstein"]["value"] > 0
+    assert len(told) == 1
+    assert "wild, seed 0: training diverged" in told[0]
+
+
+def test_an_unknown_device_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="device 'gpu' is unknown; use cpu, cuda"):
+        run_experiment(experiment(), tmp_path / "run", device="gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="no CUDA device is available"):
+            run_experiment(experiment(), tmp_path / "run", device="cuda")
+    assert not (tmp_path / "run").exists()
+
+
+CONFIG = """
+name: killed
+dataset: {kind: muon, n: 400, features: [energy, pt]}
+models:
+  gan:
+    kind: gan
+    hidden: [8]
+    objective: {kind: adversarial, hidden: [8]}
+    training: {steps: 400, batch_size: 32}
+  marginals: {kind: marginals}
+evaluation: {bootstrap: 2, metrics: [wasserstein]}
+checkpoint_every: 3
+"""
+
+
+def command(config: Path, folder: Path, *more: str) -> subprocess.Popen[str]:
+    call = [sys.executable, "-m", "experiments.cli", "run", str(config), "--out", str(folder), "--no-report", *more]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    root = Path(__file__).parents[2]
+    return subprocess.Popen(call, cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_sigkill_in_use_and_resume_from_the_command_line(tmp_path: Path) -> None:
+    """A second process is turned away; a killed one is resumed and ends with the weights of a quiet run."""
+    config = tmp_path / "killed.yaml"
+    config.write_text(CONFIG)
+    killed, quiet = tmp_path / "killed", tmp_path / "quiet"
+    with command(config, killed) as process:
+        checkpoint = killed / "seed-0" / "gan" / "checkpoint.safetensors"
+        deadline = time.monotonic() + 60
+        while not checkpoint.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        with command(config, killed, "--resume") as second:
+            _, line = second.communicate(timeout=60)
+        if process.poll() is None:  # else it was quicker than the second process could start
+            assert second.returncode == 2
+            assert line == f"qgen: {killed}: in use by process {process.pid}\n"
+        process.send_signal(signal.SIGKILL)
+    with command(config, killed, "--resume") as last:
+        _, errors = last.communicate(timeout=120)
+        assert last.returncode == 0, errors
+    with command(config, quiet) as whole:
+        _, errors = whole.communicate(timeout=120)
+        assert whole.returncode == 0, errors
+    assert same_weights(killed, quiet)
+
+
+def test_a_run_cannot_be_mistaken_for_another_kind_of_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no run is here \(config.yaml is missing\)"):
+        load_run(tmp_path)
+    (tmp_path / "config.yaml").write_text("name: x")
+    with pytest.raises(ValueError, match="damaged .dataset, models, seeds missing"):
+        load_run(tmp_path)
+    folder = run_experiment(experiment(), tmp_path / "run")
+    with pytest.raises(ValueError, match="model 'bron' is unknown; did you mean 'born'"):
+        load_run(folder).generator("bron")
+    with pytest.raises(ValueError, match="seed 7 is unknown; seeds are 0"):
+        load_run(folder).generator("born", 7)
+    with pytest.raises(ValueError, match=r"condition has 2 values; expected 1 \(beam_energy in GeV\)"):
+        load_run(folder).sample("born", 3, condition=[1.0, 2.0])
+    write_events(tmp_path / "samples.h5", load_run(folder).samples("born"))

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import math
+
+import pennylane as qml
+import pytest
+import torch
+from scipy import stats
+
+from circuits import Circuit, Gate, ansatz
+from circuits.backends import ParameterShift, Statevector
+from qgen import fit, load_generator, save_generator
+from qgen.data import Dataset, Discretiser, Feature, load_calorimeter, muon_events
+from qgen.metrics import evaluate
+from qgen.models import BornMachine
+from qgen.random import new_generator, normal, uniform
+from qgen.registry import generator_class
+from qgen.training import MMD, NLL
+
+F64 = torch.float64
+
+
+def square(n: int = 400, seed: int = 0) -> Dataset:
+    """Two features on the unit square, the second near the first, whose place follows the condition."""
+    rng = new_generator(seed)
+    condition = torch.randint(0, 2, (n, 1), generator=rng).to(F64)
+    first = 0.5 * uniform((n,), rng, dtype=F64) + 0.5 * condition[:, 0]
+    second = (first + 0.1 * normal((n,), rng, dtype=F64)).clamp(0.0, 1.0)
+    return Dataset(torch.stack([first, second], 1), (Feature("a"), Feature("b")), condition, (Feature("c"),))
+
+
+def machine(data: Dataset, **options: object) -> BornMachine:
+    return BornMachine.for_dataset(data, **{"bits": 2, "layers": 2, **options})  # type: ignore[arg-type]
+
+
+def test_probabilities_are_those_of_a_pennylane_transcription() -> None:
+    """RY and RZ on every wire with the encoding RX before them, CNOT ring, closing rotations; wire 0 leads."""
+    data = square()
+    model = machine(data)
+    n = 4
+
+    @qml.qnode(qml.device("default.qubit", wires=n))
+    def circuit(angles: torch.Tensor, inputs: torch.Tensor) -> object:
+        angle = iter(angles)
+        inner = iter(inputs)
+        for _ in range(2):
+            for wire in range(n):
+                qml.RX(next(inner), wires=wire)
+            for wire in range(n):
+                qml.RY(next(angle), wires=wire)
+                qml.RZ(next(angle), wires=wire)
+            for wire in range(n):
+                qml.CNOT(wires=[wire, (wire + 1) % n])
+        for wire in range(n):
+            qml.RY(next(angle), wires=wire)
+            qml.RZ(next(angle), wires=wire)
+        return qml.probs(wires=range(n))
+
+    condition = torch.tensor([[0.4], [-1.3]], dtype=F64)
+    found = model.probabilities(condition, new_generator(0)).detach()
+    for row in range(2):
+        expected = circuit(model.weights.detach(), condition[row] * model.scales.detach())
+        torch.testing.assert_close(found[row], torch.as_tensor(expected), atol=1e-12, rtol=0)
+
+
+def test_samples_follow_the_probabilities_under_each_condition() -> None:
+    data = square()
+    model = machine(data)
+    conditions = torch.tensor([[0.0]] * 3000 + [[1.0]] * 5000, dtype=F64)[torch.randperm(8000)]
+    cells = model.discretiser.cell_index(data.transform(model.sample(8000, conditions, new_generator(5))))
+    exact = model.probabilities(data.condition_transform(torch.tensor([[0.0], [1.0]], dtype=F64)), new_generator(0))
+    for value in (0, 1):
+        counts = torch.bincount(cells[conditions[:, 0] == value], minlength=16)
+        expected = exact[value].detach() * counts.sum()
+        assert stats.chisquare(counts.numpy(), expected.numpy()).pvalue > 1e-3
+
+
+def test_density_integrates_to_one_in_physical_units() -> None:
+    data = square()
+    model = machine(data)
+    axis = torch.linspace(-0.5, 1.5, 801, dtype=F64)
+    middle = (axis[1:] + axis[:-1]) / 2
+    grid = torch.cartesian_prod(middle, middle)
+    density = model.log_prob(grid, torch.tensor([1.0], dtype=F64)).exp()
+    assert (density.sum() * (axis[1] - axis[0]) ** 2).item() == pytest.approx(1, abs=0.01)
+    assert model.log_prob(torch.tensor([[-0.4, 0.5]], dtype=F64), torch.tensor([1.0], dtype=F64)).item() == -math.inf
+
+
+def test_gradient_from_shots_is_that_of_the_exact_loss_on_average() -> None:
+    data = square()
+    exact, shots = machine(data), machine(data, shots=50)
+    values, condition = data.transform(data.samples[:40]), data.condition_transform(data.conditions[:40])
+    from qgen.training.objectives import Batch
+
+    def gradient(model: BornMachine, seed: int) -> torch.Tensor:
+        loss = MMD(bandwidths=[0.7]).loss(model, Batch(values, condition), new_generator(seed))
+        return torch.cat(torch.autograd.grad(loss, [model.weights, model.scales]))
+
+    drawn = torch.stack([gradient(shots, seed) for seed in range(200)])
+    pull = (drawn.mean(0) - gradient(exact, 0)) / (drawn.std(0) / math.sqrt(len(drawn)) + 1e-12)
+    assert (drawn.std(0) > 0).all()
+    assert pull.abs().max() < 4.5
+
+
+def test_training_from_shots_learns() -> None:
+    data = square()
+    model = machine(data, shots=200)
+    result = fit(model, data, MMD(), steps=40, batch_size=None, learning_rate=0.1, validate_every=10)
+    losses = [r["validation"] for r in result.history if "validation" in r]
+    start = MMD().loss(machine(data), _whole(data), new_generator(0)).item()
+    assert min(losses) < 0.5 * start
+
+
+def _whole(data: Dataset):  # type: ignore[no-untyped-def]
+    from qgen.training.objectives import Batch
+
+    return Batch(data.transform(data.samples), data.condition_transform(data.conditions))
+
+
+def test_condition_moves_the_distribution_after_training() -> None:
+    data = square()
+    model = machine(data, layers=4)
+    fit(model, data, NLL(), steps=200, batch_size=None, learning_rate=0.1)
+    low = model.sample(2000, torch.tensor([0.0], dtype=F64), new_generator(1)).mean(0)
+    high = model.sample(2000, torch.tensor([1.0], dtype=F64), new_generator(1)).mean(0)
+    torch.testing.assert_close(low, torch.tensor([0.25, 0.25], dtype=F64), atol=0.08, rtol=0)
+    torch.testing.assert_close(high, torch.tensor([0.75, 0.75], dtype=F64), atol=0.08, rtol=0)
+
+
+def test_users_circuit_from_pennylane_trains_saves_and_loads(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    def own(angles):  # type: ignore[no-untyped-def]
+        for wire in range(4):
+            qml.RY(angles[wire], wires=wire)
+        for wire in range(3):
+            qml.CRX(angles[4 + wire], wires=[wire, wire + 1])
+
+    data = square().select("a", "b")
+    data = Dataset(data.samples, data.features)
+    circuit = Circuit.from_pennylane(own, 4, 7)
+    model = BornMachine(circuit, Discretiser.fit(data.samples, bits=2), transform=None)
+    fit(model, data, MMD(), steps=5)
+    save_generator(tmp_path / "model.safetensors", model)
+    loaded = load_generator(tmp_path / "model.safetensors")
+    assert isinstance(loaded, BornMachine)
+    assert loaded.circuit == circuit
+    assert torch.equal(loaded.sample(50, generator=new_generator(3)), model.sample(50, generator=new_generator(3)))
+
+
+def test_backend_is_exchanged_without_touching_the_model() -> None:
+    model = machine(square())
+    condition = torch.tensor([[0.3]], dtype=F64)
+    expected = model.probabilities(condition, new_generator(0))
+    model.backend = ParameterShift(Statevector())
+    torch.testing.assert_close(model.probabilities(condition, new_generator(0)), expected)
+    model.backend = Statevector(dtype=torch.complex64)
+    torch.testing.assert_close(model.probabilities(condition, new_generator(0)), expected, check_dtype=False)
+
+
+@pytest.mark.parametrize("data", [load_calorimeter(grid=(4,)), muon_events(n=3000)], ids=["showers", "muons"])
+def test_it_beats_independent_marginals_on_correlations(data: Dataset) -> None:
+    bits = 8 // data.n_features
+    conditional = data.condition_features[0].name == "beam_energy"
+    model = BornMachine.for_dataset(data, bits=bits, layers=6, entangler="CZ", conditional=conditional, seed=1)
+    fit(model, data, MMD(), steps=250, batch_size=None, learning_rate=0.1)
+    truth, other = data.test, data.train.take(range(len(data.test)))
+
+    def correlation(generator) -> float:  # type: ignore[no-untyped-def]
+        samples = generator.sample(len(other), other.conditions, new_generator(1))
+        table = evaluate(truth, truth.with_samples(samples, other.conditions), reference=other, metrics=["correlation"])
+        return table.to_dict()["correlation"]["value"]
+
+    assert correlation(model) < correlation(generator_class("marginals").for_dataset(data))
+
+
+def test_what_does_not_fit_is_named() -> None:
+    cells = Discretiser.fit(square().samples, bits=2)
+    four = ansatz.hardware_efficient(4, 1)
+    with pytest.raises(ValueError, match="the circuit has 3 wires, the discretiser 4 bits"):
+        BornMachine(ansatz.hardware_efficient(3, 1), cells)
+    with pytest.raises(ValueError, match="8 of 8 angles are for encoding"):
+        BornMachine(four, cells, n_conditions=1, encodes=[0] * 8)
+    with pytest.raises(ValueError, match=r"encodes is \[1\]; columns of the condition are 0 to 0"):
+        BornMachine(four, cells, n_conditions=1, encodes=[1])
+    with pytest.raises(ValueError, match="shots is 1; at least 2"):
+        BornMachine(four, cells, shots=1)
+    with pytest.raises(ValueError, match="is 40"):
+        machine(square(), bits=40)
+    with pytest.raises(ValueError, match="qubits|wires|memory"):
+        machine(square(), bits=18).probabilities(torch.zeros(1, 1, dtype=F64), new_generator(0))
+
+
+def test_more_inputs_than_one_take_their_own_columns() -> None:
+    rng = new_generator(0)
+    data = Dataset(
+        uniform((50, 1), rng, dtype=F64),
+        (Feature("a"),),
+        uniform((50, 2), rng, dtype=F64),
+        (Feature("c"), Feature("d")),
+    )
+    model = machine(data, layers=1)
+    assert model.encodes == [0, 0, 1, 1]
+    model.angles(torch.tensor([[1.0, 0.0]], dtype=F64))
+    gates = [g for g in model.circuit.gates if g.name == "RX"]
+    assert [g.angles[0].index for g in gates] == list(range(len(model.weights), len(model.weights) + 4))
+    assert Gate("RX", 0, [0]) != gates[0]
