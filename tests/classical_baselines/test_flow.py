@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -27,27 +28,28 @@ def dataset(n: int, n_features: int, n_conditions: int) -> Dataset:
 
 
 @pytest.mark.parametrize(
-    ("n_features", "n_conditions", "transforms", "hidden", "bins"),
+    ("n_features", "n_conditions", "options"),
     [
-        (1, 0, 2, (4,), 3),
-        (1, 2, 2, (4,), 3),
-        (2, 0, 1, (), 2),
-        (3, 0, 1, (5, 4), 4),
-        (4, 1, 2, (7, 9), 8),
-        (8, 2, 1, (3,), 5),
+        (1, 0, {"transforms": 2, "hidden": (4,), "bins": 3, "passes": 8}),
+        (1, 2, {"transforms": 2, "hidden": (4,), "bins": 3, "passes": 8}),
+        (2, 0, {"transforms": 1, "hidden": (), "bins": 2, "passes": 8}),
+        (3, 0, {"transforms": 1, "hidden": (5, 4), "bins": 4, "passes": 8}),
+        (4, 1, {"transforms": 2, "hidden": (7, 9), "bins": 8, "passes": 8}),
+        (7, 0, {"transforms": 2, "hidden": (8,), "bins": 3, "passes": 3}),
+        (8, 2, {"transforms": 1, "hidden": (3,), "bins": 5, "passes": 2}),
     ],
 )
 def test_counted_parameters_are_those_that_change_the_density(
-    n_features: int, n_conditions: int, transforms: int, hidden: tuple[int, ...], bins: int
+    n_features: int, n_conditions: int, options: dict[str, Any]
 ) -> None:
-    model = ConditionalFlow(n_features, n_conditions, transforms=transforms, hidden=hidden, bins=bins)
+    model = ConditionalFlow(n_features, n_conditions, **options)
     rng = new_generator(0)
     values = 9.8 * uniform((2000, n_features), rng, dtype=torch.float64) - 4.9
     condition = normal((2000, n_conditions), rng, dtype=torch.float64)
     model._log_prob(values, condition if n_conditions else None).sum().backward()
     moving = sum(int((p.grad != 0).sum()) for p in model.parameters())
     assert model.n_parameters == moving
-    assert _flow_size(n_features, n_conditions, transforms, hidden, bins) == moving
+    assert _flow_size(n_features, n_conditions, **options) == moving
 
 
 @pytest.mark.parametrize("target", [200, 250, 500, 1000, 5000])
@@ -62,8 +64,20 @@ def test_a_size_below_the_smallest_flow_is_refused() -> None:
     with pytest.raises(ValueError, match=r"n_parameters is 50; .* 8 features and 1 conditions .* possible 220"):
         ConditionalFlow.for_dataset(data, n_parameters=50)
     assert ConditionalFlow.for_dataset(data, n_parameters=220).n_parameters == 220
-    with pytest.raises(ValueError, match="bins is 1"):
-        ConditionalFlow(2, bins=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"transforms": 0}, "transforms is 0; at least 1 is needed"),
+        ({"bins": 1}, "bins is 1; at least 2 is needed"),
+        ({"passes": 0}, "passes is 0; at least 1 is needed"),
+        ({"hidden": (3, 0)}, r"hidden is \[3, 0\]; every width must be at least 1"),
+    ],
+)
+def test_impossible_options(options: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValueError, match=f"^{line}$"):
+        ConditionalFlow(2, **options)
 
 
 def test_sizing_leaves_the_global_random_numbers_alone() -> None:
@@ -115,8 +129,9 @@ def test_samples_have_the_density() -> None:
     assert distance < 1.7 / math.sqrt(100_000)
 
 
-def test_sampling_inverts_the_density_map() -> None:
-    model = ConditionalFlow(5, 0, seed=1)
+@pytest.mark.parametrize("passes", [2, 8])
+def test_sampling_inverts_the_density_map(passes: int) -> None:
+    model = ConditionalFlow(5, 0, passes=passes, seed=1)
     samples = model._sample(9000, None, new_generator(3))
     latent = normal((9000, 5), new_generator(3), dtype=torch.float64)
     torch.testing.assert_close(model._distribution(None).transform(samples), latent, atol=1e-9, rtol=0)

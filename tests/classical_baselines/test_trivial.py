@@ -82,6 +82,16 @@ def test_a_constant_feature_stays_constant() -> None:
         assert torch.isfinite(model.log_prob(samples)).all()
 
 
+def test_empty_pixels_stay_empty() -> None:
+    data = gaussian(4000)
+    data = Dataset(data.samples.clamp(min=0), data.features)
+    empty = (data.train.samples == 0).double().mean(0)
+    for cls in (ResampledHistogram, IndependentMarginals, GaussianCopula):
+        samples = cls.for_dataset(data).sample(4000, generator=new_generator(0))
+        torch.testing.assert_close((samples.abs() < 1e-12).double().mean(0), empty, atol=0.03, rtol=0)
+        assert samples.min() > -1e-12
+
+
 @pytest.mark.parametrize("model_class", [IndependentMarginals, GaussianCopula])
 def test_marginals_agree_with_the_training_events(model_class: type[IndependentMarginals]) -> None:
     data = gaussian(8000)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Literal
 
 import numpy as np
 import pytest
