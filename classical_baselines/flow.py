@@ -12,6 +12,7 @@ feature is left as it is.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Self
@@ -36,7 +37,7 @@ class ConditionalFlow(Generator):
     """Neural spline flow of zuko, conditional, with exact density; trained by :class:`qgen.training.NLL`.
 
     Weights are float64 and follow ``.to``: at these sizes float32 is only a quarter faster, and it inverts to 1e-6 in
-    place of 1e-14. Sampling inverts feature by feature, so its cost grows as ``n_features * transforms``.
+    place of 1e-14. Sampling costs ``passes * transforms`` evaluations, the density ``transforms``.
 
     Args:
         n_features: columns of a sample.
@@ -44,6 +45,9 @@ class ConditionalFlow(Generator):
         transforms: number of autoregressive transforms, the order of the features reversed in every second one.
         hidden: widths of the hidden layers of each masked network; empty for a linear dependence of the knots.
         bins: bins of each spline.
+        passes: steps in which a transform generates the features, at most one for each. With fewer, the features
+            come in groups that depend on the groups before; inside a group they are related by the other transforms
+            only.
         seed: fixes the initial weights.
         transform: physical units to order one.
         condition_transform: the same for conditions.
@@ -67,22 +71,26 @@ class ConditionalFlow(Generator):
         n_conditions: int = 0,
         *,
         transforms: int = 2,
-        hidden: Sequence[int] = (32, 32),
+        hidden: Sequence[int] = (64,),
         bins: int = 8,
+        passes: int = 8,
         seed: int = 0,
         transform: Transform | None = None,
         condition_transform: Transform | None = None,
     ) -> None:
         super().__init__(n_features, n_conditions, transform, condition_transform)
-        if transforms < 1 or bins < 2 or any(width < 1 for width in hidden):
-            raise ValueError(
-                f"transforms is {transforms}, bins is {bins}, hidden is {list(hidden)}; at least 1, 2 and 1 are needed"
-            )
+        for name, value, least in (("transforms", transforms, 1), ("bins", bins, 2), ("passes", passes, 1)):
+            if value < least:
+                raise ValueError(f"{name} is {value}; at least {least} is needed")
+        if any(width < 1 for width in hidden):
+            raise ValueError(f"hidden is {list(hidden)}; every width must be at least 1")
+        passes = min(passes, n_features)
         self.transforms = transforms
         self.hidden = tuple(hidden)
         self.bins = bins
+        self.passes = passes
         with seeded(derive_seed(seed, "weights")):
-            self.flow = _spline_flow(n_features, n_conditions, transforms, self.hidden, bins)
+            self.flow = _spline_flow(n_features, n_conditions, transforms, self.hidden, bins, passes)
 
     @classmethod
     def for_dataset(
@@ -91,8 +99,9 @@ class ConditionalFlow(Generator):
         *,
         seed: int = 0,
         transforms: Annotated[int, Ge(1)] = 2,
-        hidden: Sequence[Annotated[int, Ge(1)]] = (32, 32),
+        hidden: Sequence[Annotated[int, Ge(1)]] = (64,),
         bins: Annotated[int, Ge(2)] = 8,
+        passes: Annotated[int, Ge(1)] = 8,
         n_parameters: Annotated[int, Ge(1)] | None = None,
     ) -> Self:
         """A fresh flow for these events.
@@ -103,6 +112,7 @@ class ConditionalFlow(Generator):
             transforms: number of autoregressive transforms.
             hidden: widths of the hidden layers of each masked network.
             bins: bins of each spline.
+            passes: steps in which a transform generates the features, at most one for each.
             n_parameters: wanted number of parameters, reached within 10 %: the width of the hidden layers is chosen;
                 where it would be below 16, there is one hidden layer at most, and fewer transforms and bins.
 
@@ -111,7 +121,7 @@ class ConditionalFlow(Generator):
         """
         if n_parameters is not None:
             candidates = _architectures(
-                dataset.n_features, dataset.n_conditions, transforms, len(hidden), bins, n_parameters
+                dataset.n_features, dataset.n_conditions, transforms, len(hidden), bins, passes, n_parameters
             )
             what = f"a ConditionalFlow with {dataset.n_features} features and {dataset.n_conditions} conditions"
             transforms, hidden, bins = closest_size(candidates, n_parameters, what)
@@ -121,19 +131,21 @@ class ConditionalFlow(Generator):
             transforms=transforms,
             hidden=hidden,
             bins=bins,
+            passes=passes,
             seed=seed,
             transform=dataset.transform,
             condition_transform=dataset.condition_transform,
         )
 
     def arguments(self) -> dict[str, Any]:
-        """Columns, number of transforms, widths of the hidden layers and bins."""
+        """Columns and the sizes of the network."""
         return {
             "n_features": self.n_features,
             "n_conditions": self.n_conditions,
             "transforms": self.transforms,
             "hidden": list(self.hidden),
             "bins": self.bins,
+            "passes": self.passes,
         }
 
     @property
@@ -157,34 +169,54 @@ class ConditionalFlow(Generator):
         return self.flow(None if condition is None else condition[rows].to(next(self.parameters())))
 
 
-def _spline_flow(n_features: int, n_conditions: int, transforms: int, hidden: tuple[int, ...], bins: int) -> nn.Module:
+def _spline_flow(
+    n_features: int, n_conditions: int, transforms: int, hidden: tuple[int, ...], bins: int, passes: int
+) -> nn.Module:
     from zuko.flows import NSF
 
-    flow = NSF(n_features, n_conditions, bins=bins, transforms=transforms, hidden_features=hidden, activation=nn.SiLU)
+    flow = NSF(
+        n_features,
+        n_conditions,
+        bins=bins,
+        transforms=transforms,
+        passes=passes,
+        hidden_features=hidden,
+        activation=nn.SiLU,
+    )
     return flow.to(torch.float64)
 
 
-def _flow_size(n_features: int, n_conditions: int, transforms: int, hidden: Sequence[int], bins: int) -> int:
+def _degrees(n_features: int, passes: int) -> list[int]:
+    """How many features each feature depends on: those of the groups before its own."""
+    group = math.ceil(n_features / min(passes, n_features))
+    return [feature // group * group for feature in range(n_features)]
+
+
+def _flow_size(
+    n_features: int, n_conditions: int, transforms: int, hidden: Sequence[int], bins: int, passes: int
+) -> int:
     """Parameters of the flow, masked weights not counted.
 
     A hidden unit of degree ``d`` sees the first ``d`` features, the conditions and the units of at most its degree;
-    the knots of feature ``i`` see the units up to degree ``i``.
+    the knots of a feature see the units up to its degree. Units take the degrees in turn, except that of units which
+    would see nothing.
     """
     knots = 3 * bins - 1
     if n_features == 1:
         return transforms * (mlp_size(n_conditions, hidden, knots) if n_conditions else knots)
-    lowest = 0 if n_conditions else 1
-    seen = {d: d + n_conditions for d in range(n_features)}
+    degrees = _degrees(n_features, passes)
+    of_units = sorted({d for d in degrees if d + n_conditions})
+    seen = {d: d + n_conditions for d in degrees}
     size = 0
     for width in hidden:
-        degrees = Counter(lowest + unit % (n_features - lowest) for unit in range(width))
-        size += sum(n * (seen[d] + 1) for d, n in degrees.items())
-        seen = {d: sum(n for e, n in degrees.items() if e <= d) for d in range(n_features)}
-    return transforms * (size + knots * sum(n + 1 for n in seen.values()))
+        units = Counter(of_units[unit % len(of_units)] for unit in range(width))
+        size += sum(n * (seen[d] + 1) for d, n in units.items())
+        seen = {d: sum(n for e, n in units.items() if e <= d) for d in degrees}
+    return transforms * (size + knots * sum(seen[d] + 1 for d in degrees))
 
 
 def _architectures(
-    n_features: int, n_conditions: int, transforms: int, n_layers: int, bins: int, target: int
+    n_features: int, n_conditions: int, transforms: int, n_layers: int, bins: int, passes: int, target: int
 ) -> Iterator[tuple[tuple[int, tuple[int, ...], int], int]]:
     """``(transforms, hidden, bins)`` with numbers of parameters, the preferred ones first.
 
@@ -192,11 +224,9 @@ def _architectures(
     more at the same size; last, no hidden layer. A layer has at least one unit of each degree, so that no dependence
     between features is lost.
     """
-    if n_features + n_conditions == 1:
-        n_layers = 0
-    degrees = n_features if n_conditions else n_features - 1
+    degrees = len({d for d in _degrees(n_features, passes) if d + n_conditions})
     shapes = []
-    if n_layers:
+    if n_layers and degrees:
         shapes += [(n_layers, transforms, bins, max(degrees, 16))]
         shapes += [(1, t, b, max(degrees, 6)) for t in range(transforms, 0, -1) for b in range(bins, 3, -1)]
         shapes += [(1, 1, b, degrees) for b in range(min(bins, 3), 1, -1)]
@@ -204,7 +234,7 @@ def _architectures(
     for layers, t, b, smallest in shapes:
 
         def size(width: int, layers: int = layers, t: int = t, b: int = b) -> int:
-            return _flow_size(n_features, n_conditions, t, (width,) * layers, b)
+            return _flow_size(n_features, n_conditions, t, (width,) * layers, b, passes)
 
         width = closest_width(size, target, smallest) if layers else 0
         yield (t, (width,) * layers, b), size(width)

@@ -28,6 +28,7 @@ from qgen.random import normal, uniform
 __all__ = ["GaussianCopula", "IndependentMarginals", "ResampledHistogram"]
 
 SHRINKAGE = 1e-6
+SHARED = 0.01
 
 
 class ResampledHistogram(Generator):
@@ -97,7 +98,8 @@ class ResampledHistogram(Generator):
             dataset: its ``train`` split is counted.
             seed: of no effect, nothing is random.
             bins: cells of each feature.
-            edges: cells of equal width, or of equal numbers of events.
+            edges: cells of equal width, or of equal numbers of events. With equal width, a lowest value that more
+                than 1 % of the events share exactly (an empty pixel) is a cell of its own.
             condition_bins: largest number of groups of conditions.
 
         Raises:
@@ -107,11 +109,10 @@ class ResampledHistogram(Generator):
         if edges not in ("linear", "quantile"):
             raise ValueError(f"edges is {edges!r}; allowed are 'linear' and 'quantile'")
         values, condition_groups, group = _training_values(dataset, condition_bins)
-        levels = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
         if edges == "linear":
-            of_features = torch.lerp(values.amin(0)[:, None], values.amax(0)[:, None], levels)
+            of_features = _linear_edges(values, bins)
         else:
-            of_features = quantiles(values, levels).T.contiguous()
+            of_features = quantiles(values, torch.linspace(0, 1, bins + 1)).T.contiguous()
         keys = torch.cat([group[:, None], locate(of_features, values)[0]], dim=1)
         occupied, counts = keys.unique(dim=0, return_counts=True)
         model = cls(
@@ -224,7 +225,7 @@ class IndependentMarginals(Generator):
         dataset: Dataset,
         *,
         seed: int = 0,
-        knots: Annotated[int, Ge(2)] = 33,
+        knots: Annotated[int, Ge(2)] = 101,
         condition_bins: Annotated[int, Ge(1)] = 8,
     ) -> Self:
         """The marginals (and for the copula the correlation) of the training events.
@@ -368,6 +369,15 @@ def _training_values(dataset: Dataset, n_groups: int) -> tuple[Tensor, Condition
     condition = dataset.condition_transform(train.conditions)
     bins = ConditionBins.fit(condition, n_groups)
     return values, bins, bins(condition if dataset.n_conditions else None, len(values))
+
+
+def _linear_edges(values: Tensor, bins: int) -> Tensor:
+    """Edges of cells of equal width, ``(n_features, bins + 1)``; an edge stands twice at a shared lowest value."""
+    low, high = values.amin(0)[:, None], values.amax(0)[:, None]
+    edges = torch.lerp(low, high, torch.linspace(0, 1, bins + 1, dtype=torch.float64))
+    with_peak = torch.cat([low, torch.lerp(low, high, torch.linspace(0, 1, bins, dtype=torch.float64))], dim=1)
+    shared = (values == low.T).to(torch.float64).mean(0) > SHARED
+    return torch.where(shared[:, None], with_peak, edges)
 
 
 def _normal_scores(values: Tensor) -> Tensor:

@@ -110,7 +110,7 @@ def test_marginals_are_independent_and_the_copula_correlates_as_the_events() -> 
     torch.testing.assert_close(independent, torch.eye(3, dtype=torch.float64), atol=0.02, rtol=0)
     torch.testing.assert_close(correlated, truth, atol=0.02, rtol=0)
     torch.testing.assert_close(copula.correlation, truth, atol=0.02, rtol=0)
-    assert copula.n_parameters == 3 * 33 + 3
+    assert copula.n_parameters == 3 * 101 + 3
 
 
 def test_rank_correlation_of_the_copula_is_that_of_skewed_events() -> None:
