@@ -77,6 +77,8 @@ def run_experiment(
         try:
             dataset = load_dataset(experiment)
             write_atomically(folder / ENVIRONMENT, _json(environment(target, dataset)))
+            for name, config in experiment.models.items():  # what cannot be built is said before anything trains
+                _built(name, config, dataset, experiment.seeds[0])
             scores = [_run_seed(experiment, dataset, seed, folder, target, reporter) for seed in experiment.seeds]
         finally:
             torch.set_num_threads(threads)
@@ -128,6 +130,15 @@ def _run_seed(
     return _judged(experiment, dataset, seed, folder, generators, records, reporter)
 
 
+def _built(name: str, config: ModelConfig, dataset: Dataset, seed: int) -> Generator:
+    try:
+        return generator_class(config.generator.kind).for_dataset(
+            dataset, seed=derive_seed(seed, name, "model"), **config.generator.options
+        )
+    except ValueError as error:
+        raise ValueError(f"models.{name}: {error}") from error
+
+
 def _trained(
     experiment: Experiment,
     name: str,
@@ -143,10 +154,7 @@ def _trained(
     if finished.exists() and weights.exists():
         return load_generator(weights, device), read_json(finished)
     started = time.perf_counter()
-    generator = generator_class(config.generator.kind).for_dataset(
-        dataset, seed=derive_seed(seed, name, "model"), **config.generator.options
-    )
-    generator.to(device)
+    generator = _built(name, config, dataset, seed).to(device)
     training: dict[str, Any] = {"status": "completed", "steps": 0, "best_step": 0, "history": []}
     training["seconds"] = time.perf_counter() - started
     if config.objective is not None and config.training is not None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from experiments.config import Experiment, resolve
-from experiments.run import Reporter, run_experiment
+from experiments.run import Reporter, _claimed, run_experiment
 from qgen import load_run
 from qgen.data import write_events
 from qgen.registry import register
@@ -202,8 +202,17 @@ def command(config: Path, folder: Path, *more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(call, cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_sigkill_in_use_and_resume_from_the_command_line(tmp_path: Path) -> None:
-    """A second process is turned away; a killed one is resumed and ends with the weights of a quiet run."""
+def test_a_folder_in_use_is_named_with_its_process(tmp_path: Path) -> None:
+    with (
+        _claimed(tmp_path / "run"),
+        pytest.raises(BlockingIOError, match=f"run: in use by process {os.getpid()}$"),
+    ):
+        run_experiment(experiment(), tmp_path / "run")
+    run_experiment(experiment(), tmp_path / "run")
+
+
+def test_sigkill_and_resume_from_the_command_line(tmp_path: Path) -> None:
+    """A killed process leaves the folder free; resumed, it ends with the weights of a quiet run."""
     config = tmp_path / "killed.yaml"
     config.write_text(CONFIG)
     killed, quiet = tmp_path / "killed", tmp_path / "quiet"
@@ -212,11 +221,6 @@ def test_sigkill_in_use_and_resume_from_the_command_line(tmp_path: Path) -> None
         deadline = time.monotonic() + 60
         while not checkpoint.exists() and time.monotonic() < deadline:
             time.sleep(0.01)
-        with command(config, killed, "--resume") as second:
-            _, line = second.communicate(timeout=60)
-        if process.poll() is None:  # else it was quicker than the second process could start
-            assert second.returncode == 2
-            assert line == f"qgen: {killed}: in use by process {process.pid}\n"
         process.send_signal(signal.SIGKILL)
     with command(config, killed, "--resume") as last:
         _, errors = last.communicate(timeout=120)
@@ -241,3 +245,11 @@ def test_a_run_cannot_be_mistaken_for_another_kind_of_folder(tmp_path: Path) -> 
     with pytest.raises(ValueError, match=r"condition has 2 values; expected 1 \(beam_energy in GeV\)"):
         load_run(folder).sample("born", 3, condition=[1.0, 2.0])
     write_events(tmp_path / "samples.h5", load_run(folder).samples("born"))
+
+
+def test_a_model_that_cannot_be_built_is_named_before_anything_trains(tmp_path: Path) -> None:
+    models = experiment().plain()["models"]
+    models["flow"] = {"kind": "flow", "n_parameters": 3, "objective": {"kind": "nll"}}
+    with pytest.raises(ValueError, match=r"models\.flow: n_parameters is 3"):
+        run_experiment(experiment(models=models), tmp_path / "run")
+    assert not (tmp_path / "run" / "seed-0").exists()
