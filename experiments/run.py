@@ -24,7 +24,7 @@ from qgen.generator import DiscreteGenerator, Generator
 from qgen.metrics import evaluate
 from qgen.random import derive_seed, new_generator
 from qgen.registry import generator_class
-from qgen.run import CONFIG, ENVIRONMENT, GENERATOR, RESULTS, SAMPLES, TRAINING, load_run, read_json
+from qgen.run import CONFIG, ENVIRONMENT, GENERATOR, RESULTS, SAMPLES, TRAINING, load_run, read_json, truth_for_judging
 from qgen.statefile import load_generator, save_generator, write_atomically
 from qgen.training import OBJECTIVES, TrainingDivergedError, fit
 
@@ -198,9 +198,7 @@ def _judged(
     trainings: Mapping[str, dict[str, Any]],
     reporter: Reporter,
 ) -> dict[str, Any]:
-    truth = dataset.test
-    if experiment.evaluation.max_events is not None:
-        truth = truth.take(range(min(len(truth), experiment.evaluation.max_events)))
+    truth = truth_for_judging(dataset, experiment.evaluation.max_events)
     other = dataset.train.take(range(min(len(dataset.train), len(truth))))
     samples: dict[str, Dataset] = {}
     facts: dict[str, dict[str, Any]] = {}

@@ -18,7 +18,7 @@ from qgen.random import derive_seed, new_generator
 from qgen.registry import unknown
 from qgen.statefile import load_generator
 
-__all__ = ["Run", "load_run", "read_json"]
+__all__ = ["Run", "load_run", "read_json", "truth_for_judging"]
 
 CONFIG, ENVIRONMENT, RESULTS = "config.yaml", "environment.json", "results.json"
 GENERATOR, SAMPLES, TRAINING = "generator.safetensors", "samples.h5", "training.json"
@@ -52,6 +52,11 @@ class Run:
         options = dict(self.config["dataset"])
         dataset: Dataset = DATASETS[options.pop("kind")](**options)
         return dataset
+
+    @cached_property
+    def truth(self) -> Dataset:
+        """The true events that the models are judged by."""
+        return truth_for_judging(self.dataset, (self.config.get("evaluation") or {}).get("max_events"))
 
     @cached_property
     def results(self) -> dict[str, Any]:
@@ -138,6 +143,12 @@ class Run:
         """``status``, ``steps``, ``seconds`` and ``history`` of a training."""
         found: dict[str, Any] = read_json(self.place(model, seed) / TRAINING)
         return found
+
+
+def truth_for_judging(dataset: Dataset, max_events: int | None) -> Dataset:
+    """The test split, or its first ``max_events``."""
+    test = dataset.test
+    return test if max_events is None else test.take(range(min(len(test), max_events)))
 
 
 def load_run(folder: Path | str) -> Run:

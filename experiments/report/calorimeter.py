@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from experiments.report.distributions import draw_ratio, draw_truth
 from experiments.report.events import Events, as_numpy
 from experiments.report.style import TRUTH, WIDTH, Look, Picture, grid_shape, picture, short, two_panels
-from qgen.data.calorimeter import CalorimeterDataset
+from qgen.data import CalorimeterDataset, Dataset
 from qgen.data.geometry import Geometry
 
 __all__ = ["calorimeter"]
@@ -33,11 +33,12 @@ def calorimeter(events: Events) -> list[Picture]:
         for name, each in events.models.items()
     }
     true = as_numpy(truth.images)
-    incident = as_numpy(truth.incident_energy)
     pictures = [_profiles(truth.geometry, true, images, events.looks)]
-    if len(truth.geometry.axes) == 1:
-        return [*pictures, _strips(truth.geometry, true, images, incident)]
-    return [*pictures, _means(truth.geometry, true, images), _showers(truth.geometry, true, images, incident)]
+    strips = len(truth.geometry.axes) == 1
+    energies, shown = _single(events, true, images, SHOWERS_AS_STRIPS if strips else SHOWERS_AS_IMAGES)
+    if strips:
+        return [*pictures, _strips(truth.geometry, shown, energies)]
+    return [*pictures, _means(truth.geometry, true, images), _showers(shown, energies)]
 
 
 def _profiles(
@@ -174,36 +175,29 @@ def _bar(figure: Figure, beside: Axes, norm: Normalize, cmap: str, text: str) ->
     return axes
 
 
-def _showers(
-    geometry: Geometry, truth: np.ndarray, models: dict[str, list[np.ndarray]], incident: np.ndarray
-) -> Picture:
-    """The same few events, a row each: truth and every model under the same incident energy."""
-    rows = _spread_rows(incident, SHOWERS_AS_IMAGES)
-    shown = {"truth": _flat(truth[rows])} | {f"model {name}": _flat(seeds[0][rows]) for name, seeds in models.items()}
+def _showers(showers: dict[str, np.ndarray], energies: np.ndarray) -> Picture:
+    """A few showers, a row each: truth and every model under nearly the same incident energy."""
+    shown = {name: _flat(images) for name, images in showers.items()}
     norm = _norm(np.concatenate(list(shown.values())))
     n = len(shown)
-    figure, grid = _square_grid(len(rows), n)
+    figure, grid = _square_grid(len(energies), n)
     for k, (name, images) in enumerate(shown.items()):
         for j, image in enumerate(images):
             _image(grid[j, k], image, norm, ENERGY_MAP)
         grid[0, k].set_title(short(name.removeprefix("model "), n), parse_math=False)
-    for j, row in enumerate(rows):
-        grid[j, 0].set_ylabel(f"{incident[row] / 1000:.3g} GeV", fontsize=7.5)
+    for j, energy in enumerate(energies):
+        grid[j, 0].set_ylabel(f"{energy / 1000:.3g} GeV", fontsize=7.5)
     _bar(figure, grid[0, -1], norm, ENERGY_MAP, "energy [MeV]")
     return picture(
         figure,
         "Single showers of truth and every model",
-        "Single showers on one logarithmic colour scale. Every row is one incident energy, under which truth and each "
-        "model (first seed) show one shower; empty pixels are grey.",
+        "Single showers on one logarithmic colour scale. Every row is one incident energy; truth and each model "
+        "(first seed) show the shower whose own is nearest to it. Empty pixels are grey.",
     )
 
 
-def _strips(
-    geometry: Geometry, truth: np.ndarray, models: dict[str, list[np.ndarray]], incident: np.ndarray
-) -> Picture:
+def _strips(geometry: Geometry, shown: dict[str, np.ndarray], energies: np.ndarray) -> Picture:
     """Showers of one dimension as strips, one a row, ordered by incident energy."""
-    rows = _spread_rows(incident, SHOWERS_AS_STRIPS)
-    shown = {"truth": truth[rows]} | {f"model {name}": seeds[0][rows] for name, seeds in models.items()}
     norm = _norm(np.concatenate(list(shown.values())))
     down, across = (1, len(shown)) if len(shown) <= 8 else grid_shape(len(shown), (6, 7, 8))
     height = 3.0 * down + 0.6
@@ -216,12 +210,12 @@ def _strips(
     for k, (axes, (name, images)) in enumerate(zip(grid.flat, shown.items(), strict=False)):
         axes.set_facecolor(EMPTY)
         strips = np.ma.masked_less_equal(images, 0) if isinstance(norm, LogNorm) else images
-        axes.pcolormesh(edges, np.arange(len(rows) + 1), strips, norm=norm, cmap=ENERGY_MAP)
+        axes.pcolormesh(edges, np.arange(len(energies) + 1), strips, norm=norm, cmap=ENERGY_MAP)
         axes.set_title(short(name.removeprefix("model "), across), parse_math=False)
         axes.set_xlabel(f"{geometry.axes[0]} [{geometry.units[0]}]", parse_math=False, fontsize=7.5)
         axes.set_yticks([])
         if k % across == 0:
-            axes.set_yticks(np.arange(len(rows)) + 0.5, [f"{incident[row] / 1000:.0f}" for row in rows])
+            axes.set_yticks(np.arange(len(energies)) + 0.5, [f"{energy / 1000:.0f}" for energy in energies])
             axes.tick_params(axis="y", length=0)
             axes.set_ylabel("incident energy [GeV]", fontsize=7.5, color=TRUTH)
     _bar(figure, grid[0, -1], norm, ENERGY_MAP, "energy [MeV]")
@@ -229,13 +223,21 @@ def _strips(
         figure,
         "Single showers of truth and every model as strips of colour",
         "Single showers on one logarithmic colour scale. Every strip is one shower, in order of incident energy; "
-        "strips at the same height have the same incident energy in truth and in each model (first seed).",
+        "at the same height truth and each model (first seed) show the shower nearest to the same incident energy.",
     )
 
 
-def _spread_rows(incident: np.ndarray, n: int) -> np.ndarray:
-    """Events evenly spread over the incident energies, in rising order."""
-    order = np.argsort(incident, kind="stable")
-    places = np.linspace(0.03, 0.97, min(n, len(order))) * (len(order) - 1)
-    rows: np.ndarray = order[places.round().astype(int)]
-    return rows
+def _single(
+    events: Events, truth: np.ndarray, models: dict[str, list[np.ndarray]], n: int
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """A few incident energies in MeV, rising, and the shower of truth and of each model that is nearest to each."""
+    true = np.sort(as_numpy(events.truth.column("incident_energy")))
+    energies: np.ndarray = true[(np.linspace(0.03, 0.97, min(n, len(true))) * (len(true) - 1)).round().astype(int)]
+
+    def nearest(dataset: Dataset, images: np.ndarray) -> np.ndarray:
+        distance = np.abs(as_numpy(dataset.column("incident_energy"))[None, :] - energies[:, None])
+        found: np.ndarray = images[distance.argmin(1)]
+        return found
+
+    shown = {"truth": nearest(events.truth, truth)}
+    return energies, shown | {f"model {k}": nearest(events.models[k][0], seeds[0]) for k, seeds in models.items()}

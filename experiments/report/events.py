@@ -34,7 +34,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Events:
-    """True events and, by model, generated events of every seed under the same conditions."""
+    """True events and, by model, generated events of every seed."""
 
     truth: Dataset
     models: dict[str, list[Dataset]]
@@ -48,10 +48,7 @@ class Events:
             FileNotFoundError: samples of a model are missing.
             ValueError: a file is damaged, or samples are of other columns than the run's data.
         """
-        truth = run.dataset.test
-        most = (run.config.get("evaluation") or {}).get("max_events")
-        if most is not None:
-            truth = truth.take(range(min(len(truth), most)))
+        truth = run.truth
         names = [f.name for f in truth.features]
         models: dict[str, list[Dataset]] = {model: [] for model in run.models}
         for model, each in models.items():

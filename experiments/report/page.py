@@ -147,7 +147,7 @@ def _summary(run: Run, results: Results, events: Events, quantum: set[str]) -> s
         size = f" ({scores.n_parameters:,} parameters)".replace(",", "\u202f") if trained else ""
         groups.setdefault(group, []).append(f"{name}{size}")
     parts = [f"{group}: {', '.join(names)}" for group, names in groups.items()]
-    what = f"{len(events.truth)} true events that no model was trained on, under the same conditions"
+    what = f"{len(events.truth)} true events that no model was trained on"
     seeds = f"; means over {len(results.seeds)} trainings of each" if len(results.seeds) > 1 else ""
     text = "; ".join(parts)
     n = len(results.generators)
