@@ -32,10 +32,11 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError:
+    except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise
+        reason = error.strerror or str(error)
+        raise OSError(error.errno, f"cannot be written ({reason}); what stood there is untouched", str(path)) from error
 
 
 def save_state(path: Path | str, state: Any) -> None:

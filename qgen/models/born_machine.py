@@ -203,6 +203,7 @@ class BornMachine(DiscreteGenerator):
 
     def _sample_cells(self, n: int, condition: Tensor | None, generator: torch.Generator) -> Tensor:
         row, distinct = self.distinct_conditions(condition, n)
+        row = row.cpu()
         angles = self.angles(distinct)
         count = torch.bincount(row, minlength=len(angles))
         cells = torch.empty(n, dtype=torch.long, device=angles.device)

@@ -16,11 +16,7 @@ from experiments.config import Experiment, resolve
 from experiments.run import Reporter, _claimed, run_experiment
 from qgen import load_run
 from qgen.data import write_events
-from qgen.registry import register
 from qgen.statefile import load_state
-from qgen_toys import Affine
-
-register("affine", Affine)
 
 
 def experiment(**changes: Any) -> Experiment:

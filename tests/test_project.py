@@ -1,0 +1,101 @@
+"""What is written about the project agrees with the project."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from experiments.cli import app
+from qgen.registry import generators
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def test_the_example_of_the_readme_runs_and_prints_the_table() -> None:
+    (code,) = blocks(README, "python")
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    found = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    assert "correlation" in found.stdout
+    assert "truth vs truth" in found.stdout
+
+
+def test_the_model_of_the_contributing_guide_trains_and_is_saved(tmp_path: Path) -> None:
+    (code,) = blocks((ROOT / "CONTRIBUTING.md").read_text(), "python")
+    script = tmp_path / "gaussian.py"
+    script.write_text(
+        code
+        + """
+from qgen import fit, load_generator, save_generator
+from qgen.data import muon_events
+from qgen.registry import register
+from qgen.training import NLL
+register("gaussian", Gaussian)
+data = muon_events(n=200)
+model = Gaussian.for_dataset(data)
+fit(model, data, NLL(), steps=3)
+save_generator("gaussian.safetensors", model)
+print(load_generator("gaussian.safetensors").sample(4, data.conditions[:4]).shape)
+"""
+    )
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    found = subprocess.run(
+        [sys.executable, "-W", "error", str(script)], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert found.stdout == "torch.Size([4, 3])\n", found.stderr
+
+
+def test_the_readme_lists_every_model() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE)
+    assert sorted(rows) == [kind for kind in generators() if kind != "affine"]
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    from typer.main import get_command
+
+    command = get_command(app)
+    lines = [line for block in blocks(README, "sh") for line in block.splitlines() if line.startswith("qgen ")]
+    assert len(lines) >= 8
+    for line in lines:
+        place = command
+        words = line.split("#")[0].split()[1:]
+        while hasattr(place, "commands"):
+            assert words[0] in place.commands, line
+            place = place.commands[words.pop(0)]
+        known = {option for parameter in place.params for option in parameter.opts}
+        assert {word for word in words if re.fullmatch(r"-{1,2}[a-z][a-z-]*", word)} <= known, line
+
+
+@pytest.mark.parametrize("path", re.findall(r"\]\(([^)#]+)\)", README))
+def test_links_of_the_readme_lead_somewhere(path: str) -> None:
+    assert (ROOT / path).exists()
+
+
+def test_version_is_the_same_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == project["version"]
+    assert f"## {project['version']}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_constraints_pin_every_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + [d for extra in project["optional-dependencies"].values() for d in extra]
+    names = {re.split(r"[>=\[]", one)[0].lower().replace("_", "-") for one in wanted} - {"qgen-hep"}
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
+    assert names <= pinned
