@@ -61,7 +61,7 @@ print(load_generator("gaussian.safetensors").sample(4, data.conditions[:4]).shap
 
 def test_the_readme_lists_every_model() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE)
-    assert sorted(rows) == [kind for kind in generators() if kind != "affine"]
+    assert sorted(rows) == generators()
 
 
 def test_every_command_of_the_readme_exists() -> None:

@@ -150,8 +150,8 @@ def test_a_half_written_file_is_named(name: str, tmp_path: Path) -> None:
     assert "\n" not in str(info.value)
 
 
-def test_a_diverged_training_is_reported_and_does_not_stop_the_others(tmp_path: Path) -> None:
-    model = {"kind": "affine", "objective": {"kind": "nll"}}
+def test_a_diverged_training_is_reported_and_does_not_stop_the_others(affine: str, tmp_path: Path) -> None:
+    model = {"kind": affine, "objective": {"kind": "nll"}}
     wild = {**model, "training": {"steps": 50, "learning_rate": 1e30, "optimiser": "sgd", "schedule": "constant"}}
     told: list[str] = []
     folder = run_experiment(

@@ -73,7 +73,7 @@ def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
         load_state(tmp_path / "model")
 
 
-def test_a_generator_of_an_unknown_kind_or_other_weights_is_refused(tmp_path: Path) -> None:
+def test_a_generator_of_an_unknown_kind_or_other_weights_is_refused(affine: str, tmp_path: Path) -> None:
     path = tmp_path / "model"
     with pytest.raises(ValueError, match=r"Lonely is no registered kind of generator; call qgen.registry.register"):
         save_generator(path, Lonely(2))
@@ -86,7 +86,7 @@ def test_a_generator_of_an_unknown_kind_or_other_weights_is_refused(tmp_path: Pa
     with pytest.raises(ValueError, match="did you mean 'flow'"):
         load_generator(path)
     arguments = json.loads('{"n_features": 2, "n_conditions": 0}')
-    save_state(path, {"spec": {**spec, "kind": "affine", "arguments": arguments}, "weights": {"mean": torch.ones(3)}})
+    save_state(path, {"spec": {**spec, "kind": affine, "arguments": arguments}, "weights": {"mean": torch.ones(3)}})
     with pytest.raises(ValueError, match="weights do not fit the model"):
         load_generator(path)
 
