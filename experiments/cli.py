@@ -150,7 +150,7 @@ def list_(what: Annotated[str, typer.Argument(metavar="|".join(WHAT))]) -> None:
     from experiments.tables import catalogue
 
     if what not in WHAT:
-        from qgen.registry import unknown
+        from qgen.text import unknown
 
         raise ValueError(unknown("list", what, WHAT))
     Console().print(catalogue(what))

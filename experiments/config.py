@@ -20,7 +20,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from qgen.data import DATASETS
 from qgen.metrics import METRICS
-from qgen.registry import generator_class, generators, unknown
+from qgen.registry import generator_class, generators
+from qgen.text import unknown
 from qgen.training import OBJECTIVES, fit
 
 __all__ = ["Choice", "Experiment", "ModelConfig", "config_names", "load_config", "resolve"]

@@ -192,7 +192,7 @@ def catalogue(what: str) -> Table:
         ValueError: ``what`` is none of these.
     """
     if what not in CATALOGUES:
-        from qgen.registry import unknown
+        from qgen.text import unknown
 
         raise ValueError(unknown("list", what, CATALOGUES))
     rows = CATALOGUES[what]()

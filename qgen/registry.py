@@ -10,16 +10,15 @@ after which ``kind: my_model`` works in configurations and saved models of that 
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from qgen.data.transforms import Transform
 from qgen.generator import Generator
+from qgen.text import unknown
 
-__all__ = ["from_spec", "generator_class", "generators", "kind_of", "register", "to_spec", "unknown"]
+__all__ = ["from_spec", "generator_class", "generators", "kind_of", "register", "to_spec"]
 
 _registered: dict[str, type[Generator]] = {}
 
@@ -103,15 +102,3 @@ def from_spec(spec: dict[str, Any]) -> Generator:
     return generator_class(spec["kind"]).from_arguments(
         spec["arguments"], Transform.from_spec(spec["transform"]), Transform.from_spec(spec["condition_transform"])
     )
-
-
-def unknown(what: str, name: object, known: Iterable[str]) -> str:
-    """The line that tells of a name that does not exist, with the nearest one that does.
-
-    >>> unknown("metric", "corelation", ["mmd", "correlation"])
-    "metric 'corelation' is unknown; did you mean 'correlation'? Known: mmd, correlation"
-    """
-    names = list(known)
-    near = difflib.get_close_matches(str(name), names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{what} {name!r} is unknown; {hint}Known: {', '.join(names)}"

@@ -15,8 +15,8 @@ import yaml
 from qgen.data import DATASETS, Dataset, load_events
 from qgen.generator import Generator
 from qgen.random import derive_seed, new_generator
-from qgen.registry import unknown
 from qgen.statefile import load_generator
+from qgen.text import unknown
 
 __all__ = ["Run", "load_run", "read_json", "truth_for_judging"]
 
@@ -95,8 +95,21 @@ class Run:
         return self.folder / f"seed-{seed}" / model
 
     def generator(self, model: str, seed: int | None = None, device: torch.device | str = "cpu") -> Generator:
-        """A trained model."""
-        return load_generator(self.place(model, seed) / GENERATOR, device)
+        """A trained model.
+
+        Args:
+            model: its name.
+            seed: of which training; the first if not given.
+            device: where it is put, ``cpu`` or ``cuda``.
+
+        Raises:
+            FileNotFoundError: it is not trained yet.
+            ValueError: an unknown model, seed or device, or a damaged file.
+        """
+        place = self.place(model, seed)
+        if not (place / GENERATOR).exists():
+            raise FileNotFoundError(f"{place}: {model} is not trained yet; resume the run first")
+        return load_generator(place / GENERATOR, device)
 
     def samples(self, model: str, seed: int | None = None) -> Dataset:
         """The events of a model that were judged."""
@@ -124,8 +137,12 @@ class Run:
             device: where the model runs.
 
         Raises:
-            ValueError: an unknown model or seed, or a condition of another length.
+            FileNotFoundError: the model is not trained yet.
+            ValueError: ``n`` is below 1, an unknown model, seed or device, or a condition of another length or
+                impossible.
         """
+        if n < 1:
+            raise ValueError(f"n is {n}; at least 1 event must be asked for")
         generator = self.generator(model, model_seed, device)
         rng = new_generator(derive_seed(seed, model, "new samples"))
         dataset = self.dataset
@@ -166,9 +183,11 @@ def load_run(folder: Path | str) -> Run:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: damaged ({' '.join(str(error).split())})") from error
-    missing = {"dataset", "models", "seeds"} - set(config if isinstance(config, dict) else ())
-    if missing:
-        raise ValueError(f"{path}: damaged ({', '.join(sorted(missing))} missing)")
+    needed = {"dataset": dict, "models": dict, "seeds": list}
+    config = config if isinstance(config, dict) else {}
+    bad = [name for name, kind in needed.items() if not isinstance(config.get(name), kind)]
+    if bad:
+        raise ValueError(f"{path}: damaged ({', '.join(bad)} missing or of the wrong kind)")
     return Run(folder, config)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from qgen.data.transforms import Standardise, Transform
 from qgen.random import derive_seed, new_generator
+from qgen.text import listed, unknown
 
 __all__ = ["SPLITS", "Dataset", "Feature"]
 
@@ -81,7 +82,7 @@ class Dataset:
             if values.ndim != 2 or values.shape[1] != len(names):
                 raise ValueError(
                     f"{what} have shape {tuple(values.shape)}; expected (N, {len(names)}), a column for each of "
-                    f"{[f.name for f in names]}"
+                    f"{listed(f.name for f in names)}"
                 )
             bad = (~torch.isfinite(values)).nonzero()
             if len(bad):
@@ -121,7 +122,7 @@ class Dataset:
                 if feature.name == name:
                     return values[:, i]
         known = [f.name for f in (*self.features, *self.condition_features)]
-        raise ValueError(f"no column {name!r}; columns are {', '.join(known)}")
+        raise ValueError(unknown("column", name, known))
 
     def select(self, *names: str) -> Dataset:
         """The same events with only these features, in this order; transforms are fitted anew.
@@ -130,9 +131,9 @@ class Dataset:
             ValueError: a name that is not a feature, or none given.
         """
         known = [f.name for f in self.features]
-        unknown = [name for name in names if name not in known]
-        if unknown or not names:
-            raise ValueError(f"features {unknown or '(none given)'} not found; known: {', '.join(known)}")
+        missing = [name for name in names if name not in known]
+        if missing or not names:
+            raise ValueError(unknown("feature", missing[0], known) if missing else "no feature is selected; name one")
         index = [known.index(name) for name in names]
         features = tuple(self.features[i] for i in index)
         return replace(self, samples=self.samples[:, index], features=features, fitted=None)

@@ -19,7 +19,6 @@ The name then is a :class:`Metric`, registered in :data:`METRICS` and part of :f
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -30,6 +29,7 @@ from qgen.data.dataset import Dataset
 from qgen.metrics.columns import Columns, View, as_dataset, check_alike, look
 from qgen.metrics.result import MetricResult
 from qgen.random import derive_seed, new_generator
+from qgen.text import unknown
 
 __all__ = ["METRICS", "MINIMUM_EVENTS", "Estimator", "Metric", "find_metrics", "metric"]
 
@@ -174,9 +174,7 @@ def find_metrics(names: Iterable[str] | None) -> list[Metric]:
         raise ValueError(f"metrics is empty; known: {', '.join(METRICS)}")
     for name in wanted:
         if name not in METRICS:
-            near = difflib.get_close_matches(str(name), METRICS, 1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"metric {name!r} is unknown; {hint}Known: {', '.join(METRICS)}")
+            raise ValueError(unknown("metric", name, METRICS))
     return [METRICS[name] for name in wanted]
 
 

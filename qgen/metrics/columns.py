@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from qgen.data.dataset import Dataset, Feature
+from qgen.text import listed
 
 __all__ = ["Columns", "View", "as_dataset", "check_alike", "look", "spread", "varies"]
 
@@ -43,7 +44,7 @@ def as_dataset(what: str, events: Dataset | Tensor, like: Dataset | None = None)
             if like is None:
                 dataset = Dataset(samples, tuple(Feature(f"x{i}") for i in range(samples.shape[1])))
             elif like.n_conditions:
-                names = ", ".join(f.name for f in like.condition_features)
+                names = listed(f.name for f in like.condition_features)
                 raise ValueError(f"a plain table has no conditions, truth has {names}; give a Dataset with both")
             else:
                 dataset = replace(like, samples=samples, conditions=samples.new_empty(len(samples), 0), provenance={})
@@ -69,11 +70,9 @@ def look(dataset: Dataset, view: View) -> Columns:
 
 def check_alike(what: str, columns: Columns, other_what: str, other: Columns) -> None:
     """Refuse columns of different number, names or units."""
-    ours, theirs = (
-        ", ".join(f"{f.name} [{f.unit}]" if f.unit else f.name for f in c.features) for c in (columns, other)
-    )
+    ours, theirs = ([f"{f.name} [{f.unit}]" if f.unit else f.name for f in c.features] for c in (columns, other))
     if ours != theirs:
-        raise ValueError(f"columns differ: {what} has {ours}; {other_what} has {theirs}")
+        raise ValueError(f"columns differ: {what} has {listed(ours)}; {other_what} has {listed(theirs)}")
 
 
 def spread(samples: Tensor) -> Tensor:

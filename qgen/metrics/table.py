@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qgen.metrics.result import MetricResult
+from qgen.text import unknown
 
 __all__ = ["MetricRow", "MetricTable"]
 
@@ -101,7 +102,7 @@ class MetricTable:
         for row in self.rows:
             if row.name == name:
                 return row
-        raise ValueError(f"no row {name!r}; rows are {', '.join(row.name for row in self.rows)}")
+        raise ValueError(unknown("row", name, (row.name for row in self.rows)))
 
     def to_dict(self) -> dict[str, Any]:
         """``{"metric" or "metric/feature": {"value", "uncertainty", "floor", "floor_uncertainty"}}``, JSON values.

@@ -46,8 +46,8 @@ def test_select_and_column() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: table().column("z"), r"no column 'z'; columns are a, b, c"),
-        (lambda: table().select("z"), r"features \['z'\] not found; known: a, b"),
+        (lambda: table().column("z"), r"column 'z' is unknown; Known: a, b, c"),
+        (lambda: table().select("z"), r"feature 'z' is unknown; Known: a, b"),
         (lambda: table().split("training"), r"split 'training' is unknown"),
         (lambda: Dataset(torch.ones(3, 3), AB), r"samples have shape \(3, 3\); expected \(N, 2\)"),
         (lambda: Dataset(torch.ones(0, 2), AB), r"at least one event"),

@@ -180,7 +180,7 @@ MISTAKES = {
     ),
     "other generator": (lambda: evaluate(TRUTH, {"a": TRUTH}, metrics="ks").of("b"), "no generator 'b'.*are a$"),
     "several": (lambda: evaluate(TRUTH, {"a": TRUTH, "b": TRUTH}, metrics="ks")["ks"], r"choose one with .of\(name\)"),
-    "no row": (lambda: evaluate(TRUTH, TRUTH, metrics="ks")["mmd"], "no row 'mmd'; rows are ks/pt, ks/eta, ks"),
+    "no row": (lambda: evaluate(TRUTH, TRUTH, metrics="ks")["mmd"], "row 'mmd' is unknown; Known: ks/pt, ks/eta, ks"),
 }
 
 
