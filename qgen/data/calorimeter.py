@@ -5,9 +5,10 @@ Energies are in MeV everywhere.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 import torch
@@ -44,7 +45,8 @@ class CalorimeterDataset(Dataset):
             ``minmax`` brings each pixel's fraction linearly to [-1, 1]. Back in MeV no pixel is negative.
 
     Raises:
-        ValueError: the geometry does not fit the samples, or an incident energy is not positive.
+        ValueError: the geometry does not fit the samples, an incident energy is not positive, or an impossible
+            threshold or normalisation.
 
     >>> data = load_calorimeter(grid=(4, 4), max_events=100)
     >>> data.images.shape, data.geometry.axes
@@ -61,6 +63,10 @@ class CalorimeterDataset(Dataset):
             raise ValueError(f"images of {self.geometry.shape} pixels do not fit {self.n_features} features")
         if self.n_conditions != 1:
             raise ValueError(f"calorimeter images have one condition, the incident energy; found {self.n_conditions}")
+        _check_threshold(self.threshold)
+        if self.normalisation not in get_args(Normalisation):
+            allowed = ", ".join(map(repr, get_args(Normalisation)))
+            raise ValueError(f"normalisation is {self.normalisation!r}; allowed are {allowed}")
         low = (self.conditions[:, 0] <= 0).nonzero()
         if len(low):
             row = int(low[0])
@@ -167,7 +173,8 @@ def load_calorimeter(
         edges: explicit cell indices where pixels start and the last one ends, for some axes; cells outside are left
             out. For an axis that is summed over: the range (first, one past the last) that is summed.
         shape: cells of the file along layer, x and y, for a file that does not state them.
-        threshold: pixels with less than this (MeV), after the summing, are set to 0.
+        threshold: pixels with less than this (MeV), after the summing, are set to 0. If the file states a higher one,
+            that one counts in the observables, and the pixels stay as they are.
         energy_window: lowest and highest incident energy (MeV) of the events that are kept, both included.
         max_events: at most so many events, drawn by ``seed`` from those in the window; file order is kept.
         normalisation: see :class:`CalorimeterDataset`.
@@ -183,8 +190,7 @@ def load_calorimeter(
     (torch.Size([500, 8]), '$E_\\\\mathrm{inc}$ [MeV]')
     """
     path = SAMPLE if path is None else Path(path)
-    if threshold < 0:
-        raise ValueError(f"threshold is {threshold} MeV; it must not be negative")
+    _check_threshold(threshold)
     with open_hdf5(path) as file:
         source = ShowerFile.of(file, path, shape)
         energies = source.incident_energies()
@@ -194,7 +200,7 @@ def load_calorimeter(
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
         samples = np.concatenate([downscaling(block) for block in source.blocks(rows)])
-        origin = source.provenance()
+        origin, stated_threshold = source.provenance(), source.threshold()
     samples[samples < threshold] = 0.0
     return CalorimeterDataset(
         samples=torch.from_numpy(samples),
@@ -204,13 +210,13 @@ def load_calorimeter(
         seed=seed,
         provenance=origin,
         geometry=downscaling.target,
-        threshold=threshold,
+        threshold=max(threshold, stated_threshold),
         normalisation=normalisation,
     )
 
 
 def write_calorimeter(path: str | Path, dataset: CalorimeterDataset) -> None:
-    """Write images in CaloChallenge layout, float64, with the geometry as an attribute.
+    """Write images in CaloChallenge layout, float64, with geometry and threshold as attributes.
 
     ``load_calorimeter(path, grid=None)`` gives them back unchanged. The file appears only when it is complete.
 
@@ -235,6 +241,11 @@ def write_calorimeter(path: str | Path, dataset: CalorimeterDataset) -> None:
         file.attrs["geometry"] = dataset.geometry.to_json()
         file.attrs["threshold_MeV"] = dataset.threshold
         file.attrs["provenance"] = provenance_to_json(dataset.provenance)
+
+
+def _check_threshold(threshold: float) -> None:
+    if not 0.0 <= threshold < math.inf:
+        raise ValueError(f"threshold is {threshold} MeV; it must be finite and not negative")
 
 
 def _choose(

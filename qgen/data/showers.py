@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,21 @@ class ShowerFile:
         """Name and layout of the file, and what it states of its origin."""
         stated = provenance_from_json(self.file.attrs.get("provenance"), self.path)
         return {"file": self.path.name, "layout": self.layout, **stated}
+
+    def threshold(self) -> float:
+        """The energy (MeV) below which the file says that a voxel counts as empty; 0 if it says nothing.
+
+        Raises:
+            ValueError: what it says is no energy.
+        """
+        stated = self.file.attrs.get("threshold_MeV", 0.0)
+        try:
+            threshold = float(stated)
+        except (TypeError, ValueError):
+            threshold = math.nan
+        if not 0.0 <= threshold < math.inf:
+            raise ValueError(f"{self.path}: attribute threshold_MeV is {stated!r}; an energy of at least 0 is needed")
+        return threshold
 
     @property
     def _cells(self) -> h5py.Dataset:

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qgen.data import CalorimeterDataset, load_calorimeter, write_calorimeter
+from qgen.data import CalorimeterDataset, load_calorimeter, load_events, write_calorimeter
 from qgen.data.calorimeter import SAMPLE
 from qgen.data.geometry import Downscaling, Geometry, group_edges
 
@@ -160,6 +160,24 @@ def test_written_images_are_read_back_equal(tmp_path: Path, options: dict) -> No
     assert [p.name for p in tmp_path.iterdir()] == ["out.h5"]
 
 
+def test_threshold_survives_a_file_and_leaves_the_pixels(tmp_path: Path) -> None:
+    truth = load_calorimeter(max_events=50, threshold=20.0)
+    made = truth.with_samples(truth.samples + 1.0)  # a model's pixels below the threshold, which are not empty
+    write_calorimeter(tmp_path / "made.h5", made)
+    for back in (load_events(tmp_path / "made.h5"), load_calorimeter(tmp_path / "made.h5", grid=None, threshold=0.5)):
+        assert isinstance(back, CalorimeterDataset)
+        assert back.threshold == 20.0
+        assert torch.equal(back.samples, made.samples)
+        assert torch.equal(back.observables().samples, made.observables().samples)
+    assert load_calorimeter(tmp_path / "made.h5", grid=None, threshold=30.0).threshold == 30.0
+    with h5py.File(tmp_path / "made.h5", "r+") as file:
+        for impossible in (-1.0, float("nan"), "much"):
+            file.attrs["threshold_MeV"] = impossible
+            file.flush()
+            with pytest.raises(ValueError, match=r"made.h5: attribute threshold_MeV is .*an energy of at least 0"):
+                load_events(tmp_path / "made.h5")
+
+
 def test_writing_replaces_only_when_complete(tmp_path: Path) -> None:
     data = load_calorimeter(max_events=5)
     write_calorimeter(tmp_path / "out.h5", data)
@@ -233,6 +251,8 @@ def test_options_are_typed() -> None:
         ({"grid": (2,), "edges": {"x": (0, 5, 26)}}, r"edges of 'x'"),
         ({"shape": (5, 5, 5)}, r"shape is given as \(5, 5, 5\), the file states \(25, 25, 25\)"),
         ({"threshold": -1.0}, r"threshold is -1.0 MeV"),
+        ({"threshold": float("nan")}, r"threshold is nan MeV; it must be finite and not negative"),
+        ({"normalisation": "sqrt"}, r"normalisation is 'sqrt'; allowed are 'log', 'linear', 'minmax'"),
         ({"energy_window": (2.0, 1.0)}, r"energy_window is 2.0, 1.0 MeV"),
         ({"energy_window": (1.0, 2.0)}, r"no event in the energy_window 1 to 2 MeV; incident energies are 100"),
         ({"max_events": 0}, r"max_events is 0"),
