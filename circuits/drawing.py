@@ -61,13 +61,17 @@ def draw_text(circuit: Circuit, width: int = 120) -> str:
 
 
 def draw_mpl(circuit: Circuit) -> Figure:
-    """The circuit as a matplotlib figure, drawn by Qiskit.
+    """The circuit as a matplotlib figure, drawn by Qiskit; pyplot does not keep it.
 
     Raises:
         ImportError: pylatexenc is missing; it comes with the extra ``draw``.
     """
     if importlib.util.find_spec("pylatexenc") is None:
         raise ImportError("drawing with matplotlib needs pylatexenc: pip install 'qgen-hep[draw]'")
+    from matplotlib import pyplot
+
     from circuits.interop import to_qiskit
 
-    return to_qiskit(circuit).draw("mpl")
+    figure: Figure = to_qiskit(circuit).draw("mpl")
+    pyplot.close(figure)
+    return figure

@@ -74,8 +74,5 @@ def _of(model: str, role: str, circuit: Circuit, n_parameters: int) -> CircuitOf
 
 def _picture(figure: Figure, model: str) -> Picture:
     """The drawing, its margins cut away, with as many points as fill the page's width."""
-    from matplotlib import pyplot
-
-    pyplot.close(figure)  # Qiskit registers its figures with pyplot
     shown = min(1200, round(figure.get_figwidth() * 80))
     return picture(figure, f"Circuit of {model}", dpi=min(120, 1800 / figure.get_figwidth()), width=shown, tight=True)

@@ -182,10 +182,12 @@ def test_text_drawing_folds():
 def test_matplotlib_drawing():
     pytest.importorskip("pylatexenc")
     import matplotlib as mpl
+    import matplotlib.pyplot
 
     mpl.use("Agg")
     figure = Circuit(2, [Gate("H", 0), Gate("CRX", [0, 1], [0])]).draw_mpl()
     assert type(figure).__name__ == "Figure"
+    assert mpl.pyplot.get_fignums() == []
 
 
 def test_matplotlib_drawing_names_the_extra(monkeypatch):
