@@ -71,10 +71,22 @@ class Score(BaseModel):
     floor: float
     floor_uncertainty: Annotated[float, Ge(0)]
     spread: Annotated[float, Ge(0)] | None = None
+    seeds: Annotated[int, Ge(1)] = 1
+
+    @property
+    def sigma(self) -> float:
+        """Uncertainty of the value, which is the mean over seeds: ``sqrt(uncertainty² + spread² / seeds)``.
+
+        The first part is that of the finite samples, the second that of the training, known from its few repetitions.
+
+        >>> Score(value=0.5, uncertainty=0.03, floor=0.1, floor_uncertainty=0.04, spread=0.08, seeds=4).sigma
+        0.05
+        """
+        return math.hypot(self.uncertainty, (self.spread or 0.0) / math.sqrt(self.seeds))
 
     @property
     def pull(self) -> float | None:
-        """``(value - floor) / sqrt(uncertainty² + floor_uncertainty²)``; None where that is no number.
+        """``(value - floor) / sqrt(sigma² + floor_uncertainty²)``; None where that is no number.
 
         >>> Score(value=0.5, uncertainty=0.03, floor=0.1, floor_uncertainty=0.04).pull
         8.0
@@ -90,7 +102,7 @@ class Score(BaseModel):
         return self._in_sigma(abs(self.value - target) - abs(self.floor - target))
 
     def _in_sigma(self, difference: float) -> float | None:
-        sigma = math.hypot(self.uncertainty, self.floor_uncertainty)
+        sigma = math.hypot(self.sigma, self.floor_uncertainty)
         return difference / sigma if sigma > 0 and math.isfinite(difference) and math.isfinite(sigma) else None
 
 
@@ -205,9 +217,17 @@ def read_results(results: Any, where: str = "results.json") -> Results:
     if not isinstance(results, Mapping):
         raise ValueError(f"{where}: found {type(results).__name__}; expected the results of a run")
     try:
-        return Results.model_validate(dict(results))
+        checked = Results.model_validate(dict(results))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         found = "" if first["type"] == "missing" else f" (found {str(first['input'])[:80]})"
         raise ValueError(f"{where}: {place}: {first['msg'][:1].lower()}{first['msg'][1:]}{found}") from None
+    seeds = {"seeds": len(checked.seeds)}
+    models = {
+        name: model.model_copy(
+            update={"metrics": {metric: score.model_copy(update=seeds) for metric, score in model.metrics.items()}}
+        )
+        for name, model in checked.models.items()
+    }
+    return checked.model_copy(update={"models": models})

@@ -82,7 +82,7 @@ def _cell(score: Score | None, goal: float, *, best: bool) -> Cell:
     step = None if excess is None else sum(excess >= edge for edge in PULL_STEPS)
     pull = "" if score.pull is None else pull_text(score.pull)
     spread = "" if score.spread is None else f"{score.spread:.2g}"
-    return Cell(measured(score.value, score.uncertainty), pull, step, spread, best)
+    return Cell(measured(score.value, score.sigma), pull, step, spread, best)
 
 
 def pull_text(pull: float) -> str:

@@ -179,6 +179,16 @@ def test_pull():
     assert Score(value=1, uncertainty=0, floor=0, floor_uncertainty=0).pull is None
 
 
+def test_the_spread_between_seeds_enters_the_pull():
+    table = results(flow=model(0.3, spread=0.08))
+    alone = read_results(table).models["flow"].metrics
+    assert alone["wasserstein/pt"].pull == pytest.approx(0.25 / math.hypot(0.012, 0.005))
+    table["seeds"] = [0, 1, 2, 3]
+    several = read_results(table).models["flow"].metrics["wasserstein"]
+    assert several.sigma == pytest.approx(math.hypot(0.012, 0.08 / 2))
+    assert several.pull == pytest.approx(0.25 / math.sqrt(0.012**2 + 0.08**2 / 4 + 0.005**2))
+
+
 def test_metric_table_has_every_row_with_pull():
     truth, generated = torch.randn(2, 400, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     table = evaluate(truth, generated + 0.5, metrics=["wasserstein", "correlation"], n_bootstrap=4)
