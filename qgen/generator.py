@@ -104,7 +104,8 @@ class Generator(nn.Module):
             ``(n, n_features)`` float64, on the model's device.
 
         Raises:
-            ValueError: ``n`` is below 1, or the condition is missing, superfluous or of another shape.
+            ValueError: ``n`` is below 1, or the condition is missing, superfluous, of another shape or impossible (an
+                energy that is not positive, say).
         """
         if n < 1:
             raise ValueError(f"n is {n}; at least 1 event must be asked for")
@@ -135,7 +136,17 @@ class Generator(nn.Module):
         return inside.to(torch.float64) + self.transform.log_abs_det(samples, condition)
 
     def _model_condition(self, condition: Tensor | None) -> Tensor | None:
-        return None if condition is None else self.condition_transform(condition)
+        if condition is None:
+            return None
+        values: Tensor = self.condition_transform(condition)
+        bad = (~torch.isfinite(values)).any(1).nonzero()
+        if len(bad):
+            row = int(bad[0])
+            raise ValueError(
+                f"condition row {row} is {condition[row].tolist()}, which is impossible: not finite, or beyond the "
+                "domain of the model's condition transform"
+            )
+        return values
 
     def _check_condition(self, condition: Tensor | None, n: int) -> Tensor | None:
         if condition is None or (condition.ndim == 2 and condition.shape[1] == 0):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -12,7 +13,7 @@ from torch.nn.functional import softplus
 
 from qgen.generator import Generator
 from qgen.random import derive_seed, seeded, uniform
-from qgen.training.objectives import MMD, Batch, Objective, descend
+from qgen.training.objectives import MMD, Batch, Objective, check_differentiable, descend
 
 __all__ = ["Adversarial", "Discriminator"]
 
@@ -62,7 +63,8 @@ class Adversarial(Objective):
         gradient_penalty: weight of the penalty of ``wasserstein-gp``.
 
     Raises:
-        ValueError: an unknown loss or an option that is not positive.
+        ValueError: an unknown loss, an option that is not positive and finite, or a generator whose samples have no
+            gradient.
     """
 
     def __init__(
@@ -77,11 +79,13 @@ class Adversarial(Objective):
         if loss not in LOSSES:
             raise ValueError(f"loss is {loss!r}; allowed are {', '.join(map(repr, LOSSES))}")
         steps = discriminator_steps if discriminator_steps is not None else (3 if loss == "wasserstein-gp" else 1)
-        if steps < 1 or discriminator_rate <= 0 or gradient_penalty <= 0:
+        if steps < 1 or not 0 < discriminator_rate < math.inf or not 0 < gradient_penalty < math.inf:
             raise ValueError(
                 f"discriminator_steps {steps}, discriminator_rate {discriminator_rate} and gradient_penalty "
-                f"{gradient_penalty} must all be positive"
+                f"{gradient_penalty} must all be positive and finite"
             )
+        if any(width < 1 for width in hidden):
+            raise ValueError(f"hidden is {list(hidden)}; every width must be at least 1")
         self.game = loss
         self.hidden = tuple(hidden)
         self.discriminator_steps = steps
@@ -89,7 +93,8 @@ class Adversarial(Objective):
         self.gradient_penalty = gradient_penalty
 
     def prepare(self, generator: Generator, train: Batch, seed: int) -> None:
-        """Build the discriminator for these events."""
+        """Build the discriminator for these events; refuse a generator whose samples have no gradient."""
+        check_differentiable("Adversarial", generator, train)
         n_inputs = generator.n_features + generator.n_conditions
         self.discriminator = Discriminator(n_inputs, self.hidden, derive_seed(seed, "discriminator"))
         self.discriminator.to(train.values.device)

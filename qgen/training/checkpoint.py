@@ -64,8 +64,9 @@ class TrainingState:
             self.step = snapshot["step"]
             self.history[:] = snapshot["history"]
             self.best = snapshot["best"]
-        except (KeyError, RuntimeError, TypeError) as error:
-            raise ValueError(f"the checkpoint is of another model, objective or optimiser ({error})") from error
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"the checkpoint is of another model, objective or optimiser ({reason})") from error
 
     def save(self, path: Path, settings: dict[str, Any]) -> None:
         """Write the state to a file, atomically, with the settings it was trained under."""

@@ -27,6 +27,9 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
 }
 
+FEWEST_EVENTS = 10
+"""Fewest events of a dataset with two in each of its splits, as unbiased estimates need."""
+
 Record = dict[str, float]
 
 
@@ -128,6 +131,11 @@ def fit(
         "seed": seed,
     }
     _check(settings, checkpoint_every, generator, dataset)
+    settings |= {
+        "objective": objective.settings(),
+        "events": len(dataset),
+        "columns": [feature.name for feature in (*dataset.features, *dataset.condition_features)],
+    }
     started = time.perf_counter()
     train, validation = _batch(generator, dataset.train), _batch(generator, dataset.validation)
     objective.prepare(generator, train, seed)
@@ -209,7 +217,9 @@ def _check(settings: dict[str, Any], checkpoint_every: int, generator: Generator
     for name, values in allowed.items():
         if settings[name] not in values:
             raise ValueError(f"{name} is {settings[name]!r}; allowed are {', '.join(values)}")
-    positive = {name: settings[name] for name in ("steps", "batch_size", "validate_every", "log_every", "clip")}
+    if settings["batch_size"] is not None and settings["batch_size"] < 2:
+        raise ValueError(f"batch_size is {settings['batch_size']}; at least 2 is needed, or none for all events")
+    positive = {name: settings[name] for name in ("steps", "validate_every", "log_every", "clip")}
     positive |= {"learning_rate": settings["learning_rate"], "checkpoint_every": checkpoint_every}
     for name, value in positive.items():
         if value is not None and not 0 < value < math.inf:
@@ -219,8 +229,10 @@ def _check(settings: dict[str, Any], checkpoint_every: int, generator: Generator
             f"the model has {generator.n_features} features and {generator.n_conditions} conditions, the dataset "
             f"{dataset.n_features} ({', '.join(f.name for f in dataset.features)}) and {dataset.n_conditions}"
         )
-    if len(dataset) < 4:
-        raise ValueError(f"the dataset has {len(dataset)} events; at least 4 are needed for its splits")
+    if len(dataset) < FEWEST_EVENTS:
+        raise ValueError(f"the dataset has {len(dataset)} events; at least {FEWEST_EVENTS} are needed for its splits")
+    if not any(parameter.requires_grad for parameter in generator.parameters()):
+        raise ValueError(f"{type(generator).__name__} has no trainable parameters; it is fitted when it is built")
 
 
 def _batch(generator: Generator, events: Dataset) -> Batch:
@@ -234,8 +246,6 @@ def _optimisers(
     objective: Objective, generator: Generator, name: str, learning_rate: float, betas: tuple[float, float]
 ) -> dict[str, torch.optim.Optimizer]:
     parameters = [p for p in generator.parameters() if p.requires_grad]
-    if not parameters:
-        raise ValueError(f"{type(generator).__name__} has no trainable parameters; it is fitted when it is built")
     options = {"betas": betas} if name == "adam" else {}
     optimisers = {"generator": OPTIMISERS[name](parameters, lr=learning_rate, **options), **objective.optimisers()}
     for one in optimisers.values():

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from qgen.generator import DiscreteGenerator, Generator
+from qgen.random import new_generator
 from qgen.training.kernels import bit_factors, gaussian_mixture, product_form, value_factors
 
-__all__ = ["MMD", "NLL", "Batch", "DivergedError", "Objective", "descend"]
+__all__ = ["MMD", "NLL", "Batch", "DivergedError", "Objective", "check_differentiable", "descend"]
 
 DIVERGED_ABOVE = 1e10
+Plain = bool | int | float | str | list | None
 
 
 class DivergedError(ArithmeticError):
@@ -52,11 +55,14 @@ def descend(optimiser: torch.optim.Optimizer, loss: Tensor, clip: float | None =
 
     Raises:
         DivergedError: nothing was moved.
+        ValueError: the loss has no gradient.
     """
     value = loss.item()
     if not abs(value) < DIVERGED_ABOVE:
         raise DivergedError(f"the loss is {value:g}")
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    if not loss.requires_grad:
+        raise ValueError("the loss does not depend on the parameters that are to be trained")
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
@@ -66,11 +72,40 @@ def descend(optimiser: torch.optim.Optimizer, loss: Tensor, clip: float | None =
     optimiser.step()
 
 
+def check_differentiable(what: str, generator: Generator, train: Batch) -> None:
+    """Refuse a generator whose samples have no gradient in its weights.
+
+    Raises:
+        ValueError: the generator and ``what`` needs the gradient are named.
+    """
+    condition = None if train.condition is None else train.condition[:2]
+    with torch.enable_grad():
+        drawn = generator._sample(len(train.values[:2]), condition, new_generator(0))
+    if not drawn.requires_grad:
+        raise ValueError(
+            f"{what} needs samples that are differentiable in the weights; those of {type(generator).__name__} are not"
+        )
+
+
 class Objective(nn.Module):
     """A loss, with whatever it must learn or remember.
 
     A subclass implements :meth:`loss`, and :meth:`step` where one step is more than a step down that loss.
     """
+
+    def settings(self) -> dict[str, Any]:
+        """Class and options as JSON values: a training goes on from a checkpoint only under the same.
+
+        >>> MMD(bandwidths=[1.0]).settings()
+        {'kind': 'MMD', 'on': 'values', 'bandwidths': [1.0], 'samples': None}
+        """
+        options: dict[str, Any] = {"kind": type(self).__name__}
+        for name, value in vars(self).items():
+            if isinstance(value, tuple | list):
+                value = list(value)
+            if not name.startswith("_") and name != "training" and isinstance(value, Plain):
+                options[name] = value
+        return options
 
     def prepare(self, generator: Generator, train: Batch, seed: int) -> None:
         """Build what depends on the generator and the training events; called once before training."""
@@ -141,7 +176,8 @@ class MMD(Objective):
         samples: events a sample-based generator draws each step; the batch's size if not given.
 
     Raises:
-        ValueError: no bandwidth, one that is not positive, or ``bits`` for a generator without bits.
+        ValueError: no bandwidth, one that is not positive and finite, ``bits`` for a generator without bits, or a
+            generator whose samples have no gradient.
     """
 
     def __init__(
@@ -153,8 +189,10 @@ class MMD(Objective):
         super().__init__()
         if on not in ("values", "bits"):
             raise ValueError(f"on is {on!r}; allowed are 'values' and 'bits'")
-        if bandwidths is not None and (not bandwidths or not all(s > 0 for s in bandwidths)):
-            raise ValueError(f"bandwidths are {list(bandwidths)}; at least one is needed and each must be positive")
+        if bandwidths is not None and (not bandwidths or not all(0 < s < math.inf for s in bandwidths)):
+            raise ValueError(
+                f"bandwidths are {list(bandwidths)}; at least one is needed and each must be positive and finite"
+            )
         if samples is not None and samples < 2:
             raise ValueError(f"samples is {samples}; at least 2 are needed")
         self.on = on
@@ -162,9 +200,12 @@ class MMD(Objective):
         self.samples = samples
 
     def prepare(self, generator: Generator, train: Batch, seed: int) -> None:
-        """Check that the generator has bits if they are asked for."""
-        if self.on == "bits" and not isinstance(generator, DiscreteGenerator):
+        """Check that the generator has bits if they are asked for, and else that its samples have a gradient."""
+        if isinstance(generator, DiscreteGenerator):
+            return
+        if self.on == "bits":
             raise ValueError(f"MMD on bits needs a generator over bit strings, found {type(generator).__name__}")
+        check_differentiable("MMD", generator, train)
 
     def _scales(self, columns: int) -> list[float]:
         if self.bandwidths is not None:
@@ -212,7 +253,9 @@ class MMD(Objective):
                 total = total + _bilinear(p - q, p - q, factors, between)
                 continue
             # a frequency meets itself once in `shots` pairs: taken out row by row, and once for the events
-            alone = (product_form(p, factors) * p).sum(1)
+            # from the value alone: its slope meets the independent shots of the gradient and is unbiased as it is
+            counted = p.detach()
+            alone = (product_form(counted, factors) * counted).sum(1)
             same_p = _bilinear(p, p, factors, between) + ((alone - weight.square()) / (generator.shots - 1)).sum()
             same_q = (_bilinear(q, q, factors, between) * len(batch) - 1) / (len(batch) - 1)
             total = total + same_p - 2 * _bilinear(p, q, factors, between) + same_q

@@ -217,6 +217,10 @@ def test_error_lines(model: Generator, data: Dataset) -> None:
             model.sample(4, good[:3])
         with pytest.raises(ValueError, match=rf"^condition has shape \(4, {k + 1}\); expected \(4, {k}\)$"):
             model.sample(4, torch.ones(4, k + 1))
+        wrong = good.clone()
+        wrong[2, 0] = torch.nan
+        with pytest.raises(ValueError, match=r"^condition row 2 is \[nan.*\], which is impossible"):
+            model.sample(4, wrong)
     else:
         with pytest.raises(ValueError, match=rf"^{name} takes no condition, one of shape \(4, 1\) was given$"):
             model.sample(4, torch.ones(4, 1))

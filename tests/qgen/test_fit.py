@@ -230,15 +230,25 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
     fit(Affine.for_dataset(data), data, NLL(), steps=4, checkpoint=path)
     with pytest.raises(ValueError, match="was trained with learning_rate 0.01, now it is 0.1"):
         fit(Affine.for_dataset(data), data, NLL(), steps=4, learning_rate=0.1, checkpoint=path)
-    with pytest.raises(ValueError, match="of another model, objective or optimiser"):
-        fit(Affine.for_dataset(data), data, Adversarial(), steps=4, checkpoint=path)
+    for other, name in ((Adversarial(), "Adversarial"), (MMD(bandwidths=[1.0]), "MMD")):
+        with pytest.raises(ValueError, match=f"was trained with objective {{'kind': 'NLL'}}, now it is .*{name}"):
+            fit(Affine.for_dataset(data), data, other, steps=4, checkpoint=path)
+    fewer = data.take(range(200))
+    with pytest.raises(ValueError, match="was trained with events 400, now it is 200"):
+        fit(Affine.for_dataset(fewer), fewer, NLL(), steps=4, checkpoint=path)
+    model = Affine(2, 1, data.transform, data.condition_transform)
+    model.extra = torch.nn.Parameter(torch.zeros(1))
+    with pytest.raises(ValueError, match="of another model, objective or optimiser") as caught:
+        fit(model, data, NLL(), steps=4, checkpoint=path)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
         ({"steps": 0}, "steps is 0; it must be positive"),
-        ({"batch_size": -1}, "batch_size is -1; it must be positive"),
+        ({"batch_size": -1}, "batch_size is -1; at least 2 is needed"),
+        ({"batch_size": 1}, "batch_size is 1; at least 2 is needed"),
         ({"learning_rate": math.nan}, "learning_rate is nan; it must be positive and finite"),
         ({"optimiser": "adan"}, "optimiser is 'adan'; allowed are adam"),
         ({"keep": "first"}, "keep is 'first'; allowed are best, last"),
@@ -256,5 +266,7 @@ def test_data_that_do_not_fit_the_model_are_named() -> None:
     data = linear_events()
     with pytest.raises(ValueError, match=r"the model has 3 features and 0 conditions, the dataset 2 \(a, b\) and 1"):
         fit(Affine(3), data, NLL())
-    with pytest.raises(ValueError, match="3 events; at least 4"):
-        fit(Affine.for_dataset(data), data.take([0, 1, 2]), NLL())
+    with pytest.raises(ValueError, match="9 events; at least 10"):
+        fit(Affine.for_dataset(data), data.take(range(9)), NLL())
+    few = data.take(range(10))
+    assert fit(Affine.for_dataset(few), few, MMD(), steps=2).steps == 2

@@ -95,6 +95,23 @@ def test_mmd_from_shots_is_unbiased() -> None:
     assert found.std() > 0
 
 
+@pytest.mark.parametrize("shots", [2, 5])
+def test_gradient_of_mmd_from_shots_is_unbiased(shots: int) -> None:
+    """With a slope that does not know of the shots, as the parameter-shift rule gives it."""
+    events, condition = draws(30, 1, 0), (torch.arange(30) % 2).to(F64)[:, None]
+    exact = Table(Discretiser.fit(events, bits=2), n_rows=2)
+    with torch.no_grad():
+        exact.logits += draws(2, 4, 1)
+    noisy = Table(exact.discretiser, n_rows=2, shots=shots)
+    noisy.load_state_dict(exact.state_dict())
+    objective, batch, rng = MMD(bandwidths=[0.6]), Batch(events, condition), new_generator(2)
+    (expected,) = torch.autograd.grad(objective.loss(exact, batch, rng), exact.logits)
+    found = torch.stack([torch.autograd.grad(objective.loss(noisy, batch, rng), noisy.logits)[0] for _ in range(2000)])
+    error = found.std(0) / math.sqrt(len(found))
+    assert ((found.mean(0) - expected).abs() < 4.5 * error).all()
+    assert error.max() < 0.1 * expected.abs().max()
+
+
 def test_mmd_between_normals_matches_its_closed_form() -> None:
     """For N(0, 1) against N(d, 1) in one dimension, E k = s / sqrt(s^2 + 2) exp(-d^2 / 2 (s^2 + 2))."""
     s, shift = 1.0, 0.7
@@ -180,7 +197,10 @@ def test_descend_clips() -> None:
         (lambda: MMD(bandwidths=[1.0, -1.0]), "each must be positive"),
         (lambda: MMD(samples=1), "samples is 1"),
         (lambda: Adversarial("least"), "loss is 'least'; allowed"),
+        (lambda: MMD(bandwidths=[math.inf]), "each must be positive and finite"),
         (lambda: Adversarial(discriminator_rate=0.0), "must all be positive"),
+        (lambda: Adversarial(gradient_penalty=math.nan), "must all be positive and finite"),
+        (lambda: Adversarial(hidden=(8, 0)), r"hidden is \[8, 0\]; every width"),
         (lambda: MMD("bits").prepare(Affine(1), Batch(draws(4, 1, 0)), 0), "needs a generator over bit strings"),
     ],
 )
@@ -194,3 +214,14 @@ def test_nll_needs_a_density() -> None:
     model.has_log_prob = False
     with pytest.raises(ValueError, match="NLL needs a tractable density; Affine has none"):
         NLL().prepare(model, Batch(draws(4, 1, 0)), 0)
+
+
+@pytest.mark.parametrize("objective", [Adversarial(), Adversarial("wasserstein-gp")])
+def test_a_generator_without_gradient_is_refused(objective: Adversarial) -> None:
+    events = draws(20, 1, 0)
+    cells = Table(Discretiser.fit(events, bits=2))
+    with pytest.raises(ValueError, match="Adversarial needs samples that are differentiable.*those of Table are not"):
+        objective.prepare(cells, Batch(events), 0)
+    weight = torch.nn.Parameter(torch.zeros(1, dtype=F64))
+    with pytest.raises(ValueError, match="does not depend on the parameters"):
+        descend(torch.optim.SGD([weight], lr=1.0), torch.zeros((), dtype=F64))
