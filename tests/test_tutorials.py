@@ -1,0 +1,107 @@
+"""Tutorials run from start to end without a warning, say what is true, and agree with the text they are paired with."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+TUTORIALS = Path(__file__).parents[1] / "tutorials"
+NOTEBOOKS = sorted(TUTORIALS.glob("*.ipynb"))
+LARGEST = 1_000_000
+CELL_SECONDS = 240
+
+# run before the first cell: the kernel is this environment's, and a warning is an error
+STRICT = f"""
+import sys, warnings
+assert sys.prefix == {sys.prefix!r}, sys.prefix
+warnings.simplefilter("error")
+"""
+
+# run after the last cell: what the text says of the results
+CLAIMS = {
+    "01_from_showers_to_the_table": """
+def wrong(name, metric):
+    return excess(table.of(name)[metric])
+
+assert len(train) + len(validation) + len(test) == len(data)
+assert correlation[0] < -0.3 and (correlation[1:] > 0.2).all()
+assert (back - train.samples).abs().max() < 1e-9
+three_bits = lost.of("3 bits a pixel")
+assert all(excess(row) < 2 for row in three_bits.summary())
+assert excess(lost.of("1 bits a pixel")["wasserstein"]) > 5
+assert result.history[-1]["loss"] < 0.2 * result.history[0]["loss"]
+assert (ours - theirs).abs().max() < 1e-12
+assert all(wrong("flow", metric) < 3 for metric in metrics)
+assert wrong("marginals", "wasserstein") < 2 and wrong("marginals", "ks") < 2
+assert wrong("marginals", "correlation") > 2 and wrong("marginals", "classifier_auc") > 5
+assert table.of("Born machine")["correlation"].value.value < table.of("marginals")["correlation"].value.value
+assert wrong("Born machine", "wasserstein") > 3 > wrong("cells, 3 bits", "wasserstein")
+first_pixel = {name: table.of(name)["wasserstein/layer_0"].value.value for name in models}
+assert first_pixel["own circuit"] < 0.7 * first_pixel["Born machine"]
+assert wrong("cells, 2 bits", "separation") > 5 and wrong("cells, 2 bits", "classifier_auc") > 3
+assert same and torch.equal(again.samples, generated["own circuit"].samples)
+""",
+}
+
+
+def name_of(path: Path) -> str:
+    return path.stem
+
+
+def cells_of(notebook: NotebookNode) -> list[tuple[str, str]]:
+    return [(cell.cell_type, cell.source.strip()) for cell in notebook.cells]
+
+
+def read(path: Path) -> NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def test_every_notebook_has_its_text_and_every_text_its_notebook() -> None:
+    assert NOTEBOOKS
+    assert [path.stem for path in sorted(TUTORIALS.glob("*.md"))] == [path.stem for path in NOTEBOOKS]
+    assert set(CLAIMS) <= {path.stem for path in NOTEBOOKS}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name_of)
+def test_notebook_and_text_are_in_step(path: Path) -> None:
+    text = cells_of(jupytext.read(path.with_suffix(".md")))
+    notebook = cells_of(read(path))
+    assert text == notebook, f"run: jupytext --sync {path.relative_to(TUTORIALS.parent)}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name_of)
+def test_a_change_of_one_line_puts_them_out_of_step(path: Path) -> None:
+    text = path.with_suffix(".md").read_text(encoding="utf-8")
+    assert cells_of(jupytext.reads(text.replace("import torch\n", "import torch as t\n"), fmt="md:myst")) != cells_of(
+        read(path)
+    )
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name_of)
+def test_outputs_in_the_file_are_those_of_one_clean_run(path: Path) -> None:
+    code = [cell for cell in read(path).cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
+    assert path.stat().st_size < LARGEST
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name_of)
+def test_it_runs_without_a_warning_and_what_it_says_is_true(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    notebook = read(path)
+    before, after = nbformat.v4.new_code_cell(STRICT), nbformat.v4.new_code_cell(CLAIMS.get(path.stem, ""))
+    notebook.cells = [before, *notebook.cells, after]
+    resources = {"metadata": {"path": str(path.parent)}}
+    client = NotebookClient(notebook, timeout=CELL_SECONDS, kernel_name="python3", resources=resources)
+    client.execute()
+    code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+    assert all(cell.execution_count for cell in code)
+    noise = [o.text for cell in code for o in cell.outputs if o.get("name") == "stderr"]
+    assert not noise
