@@ -97,7 +97,7 @@ class Objective(nn.Module):
         """Class and options as JSON values: a training goes on from a checkpoint only under the same.
 
         >>> MMD(bandwidths=[1.0]).settings()
-        {'kind': 'MMD', 'on': 'values', 'bandwidths': [1.0], 'samples': None}
+        {'kind': 'MMD', 'space': 'values', 'bandwidths': [1.0], 'samples': None}
         """
         options: dict[str, Any] = {"kind": type(self).__name__}
         for name, value in vars(self).items():
@@ -170,7 +170,7 @@ class MMD(Objective):
     other generator, it is the unbiased estimate from samples. Conditions take part through the same kernel.
 
     Args:
-        on: ``values`` compares cells by the values they stand for, ``bits`` by their Hamming distance.
+        space: ``values`` compares cells by the values they stand for, ``bits`` by their Hamming distance.
         bandwidths: the ``s`` of the mixture, in standard deviations of a feature (``values``) or bits (``bits``).
             Without any: 0.25, 1 and 4 times the square root of half the number of columns or bits.
         samples: events a sample-based generator draws each step; the batch's size if not given.
@@ -182,20 +182,20 @@ class MMD(Objective):
 
     def __init__(
         self,
-        on: Literal["values", "bits"] = "values",
+        space: Literal["values", "bits"] = "values",
         bandwidths: Sequence[Annotated[float, Gt(0)]] | None = None,
         samples: Annotated[int, Ge(2)] | None = None,
     ) -> None:
         super().__init__()
-        if on not in ("values", "bits"):
-            raise ValueError(f"on is {on!r}; allowed are 'values' and 'bits'")
+        if space not in ("values", "bits"):
+            raise ValueError(f"space is {space!r}; allowed are 'values' and 'bits'")
         if bandwidths is not None and (not bandwidths or not all(0 < s < math.inf for s in bandwidths)):
             raise ValueError(
                 f"bandwidths are {list(bandwidths)}; at least one is needed and each must be positive and finite"
             )
         if samples is not None and samples < 2:
             raise ValueError(f"samples is {samples}; at least 2 are needed")
-        self.on = on
+        self.space = space
         self.bandwidths = bandwidths
         self.samples = samples
 
@@ -203,7 +203,7 @@ class MMD(Objective):
         """Check that the generator has bits if they are asked for, and else that its samples have a gradient."""
         if isinstance(generator, DiscreteGenerator):
             return
-        if self.on == "bits":
+        if self.space == "bits":
             raise ValueError(f"MMD on bits needs a generator over bit strings, found {type(generator).__name__}")
         check_differentiable("MMD", generator, train)
 
@@ -244,7 +244,8 @@ class MMD(Objective):
         q.index_put_((row.to(p.device), cells.to(p.device)), one, accumulate=True)
         p = p * weight[:, None]
         total = p.new_zeros(())
-        columns = generator.n_features + generator.n_conditions if self.on == "values" else generator.discretiser.n_bits
+        on_bits = self.space == "bits"
+        columns = generator.discretiser.n_bits if on_bits else generator.n_features + generator.n_conditions
         scales = self._scales(columns)
         for scale in scales:
             factors = self._factors(generator, scale)
@@ -262,7 +263,7 @@ class MMD(Objective):
         return total / len(scales)
 
     def _factors(self, generator: DiscreteGenerator, scale: float) -> list[Tensor]:
-        if self.on == "bits":
+        if self.space == "bits":
             return bit_factors(generator.discretiser.n_bits, scale)
         return value_factors(generator.discretiser.representatives(), scale)
 

@@ -116,6 +116,16 @@ def test_a_file_that_is_no_configuration_is_refused(text: str, line: str, tmp_pa
     assert str(path) in str(info.value)
 
 
+def test_words_are_no_booleans() -> None:
+    assert _parse("{on: 1, n: no, y: yes, t: true, f: False}", "x") == {
+        "on": 1,
+        "n": "no",
+        "y": "yes",
+        "t": True,
+        "f": False,
+    }
+
+
 def test_a_binary_file_is_refused(tmp_path: Any) -> None:
     path = tmp_path / "bad.yaml"
     path.write_bytes(b"\xff\xfe\x00name")

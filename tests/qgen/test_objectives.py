@@ -192,7 +192,7 @@ def test_descend_clips() -> None:
 @pytest.mark.parametrize(
     ("call", "line"),
     [
-        (lambda: MMD("cells"), "on is 'cells'; allowed"),
+        (lambda: MMD("cells"), "space is 'cells'; allowed"),
         (lambda: MMD(bandwidths=[]), "at least one is needed"),
         (lambda: MMD(bandwidths=[1.0, -1.0]), "each must be positive"),
         (lambda: MMD(samples=1), "samples is 1"),
