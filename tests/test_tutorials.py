@@ -46,6 +46,18 @@ first_pixel = {name: table.of(name)["wasserstein/layer_0"].value.value for name 
 assert first_pixel["own circuit"] < 0.7 * first_pixel["Born machine"]
 assert wrong("cells, 2 bits", "separation") > 5 and wrong("cells, 2 bits", "classifier_auc") > 3
 assert same and torch.equal(again.samples, generated["own circuit"].samples)
+
+# what it suggests to try
+from circuits import Circuit
+from experiments.config import load_config
+from qgen.data import muon_events
+assert load_config("quickstart-calorimeter", ["seeds=[0,1,2]"]).seeds == [0, 1, 2]
+assert abs(ConditionalFlow.for_dataset(data, n_parameters=170).n_parameters - 170) < 17
+from_shots = BornMachine.for_dataset(data, bits=2, layers=1, conditional=False, shots=1000)
+fit(from_shots, data, MMD(space="bits"), steps=2, batch_size=None)
+assert load_calorimeter(grid=(2, 2), max_events=10).geometry.axes == ("x", "y")
+assert len(muon_events(n=30)) == 30
+assert Circuit.from_qiskit(own_circuit.to_qiskit()) == own_circuit
 """,
 }
 
