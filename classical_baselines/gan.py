@@ -58,7 +58,7 @@ class ConditionalGAN(Generator):
         n_conditions: int = 0,
         *,
         latent_size: int = 8,
-        hidden: Sequence[int] = (64, 64),
+        hidden: Sequence[int] = (128,),
         seed: int = 0,
         transform: Transform | None = None,
         condition_transform: Transform | None = None,
@@ -82,7 +82,7 @@ class ConditionalGAN(Generator):
         *,
         seed: int = 0,
         latent_size: Annotated[int, Ge(1)] | None = None,
-        hidden: Sequence[Annotated[int, Ge(1)]] = (64, 64),
+        hidden: Sequence[Annotated[int, Ge(1)]] = (128,),
         n_parameters: Annotated[int, Ge(1)] | None = None,
     ) -> Self:
         """A fresh network for these events.
@@ -92,8 +92,8 @@ class ConditionalGAN(Generator):
             seed: fixes the initial weights.
             latent_size: length of the latent vector; as many as features if not given.
             hidden: widths of the hidden layers.
-            n_parameters: wanted number of parameters, reached within 10 %: hidden layers of equal width, as many as
-                ``hidden`` has or, where that is too large, fewer.
+            n_parameters: wanted number of parameters, reached within 10 %: the width of the hidden layers is chosen;
+                where it would be below 32, there is one hidden layer or none.
 
         Raises:
             ValueError: no network has about ``n_parameters`` parameters.
@@ -132,8 +132,10 @@ class ConditionalGAN(Generator):
 
 
 def _architectures(n_inputs: int, n_layers: int, n_outputs: int, target: int) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Hidden widths with their numbers of parameters: most layers first, bottlenecks narrower than an event last."""
-    for layers, smallest in [*((layers, n_outputs) for layers in range(n_layers, 0, -1)), (0, 0), (1, 1)]:
+    """Hidden widths with their numbers of parameters, the preferred ones first: bottlenecks come last."""
+    shapes = [(n_layers, max(n_outputs, 32))] if n_layers > 1 else []
+    shapes += [(1, n_outputs), (0, 0), (1, 1)] if n_layers else [(0, 0)]
+    for layers, smallest in shapes:
 
         def size(width: int, layers: int = layers) -> int:
             return mlp_size(n_inputs, (width,) * layers, n_outputs)
