@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from qgen.device import find_device
+from qgen.files import write_atomically
 from qgen.generator import Generator
 from qgen.registry import from_spec, to_spec
 
 __all__ = ["load_generator", "load_state", "save_generator", "save_state", "write_atomically"]
 
 FORMAT = "qgen state 1"
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Put ``content`` at ``path`` in one step: after a crash or a full disk there is the old file or the new one.
-
-    Raises:
-        OSError: the content could not be written; what stood at ``path`` is untouched.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        reason = error.strerror or str(error)
-        raise OSError(error.errno, f"cannot be written ({reason}); what stood there is untouched", str(path)) from error
 
 
 def save_state(path: Path | str, state: Any) -> None:
@@ -71,6 +51,8 @@ def load_state(path: Path | str) -> Any:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
+    if not path.is_file():
+        raise ValueError(f"{path}: not a file")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -124,14 +106,20 @@ def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Gene
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, of another kind, or of a generator that is not installed here.
+        ValueError: the file is damaged, of another kind, or of a generator that is not installed here; or there is no
+            such device.
     """
+    device = find_device(device)
     state = load_state(path)
     if not isinstance(state, dict) or {"spec", "weights"} - set(state):
         raise ValueError(f"{path}: no saved generator")
-    generator = from_spec(state["spec"])
+    try:
+        generator = from_spec(state["spec"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: the saved model is not described as its class expects ({error!r})") from error
     try:
         generator.load_state_dict(state["weights"])
-    except RuntimeError as error:
-        raise ValueError(f"{path}: weights do not fit the model they are of ({error})") from error
+    except (RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: weights do not fit the model they are of ({reason})") from error
     return generator.to(device)

@@ -41,7 +41,7 @@ class Statevector:
         memory_limit: bytes that a call may take; by default what is free on the device.
 
     Raises:
-        ValueError: another dtype.
+        ValueError: another dtype, or a device that is not here.
 
     >>> from circuits import Gate
     >>> bell = Circuit(2, [Gate("RY", [0], [0]), Gate("CNOT", [0, 1])])
@@ -61,7 +61,12 @@ class Statevector:
         if dtype not in (torch.complex64, torch.complex128):
             raise ValueError(f"dtype is {dtype}; torch.complex64 or torch.complex128 is needed")
         self.dtype = dtype
-        self.device = torch.device(device)
+        try:
+            self.device = torch.device(device)
+        except RuntimeError as error:
+            raise ValueError(f"device {device!r} is unknown; cpu, cuda or cuda:N is needed") from error
+        if self.device.type == "cuda" and not torch.cuda.is_available():
+            raise ValueError(f"device {str(device)!r}: no CUDA device is available here")
         self.memory_limit = memory_limit
 
     def __repr__(self) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qgen.files import write_atomically
+
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["create_hdf5", "dataset", "open_hdf5", "read_rows", "replacing"]
+__all__ = ["create_hdf5", "dataset", "open_hdf5", "read_rows"]
 
 
 @contextmanager
@@ -89,39 +89,20 @@ def read_rows(values: h5py.Dataset, path: str | Path, megabytes: int = 128) -> I
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary file in the folder of ``path`` that takes its place at the end, or vanishes if that is not reached.
-
-    Raises:
-        ValueError: the folder does not exist.
-    """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise ValueError(f"{path}: the folder {path.parent} does not exist")
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
 def create_hdf5(path: str | Path) -> Iterator[h5py.File]:
-    """An HDF5 file to be written, which appears under its name only when it is complete.
+    """An HDF5 file to be written: built in memory, it appears under its name only when it is complete.
 
     Raises:
         ValueError: the folder does not exist.
+        OSError: the file cannot be written; a previous one stays.
     """
     import h5py
 
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with h5py.File(Path(path).name, "w", driver="core", backing_store=False) as file:
         yield file
+        file.flush()
+        content = file.id.get_file_image()
+    write_atomically(path, content)
 
 
 def _line(error: Exception) -> str:

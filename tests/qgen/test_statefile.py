@@ -87,8 +87,17 @@ def test_a_generator_of_an_unknown_kind_or_other_weights_is_refused(affine: str,
         load_generator(path)
     arguments = json.loads('{"n_features": 2, "n_conditions": 0}')
     save_state(path, {"spec": {**spec, "kind": affine, "arguments": arguments}, "weights": {"mean": torch.ones(3)}})
-    with pytest.raises(ValueError, match="weights do not fit the model"):
+    with pytest.raises(ValueError, match="weights do not fit the model") as caught:
         load_generator(path)
+    assert "\n" not in str(caught.value)
+    save_state(path, {"spec": {**spec, "kind": affine, "arguments": {"n_qubits": 2}}, "weights": {}})
+    with pytest.raises(ValueError, match="not described as its class expects .*n_qubits"):
+        load_generator(path)
+    save_state(path, {"spec": {"kind": affine}, "weights": {}})
+    with pytest.raises(ValueError, match="not described as its class expects .*arguments"):
+        load_generator(path)
+    with pytest.raises(ValueError, match="device 'gpu' is unknown"):
+        load_generator(path, "gpu")
 
 
 class Lonely(Affine):

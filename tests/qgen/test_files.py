@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from qgen.data import Dataset, Feature, load_calorimeter, load_events, write_calorimeter, write_events
+from qgen.device import find_device
+from qgen.files import write_atomically
+from qgen.statefile import load_state, save_state
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file may grow beyond 4 kB."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def table(n: int) -> Dataset:
+    return Dataset(torch.rand(n, 1, generator=torch.Generator().manual_seed(0)), (Feature("a"),))
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "bytes": lambda path: write_atomically(path, bytes(10_000)),
+    "state": lambda path: save_state(path, {"w": torch.zeros(2000)}),
+    "table": lambda path: write_events(path, table(5000)),
+    "images": lambda path: write_calorimeter(path, load_calorimeter(max_events=500)),
+}
+
+
+@pytest.mark.usefixtures("full_disk")
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_a_full_disk_leaves_what_stood_there(write: Callable[[Path], None], tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("before")
+    with pytest.raises(OSError, match="too large.*what stood there is untouched") as caught:
+        write(path)
+    assert "\n" not in str(caught.value)
+    assert path.read_text() == "before"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_impossible_places_are_named(write: Callable[[Path], None], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"none/file: the folder .*none does not exist"):
+        write(tmp_path / "none" / "file")
+    with pytest.raises(ValueError, match="is a folder; the name of a file is needed"):
+        write(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(handle: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "file", b"new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_no_state(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not a file"):
+        load_state(tmp_path)
+
+
+def test_a_table_of_many_rows_comes_back(tmp_path: Path) -> None:
+    events = table(30_000)
+    write_events(tmp_path / "events.h5", events)
+    assert torch.equal(load_events(tmp_path / "events.h5").samples, events.samples)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [("gpu", "device 'gpu' is unknown; use cpu"), ("meta", "device 'meta' is not supported"), ("cuda:99", "cuda:99")],
+)
+def test_devices_that_are_not_here_are_named(name: str, line: str) -> None:
+    with pytest.raises(ValueError, match=line):
+        find_device(name)
