@@ -47,3 +47,13 @@ def test_no_event_is_scored_by_a_classifier_that_has_seen_it():
 def test_at_most_ten_thousand_events_are_used():
     result = classifier_auc(normal(0, 10_500, 1), normal(1, 50, 1) + 1, n_bootstrap=2)
     assert 0.65 < result.value < 0.9
+
+
+def test_few_events_still_have_an_uncertainty():
+    """A replica may leave out every event of a fold; the others' areas then are the value."""
+    rng = torch.Generator().manual_seed(0)
+    for seed in range(5):
+        truth, generated = torch.randn(2, 20, 1, generator=rng, dtype=torch.float64)
+        result = classifier_auc(truth, generated, seed=seed, n_bootstrap=50)
+        assert 0 <= result.value <= 1
+        assert 0 < result.uncertainty < 0.5
