@@ -253,9 +253,10 @@ def _choose(
 ) -> np.ndarray:
     rows = np.arange(len(energies))
     if window is not None:
+        if len(window) != 2 or not window[0] < window[1]:
+            found = ", ".join(map(str, window))
+            raise ValueError(f"energy_window is {found} MeV; two energies are needed, the first below the second")
         low, high = window
-        if not low < high:
-            raise ValueError(f"energy_window is {low}, {high} MeV; the first must be below the second")
         rows = rows[(energies >= low) & (energies <= high)]
         if len(rows) == 0:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -55,7 +56,7 @@ class Dataset:
         provenance: where the events come from, JSON values.
 
     Raises:
-        ValueError: shapes that do not fit, or a value that is not finite (the row is named).
+        ValueError: shapes that do not fit, two columns of one name, or a value that is not finite (the row is named).
 
     >>> data = Dataset(torch.arange(8.0).reshape(4, 2), (Feature("a"), Feature("b", "GeV")))
     >>> len(data), data.column("b").tolist()
@@ -89,6 +90,10 @@ class Dataset:
                 row, column = bad[0].tolist()
                 value = values[row, column].item()
                 raise ValueError(f"{what} row {row}, column {names[column].name!r}: {value} is not finite")
+        counts = Counter(feature.name for feature in (*self.features, *self.condition_features))
+        for name, count in counts.items():
+            if count > 1:
+                raise ValueError(f"{count} columns have the name {name!r}; every feature and condition needs its own")
         if samples.shape[0] == 0:
             raise ValueError("a dataset needs at least one event, found none")
         if conditions.shape[0] != samples.shape[0]:

@@ -195,8 +195,8 @@ def simulate_muon(
     (torch.Size([1000, 11]), tensor(True))
     """
     energies = [float(energy) for energy in np.ravel(beam_energy)]
-    if n < 1:
-        raise ValueError(f"n is {n}; at least 1 event is needed")
+    if not isinstance(n, int) or n < 1:
+        raise ValueError(f"n is {n!r}; a whole number of at least 1 event is needed")
     if not energies:
         raise ValueError("beam_energy is empty; at least one energy is needed")
     for energy in energies:

@@ -48,8 +48,11 @@ class Nucleus:
             ValueError: an unknown symbol or impossible numbers.
         """
         if not isinstance(target, str):
-            z, a = target
-            return cls(int(z), float(a))
+            try:
+                z, a = int(target[0]), float(target[1])
+            except (IndexError, TypeError, ValueError) as error:
+                raise ValueError(f"target is {target!r}; a symbol or the two numbers (Z, A) are needed") from error
+            return cls(z, a)
         if target not in _KNOWN:
             raise ValueError(f"target {target!r} is unknown; give a symbol such as 'Pb', 'W' or 'C', or (Z, A)")
         return cls(*_KNOWN[target])

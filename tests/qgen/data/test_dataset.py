@@ -51,6 +51,8 @@ def test_select_and_column() -> None:
         (lambda: table().split("training"), r"split 'training' is unknown"),
         (lambda: Dataset(torch.ones(3, 3), AB), r"samples have shape \(3, 3\); expected \(N, 2\)"),
         (lambda: Dataset(torch.ones(0, 2), AB), r"at least one event"),
+        (lambda: table().select("a", "a"), r"2 columns have the name 'a'"),
+        (lambda: Dataset(torch.ones(3, 2), AB, torch.ones(3, 1), (Feature("b"),)), r"2 columns have the name 'b'"),
         (lambda: Dataset(torch.tensor([[1.0, math.nan]]), AB), r"samples row 0, column 'b': nan is not finite"),
         (lambda: Dataset(torch.ones(3, 2), AB, torch.ones(2, 1), (Feature("c"),)), r"2 rows of conditions for 3"),
     ],

@@ -224,6 +224,9 @@ def test_options_are_typed() -> None:
         ({"mediator_mass": 120.0}, r"a carrier of 120 GeV cannot be produced by a beam of 100 GeV"),
         ({"target": "Xx"}, r"target 'Xx' is unknown"),
         ({"target": (5, 2)}, r"nucleus Z = 5, A = 2.0 is impossible"),
+        ({"target": (82,)}, r"target is \(82,\); a symbol or the two numbers"),
+        ({"target": (82, "x")}, r"target is \(82, 'x'\); a symbol or the two numbers"),
+        ({"n": 1e3}, r"n is 1000.0; a whole number"),
         ({"mediator": "axial"}, r"mediator is 'axial'; allowed are 'vector' and 'scalar'"),
     ],
 )
