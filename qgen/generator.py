@@ -123,14 +123,20 @@ class Generator(nn.Module):
 
         Raises:
             TypeError: the model has no tractable density (``has_log_prob`` is false).
-            ValueError: shapes that do not fit.
+            ValueError: shapes that do not fit, a sample that is not finite, or an impossible condition.
         """
         if not self.has_log_prob:
             raise TypeError(f"{type(self).__name__} has no tractable density; has_log_prob is False")
         if samples.ndim != 2 or samples.shape[1] != self.n_features:
             raise ValueError(f"samples have shape {tuple(samples.shape)}; expected (N, {self.n_features})")
+        bad = (~torch.isfinite(samples)).nonzero()
+        if len(bad):
+            row, column = bad[0].tolist()
+            raise ValueError(f"samples row {row}, column {column}: {samples[row, column].item()} is not finite")
         samples = samples.to(self.device, torch.float64)
         condition = self._check_condition(condition, len(samples))
+        if len(samples) == 0:
+            return samples.new_empty(0)
         values = self.transform(samples, condition)
         inside = self._log_prob(values, self._model_condition(condition))
         return inside.to(torch.float64) + self.transform.log_abs_det(samples, condition)
@@ -149,6 +155,8 @@ class Generator(nn.Module):
         return values
 
     def _check_condition(self, condition: Tensor | None, n: int) -> Tensor | None:
+        if condition is not None and not isinstance(condition, Tensor):
+            raise ValueError(f"condition is a {type(condition).__name__}; a torch tensor is needed")
         if condition is None or (condition.ndim == 2 and condition.shape[1] == 0):
             if self.n_conditions:
                 raise ValueError(f"{type(self).__name__} needs a condition of shape ({n}, {self.n_conditions})")

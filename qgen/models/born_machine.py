@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
 from circuits import Circuit, ansatz
@@ -52,7 +52,8 @@ class BornMachine(DiscreteGenerator):
         condition_transform: the same for conditions.
 
     Raises:
-        ValueError: the circuit's wires, angles and encodings do not fit the discretiser and the conditions.
+        ValueError: the circuit's wires, angles and encodings do not fit the discretiser and the conditions, or an
+            ``initial_range`` that is not positive and finite.
 
     >>> events = torch.rand(200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     >>> machine = BornMachine(ansatz.hardware_efficient(4, 2), Discretiser.fit(events, bits=2))
@@ -81,6 +82,8 @@ class BornMachine(DiscreteGenerator):
             raise ValueError(f"{len(encodes)} of {circuit.n_angles} angles are for encoding; at least one must be left")
         if not all(0 <= column < n_conditions for column in encodes):
             raise ValueError(f"encodes is {list(encodes)}; columns of the condition are 0 to {n_conditions - 1}")
+        if not 0 < initial_range < math.inf:
+            raise ValueError(f"initial_range is {initial_range}; a positive, finite angle in radians is needed")
         self.circuit = circuit
         self.encodes = list(encodes)
         self.uses_condition = bool(self.encodes)
@@ -105,7 +108,7 @@ class BornMachine(DiscreteGenerator):
         topology: Literal["linear", "ring", "all-to-all"] = "ring",
         conditional: bool = True,
         shots: Annotated[int, Ge(2)] | None = None,
-        initial_range: float = math.pi,
+        initial_range: Annotated[float, Gt(0)] = math.pi,
     ) -> Self:
         """A machine on a hardware-efficient circuit for these events.
 

@@ -144,7 +144,8 @@ class NLL(Objective):
     """Negative log likelihood of the events, mean over the batch, in nats and in the model's space.
 
     Raises:
-        ValueError: the generator has no tractable density.
+        ValueError: the generator has no tractable density, or only frequencies of shots: a cell that no shot hits has
+            no likelihood.
     """
 
     def prepare(self, generator: Generator, train: Batch, seed: int) -> None:
@@ -153,6 +154,8 @@ class NLL(Objective):
             raise ValueError(
                 f"NLL needs a tractable density; {type(generator).__name__} has none (use MMD or Adversarial)"
             )
+        if isinstance(generator, DiscreteGenerator) and generator.shots is not None:
+            raise ValueError(f"NLL needs exact probabilities; the model has shots = {generator.shots} (use MMD)")
 
     def loss(self, generator: Generator, batch: Batch, rng: torch.Generator) -> Tensor:
         """Minus the mean log density."""

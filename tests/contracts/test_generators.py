@@ -227,6 +227,9 @@ def test_error_lines(model: Generator, data: Dataset) -> None:
     if model.has_log_prob:
         with pytest.raises(ValueError, match=r"^samples have shape \(4, 3\); expected \(N, 2\)$"):
             model.log_prob(torch.ones(4, 3), good)
+        with pytest.raises(ValueError, match=r"^samples row 1, column 0: nan is not finite$"):
+            model.log_prob(torch.tensor([[1.0, 1.0], [torch.nan, 1.0], [1.0, 1.0], [1.0, 1.0]]), good)
+        assert model.log_prob(torch.ones(0, 2), None if good is None else good[:0]).shape == (0,)
 
 
 def test_options_are_typed_and_documented(kind: str) -> None:

@@ -209,6 +209,13 @@ def test_impossible_options_are_named(call: object, line: str) -> None:
         call()  # type: ignore[operator]
 
 
+def test_nll_needs_exact_probabilities() -> None:
+    events = draws(20, 1, 0)
+    model = Table(Discretiser.fit(events, bits=1), shots=7)
+    with pytest.raises(ValueError, match="NLL needs exact probabilities; the model has shots = 7"):
+        NLL().prepare(model, Batch(events), 0)
+
+
 def test_nll_needs_a_density() -> None:
     model = Affine(1)
     model.has_log_prob = False
