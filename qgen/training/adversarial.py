@@ -72,7 +72,7 @@ class Adversarial(Objective):
         loss: Literal["non-saturating", "wasserstein-gp"] = "non-saturating",
         hidden: Sequence[Annotated[int, Ge(1)]] = (64, 64),
         discriminator_steps: Annotated[int, Ge(1)] | None = None,
-        discriminator_rate: Annotated[float, Gt(0)] = 1e-3,
+        discriminator_rate: Annotated[float, Gt(0)] = 3e-3,
         gradient_penalty: Annotated[float, Gt(0)] = 10.0,
     ) -> None:
         super().__init__()

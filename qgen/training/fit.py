@@ -30,6 +30,8 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 FEWEST_EVENTS = 10
 """Fewest events of a dataset with two in each of its splits, as unbiased estimates need."""
 
+VALIDATION_EVENTS = 1000
+
 Record = dict[str, float]
 
 
@@ -92,7 +94,8 @@ def fit(
 
     Args:
         generator: the model.
-        dataset: its ``train`` split is learned, its ``validation`` split chooses the state that is kept.
+        dataset: its ``train`` split is learned, its ``validation`` split (at most 1000 events of it) chooses the state
+            that is kept.
         objective: what to minimise.
         steps: optimiser steps of the generator.
         batch_size: events of a step, each event once an epoch; None for all events in every step.
@@ -137,7 +140,8 @@ def fit(
         "columns": [feature.name for feature in (*dataset.features, *dataset.condition_features)],
     }
     started = time.perf_counter()
-    train, validation = _batch(generator, dataset.train), _batch(generator, dataset.validation)
+    train = _batch(generator, dataset.train)
+    validation = _batch(generator, dataset.validation.take(range(min(len(dataset.validation), VALIDATION_EVENTS))))
     objective.prepare(generator, train, seed)
     state = TrainingState(
         generator=generator,
