@@ -208,6 +208,9 @@ def gate_matrix(name: str, angles: Tensor, n_wires: int | None = None) -> Tensor
         ``(..., 2**n_wires, 2**n_wires)`` complex, of the angles' precision; the gate's first wire is the most
         significant bit.
 
+    Raises:
+        ValueError: an unknown gate, angles of another shape, or ``n_wires`` missing.
+
     >>> gate_matrix("RX", torch.tensor([[0.0], [torch.pi]], dtype=torch.float64)).shape
     torch.Size([2, 2, 2])
     """

@@ -35,6 +35,9 @@ class Generator(nn.Module):
         n_conditions: columns of a condition, 0 for an unconditional model.
         transform: physical units to order one; the identity if not given.
         condition_transform: the same for conditions.
+
+    Raises:
+        ValueError: no feature, or a negative number of conditions.
     """
 
     has_log_prob: ClassVar[bool] = False
@@ -184,6 +187,9 @@ class DiscreteGenerator(Generator):
         shots: with a number, training and sampling see frequencies of so many shots; without, exact probabilities.
         transform: physical units to order one; the identity if not given.
         condition_transform: the same for conditions.
+
+    Raises:
+        ValueError: fewer than 2 shots.
     """
 
     has_log_prob: ClassVar[bool] = True

@@ -98,7 +98,7 @@ def create_hdf5(path: str | Path) -> Iterator[h5py.File]:
     """
     import h5py
 
-    with h5py.File(Path(path).name, "w", driver="core", backing_store=False) as file:
+    with h5py.File("in memory", "w", driver="core", backing_store=False) as file:
         yield file
         file.flush()
         content = file.id.get_file_image()

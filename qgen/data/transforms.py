@@ -26,7 +26,8 @@ class Transform(nn.Module):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        Transform.kinds[cls.__name__] = cls
+        if not cls.__name__.startswith("_"):
+            Transform.kinds[cls.__name__] = cls
 
     def forward(self, samples: Tensor, condition: Tensor | None = None) -> Tensor:
         """From physical units to the model's, shape kept."""
@@ -137,16 +138,28 @@ class Standardise(Transform):
         return {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
 
 
-def _bounds(low: list[float], high: list[float]) -> tuple[Tensor, Tensor]:
-    if len(low) != len(high):
-        raise ValueError(f"low has {len(low)} values, high has {len(high)}; one of each is needed for a feature")
-    for i, (a, b) in enumerate(zip(low, high, strict=True)):
-        if not -float("inf") < a < b < float("inf"):
-            raise ValueError(f"bounds of feature {i} are {a} and {b}; they must be finite and increasing")
-    return torch.tensor(low, dtype=torch.float64), torch.tensor(high, dtype=torch.float64)
+class _Bounded(Transform):
+    """What transforms with a lower and an upper bound of each feature share."""
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, low: list[float], high: list[float]) -> None:
+        super().__init__()
+        if len(low) != len(high):
+            raise ValueError(f"low has {len(low)} values, high has {len(high)}; one of each is needed for a feature")
+        for i, (a, b) in enumerate(zip(low, high, strict=True)):
+            if not -float("inf") < a < b < float("inf"):
+                raise ValueError(f"bounds of feature {i} are {a} and {b}; they must be finite and increasing")
+        self.register_buffer("low", torch.tensor(low, dtype=torch.float64))
+        self.register_buffer("high", torch.tensor(high, dtype=torch.float64))
+
+    def arguments(self) -> dict[str, Any]:
+        """The bounds as lists."""
+        return {"low": self.low.tolist(), "high": self.high.tolist()}
 
 
-class MinMax(Transform):
+class MinMax(_Bounded):
     """Each feature linearly from ``[low, high]`` to ``[-1, 1]``, the range of a generator that ends in tanh.
 
     Values beyond the bounds map beyond ``[-1, 1]``: nothing is clipped.
@@ -161,15 +174,6 @@ class MinMax(Transform):
     >>> MinMax([0.0], [10.0])(torch.tensor([[0.0], [5.0], [10.0]])).flatten().tolist()
     [-1.0, 0.0, 1.0]
     """
-
-    low: Tensor
-    high: Tensor
-
-    def __init__(self, low: list[float], high: list[float]) -> None:
-        super().__init__()
-        lower, upper = _bounds(low, high)
-        self.register_buffer("low", lower)
-        self.register_buffer("high", upper)
 
     @classmethod
     def fit(cls, samples: Tensor) -> Self:
@@ -191,10 +195,6 @@ class MinMax(Transform):
     def log_abs_det(self, samples: Tensor, condition: Tensor | None = None) -> Tensor:
         """``sum log(2 / (high - low))``, the same for each sample, shape ``(N,)``."""
         return (2.0 / (self.high - self.low)).to(samples).log().sum().expand(samples.shape[0])
-
-    def arguments(self) -> dict[str, Any]:
-        """The bounds as lists."""
-        return {"low": self.low.tolist(), "high": self.high.tolist()}
 
 
 class Log(Transform):
@@ -244,7 +244,7 @@ class Log(Transform):
         return {"offset": self.offset.tolist()}
 
 
-class Logit(Transform):
+class Logit(_Bounded):
     """``log(p / (1 - p))`` with ``p = (value - low) / (high - low)``: features bounded on both sides.
 
     Values on or beyond a bound have no finite image; the inverse always lies within the bounds.
@@ -260,15 +260,6 @@ class Logit(Transform):
     0.5
     """
 
-    low: Tensor
-    high: Tensor
-
-    def __init__(self, low: list[float], high: list[float]) -> None:
-        super().__init__()
-        lower, upper = _bounds(low, high)
-        self.register_buffer("low", lower)
-        self.register_buffer("high", upper)
-
     def forward(self, samples: Tensor, condition: Tensor | None = None) -> Tensor:
         """``log(samples - low) - log(high - samples)``."""
         return torch.log(samples - self.low.to(samples)) - torch.log(self.high.to(samples) - samples)
@@ -283,16 +274,15 @@ class Logit(Transform):
         low, high = self.low.to(samples), self.high.to(samples)
         return (torch.log(high - low) - torch.log(samples - low) - torch.log(high - samples)).sum(1)
 
-    def arguments(self) -> dict[str, Any]:
-        """The bounds as lists."""
-        return {"low": self.low.tolist(), "high": self.high.tolist()}
-
 
 class EnergyFraction(Transform):
     """Energies as fractions of the event's own energy scale, which is one of its conditions.
 
     Args:
         column: which condition is the scale (the incident energy, the beam energy), in the unit of the samples.
+
+    Raises:
+        ValueError: a negative column.
 
     >>> energies, incident = torch.tensor([[20.0, 5.0]]), torch.tensor([[100.0]])
     >>> EnergyFraction()(energies, incident)

@@ -105,7 +105,11 @@ class Metric:
         return self.results(*columns, n_bootstrap=n_bootstrap, seed=seed)[""]
 
     def results(self, truth: Columns, generated: Columns, *, n_bootstrap: int, seed: int) -> dict[str, MetricResult]:
-        """By feature's name the result of each, and under the empty name that of all (their mean)."""
+        """By feature's name the result of each, and under the empty name that of all (their mean).
+
+        Raises:
+            ValueError: too few events, replicas or columns, or a value that is not finite.
+        """
         for which, columns in (("truth", truth), ("generated", generated)):
             if len(columns.values) < MINIMUM_EVENTS:
                 raise ValueError(f"{which} has {len(columns.values)} events; at least {MINIMUM_EVENTS} are needed")

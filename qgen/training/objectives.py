@@ -108,10 +108,25 @@ class Objective(nn.Module):
         return options
 
     def prepare(self, generator: Generator, train: Batch, seed: int) -> None:
-        """Build what depends on the generator and the training events; called once before training."""
+        """Build what depends on the generator and the training events; called once before training.
+
+        Args:
+            generator: the model that will be trained.
+            train: all training events.
+            seed: fixes whatever is random in what is built.
+
+        Raises:
+            ValueError: the objective cannot train this generator.
+        """
 
     def loss(self, generator: Generator, batch: Batch, rng: torch.Generator) -> Tensor:
-        """The scalar to minimise, differentiable in the generator's parameters."""
+        """The scalar to minimise, differentiable in the generator's parameters.
+
+        Args:
+            generator: the model.
+            batch: the events of this step, in the model's space.
+            rng: the only source of randomness.
+        """
         raise NotImplementedError
 
     def validation_loss(self, generator: Generator, batch: Batch, rng: torch.Generator) -> Tensor:
@@ -127,6 +142,13 @@ class Objective(nn.Module):
         clip: float | None,
     ) -> dict[str, float]:
         """One training step; the numbers to record, ``loss`` among them.
+
+        Args:
+            generator: the model.
+            batch: the events of this step, in the model's space.
+            optimisers: ``generator``'s, and those of :meth:`optimisers`.
+            rng: the only source of randomness.
+            clip: largest norm of the generator's gradient, or None.
 
         Raises:
             DivergedError: something was not finite; the generator was not moved.
