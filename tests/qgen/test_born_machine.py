@@ -30,7 +30,7 @@ def square(n: int = 400, seed: int = 0) -> Dataset:
 
 
 def machine(data: Dataset, **options: object) -> BornMachine:
-    return BornMachine.for_dataset(data, **{"bits": 2, "layers": 2, **options})  # type: ignore[arg-type]
+    return BornMachine.for_dataset(data, **{"bits": 2, "layers": 2, **options})
 
 
 def test_probabilities_are_those_of_a_pennylane_transcription() -> None:
@@ -111,7 +111,7 @@ def test_training_from_shots_learns() -> None:
     assert min(losses) < 0.5 * start
 
 
-def _whole(data: Dataset):  # type: ignore[no-untyped-def]
+def _whole(data: Dataset):
     from qgen.training.objectives import Batch
 
     return Batch(data.transform(data.samples), data.condition_transform(data.conditions))
@@ -127,8 +127,8 @@ def test_condition_moves_the_distribution_after_training() -> None:
     torch.testing.assert_close(high, torch.tensor([0.75, 0.75], dtype=F64), atol=0.08, rtol=0)
 
 
-def test_users_circuit_from_pennylane_trains_saves_and_loads(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    def own(angles):  # type: ignore[no-untyped-def]
+def test_users_circuit_from_pennylane_trains_saves_and_loads(tmp_path) -> None:
+    def own(angles):
         for wire in range(4):
             qml.RY(angles[wire], wires=wire)
         for wire in range(3):
@@ -164,7 +164,7 @@ def test_it_beats_independent_marginals_on_correlations(data: Dataset) -> None:
     fit(model, data, MMD(), steps=250, batch_size=None, learning_rate=0.1)
     truth, other = data.test, data.train.take(range(len(data.test)))
 
-    def correlation(generator) -> float:  # type: ignore[no-untyped-def]
+    def correlation(generator) -> float:
         samples = generator.sample(len(other), other.conditions, new_generator(1))
         table = evaluate(truth, truth.with_samples(samples, other.conditions), reference=other, metrics=["correlation"])
         return table.to_dict()["correlation"]["value"]

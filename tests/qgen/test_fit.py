@@ -78,7 +78,7 @@ def test_every_event_is_seen_once_an_epoch() -> None:
     seen: list[torch.Tensor] = []
 
     class Watching(NLL):
-        def loss(self, generator: Affine, batch: Batch, rng: torch.Generator) -> torch.Tensor:  # type: ignore[override]
+        def loss(self, generator: Affine, batch: Batch, rng: torch.Generator) -> torch.Tensor:
             if torch.is_grad_enabled():
                 seen.append(batch.values)
             return super().loss(generator, batch, rng)
@@ -111,7 +111,7 @@ class Poisoned(NLL):
         super().__init__()
         self.at, self.calls = at, 0
 
-    def loss(self, generator: Affine, batch: Batch, rng: torch.Generator) -> torch.Tensor:  # type: ignore[override]
+    def loss(self, generator: Affine, batch: Batch, rng: torch.Generator) -> torch.Tensor:
         loss = super().loss(generator, batch, rng)
         if torch.is_grad_enabled():
             self.calls += 1
@@ -259,7 +259,7 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
 def test_impossible_settings_are_named(settings: dict[str, object], line: str) -> None:
     data = linear_events()
     with pytest.raises(ValueError, match=line):
-        fit(Affine.for_dataset(data), data, NLL(), **settings)  # type: ignore[arg-type]
+        fit(Affine.for_dataset(data), data, NLL(), **settings)
 
 
 def test_data_that_do_not_fit_the_model_are_named() -> None:

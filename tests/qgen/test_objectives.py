@@ -206,7 +206,7 @@ def test_descend_clips() -> None:
 )
 def test_impossible_options_are_named(call: object, line: str) -> None:
     with pytest.raises(ValueError, match=line):
-        call()  # type: ignore[operator]
+        call()
 
 
 def test_nll_needs_exact_probabilities() -> None:

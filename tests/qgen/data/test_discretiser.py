@@ -126,7 +126,7 @@ def test_restored_from_its_spec() -> None:
 
 
 def fitted(values: object, **options: object) -> Discretiser:
-    return Discretiser.fit(torch.tensor(values, dtype=torch.float64), **options)  # type: ignore[arg-type]
+    return Discretiser.fit(torch.tensor(values, dtype=torch.float64), **options)
 
 
 @pytest.mark.parametrize(

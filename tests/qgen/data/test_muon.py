@@ -152,7 +152,7 @@ def test_agrees_with_madgraph(madgraph: MuonDataset, beam: float) -> None:
 )
 @settings(max_examples=15, deadline=None)
 def test_events_are_possible(beam: float, mass: float, target: object, mediator: str, seed: int) -> None:
-    events = simulate_muon(50, beam, mass, target, mediator, seed)  # type: ignore[arg-type]
+    events = simulate_muon(50, beam, mass, target, mediator, seed)
     column = events.column
     assert len(events) == 50
     torch.testing.assert_close(column("energy") + column("muon_energy"), column("beam_energy"))
