@@ -35,7 +35,7 @@ def main() -> None:
     """Run the command line; a user's mistake is one line on standard error and exit status 2."""
     try:
         app()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         if os.environ.get("QGEN_TRACEBACK"):
             raise
         print(f"qgen: {' '.join(str(error).split())}", file=sys.stderr)

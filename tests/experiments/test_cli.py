@@ -135,6 +135,23 @@ def test_a_mistake_is_one_line(arguments: list[str], line: str, capsys: pytest.C
     assert error.count("\n") == 1
 
 
+def test_a_missing_extra_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pylhe", None)
+    (tmp_path / "events.lhe").write_text("<LesHouchesEvents></LesHouchesEvents>")
+    error = refused(["data", "describe", str(tmp_path / "events.lhe")], capsys)
+    assert error == "qgen: reading LHE files needs pylhe: pip install 'qgen-hep[hep]'\n"
+
+
+@pytest.mark.parametrize("device", ["gpu", "meta"])
+def test_an_unknown_device_is_one_line(
+    run: Path, device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sampled = ["sample", str(run), "--model", "born", "--out", str(tmp_path / "s.h5"), "--device", device]
+    assert f"device '{device}' is" in refused(sampled, capsys)
+
+
 def test_different_columns_are_refused_with_both_named(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
