@@ -32,7 +32,10 @@ WHAT = ("models", "ansatze", "datasets", "metrics", "backends", "experiments", "
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one line on standard error and exit status 2."""
+    """Run the command line; a user's mistake is one line on standard error and exit status 2.
+
+    With the environment variable ``QGEN_TRACEBACK`` set, it is the whole traceback.
+    """
     try:
         app()
     except (ValueError, OSError, ImportError) as error:
@@ -40,9 +43,6 @@ def main() -> None:
             raise
         print(f"qgen: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("qgen: interrupted; go on with --resume", file=sys.stderr)
-        raise SystemExit(130) from None
 
 
 @app.command()
@@ -69,8 +69,12 @@ def run(
 
     experiment = load_config(source, overrides or ())
     console = Console()
-    with _progress(console) as reporter:
-        folder = run_experiment(experiment, out, resume=resume, device=device, reporter=reporter)
+    try:
+        with _progress(console) as reporter:
+            folder = run_experiment(experiment, out, resume=resume, device=device, reporter=reporter)
+    except KeyboardInterrupt:
+        print("qgen: interrupted; the same command with --resume goes on from the last checkpoint", file=sys.stderr)
+        raise typer.Exit(130) from None
     finished = load_run(folder)
     console.print(results_table(finished.results))
     console.print(f"[bold]{folder}[/bold]: results.json, samples and trained generators")

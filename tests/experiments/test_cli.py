@@ -144,6 +144,20 @@ def test_a_missing_extra_is_one_line(
     assert error == "qgen: reading LHE files needs pylhe: pip install 'qgen-hep[hep]'\n"
 
 
+def test_an_interrupted_run_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("experiments.run.run_experiment", interrupted)
+    monkeypatch.setattr(sys, "argv", ["qgen", "run", "quickstart-muon"])
+    with pytest.raises(SystemExit) as info:
+        main()
+    assert info.value.code == 130
+    assert capsys.readouterr().err.startswith("qgen: interrupted; the same command with --resume")
+
+
 @pytest.mark.parametrize("device", ["gpu", "meta"])
 def test_an_unknown_device_is_one_line(
     run: Path, device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
