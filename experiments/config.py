@@ -239,8 +239,10 @@ def _choice(
         raise ValueError(f"{where}.kind: missing; one of {', '.join(kinds)}")
     if not isinstance(kind, str) or kind not in kinds:
         raise ValueError(f"{where}.kind: {unknown('kind', kind, kinds)}")
-    options = _validated(_options(callable_of(kind), without), rest, where, ("kind", *also))
-    return Choice(kind=kind, options=options.model_dump(mode="json"))
+    options = _validated(_options(callable_of(kind), without), rest, where, ("kind", *also)).model_dump(mode="json")
+    if options.get("path") is not None:
+        options["path"] = str(Path(options["path"]).absolute())  # a run is resumed and reported from anywhere
+    return Choice(kind=kind, options=options)
 
 
 @cache

@@ -10,7 +10,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ import torch
 from experiments.config import Experiment, ModelConfig
 from experiments.scores import DISCRETISED_TRUTH
 from qgen.data import DATASETS, Dataset, write_events
+from qgen.device import find_device
 from qgen.generator import DiscreteGenerator, Generator
-from qgen.metrics import evaluate
+from qgen.metrics import MINIMUM_EVENTS, evaluate
 from qgen.random import derive_seed, new_generator
 from qgen.registry import generator_class
 from qgen.run import CONFIG, ENVIRONMENT, GENERATOR, RESULTS, SAMPLES, TRAINING, load_run, read_json, truth_for_judging
@@ -69,16 +70,17 @@ def run_experiment(
     """
     folder = Path(out) if out is not None else Path("runs") / experiment.name
     reporter = reporter or Reporter()
-    target = _device(device)
+    target = find_device(device)
     with _claimed(folder):
-        _enter(folder, experiment, resume)
+        new = _is_new(folder, experiment, resume)
         threads = torch.get_num_threads()
         torch.set_num_threads(experiment.threads)
         try:
             dataset = load_dataset(experiment)
+            if new:
+                _rehearse(experiment, dataset, target)
+                write_atomically(folder / CONFIG, experiment.to_yaml().encode())
             write_atomically(folder / ENVIRONMENT, _json(environment(target, dataset)))
-            for name, config in experiment.models.items():  # what cannot be built is said before anything trains
-                _built(name, config, dataset, experiment.seeds[0])
             scores = [_run_seed(experiment, dataset, seed, folder, target, reporter) for seed in experiment.seeds]
         finally:
             torch.set_num_threads(threads)
@@ -113,7 +115,7 @@ def environment(device: torch.device, dataset: Dataset | None = None) -> dict[st
         "cpu_count": os.cpu_count(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "packages": {name: importlib.metadata.version(name) for name in packages},
-        "data": None if dataset is None else {"events": len(dataset), **dataset.provenance},
+        "data": None if dataset is None else {"events": len(dataset), "sha256": dataset.checksum, **dataset.provenance},
     }
 
 
@@ -131,12 +133,10 @@ def _run_seed(
 
 
 def _built(name: str, config: ModelConfig, dataset: Dataset, seed: int) -> Generator:
-    try:
+    with _named(name):
         return generator_class(config.generator.kind).for_dataset(
             dataset, seed=derive_seed(seed, name, "model"), **config.generator.options
         )
-    except ValueError as error:
-        raise ValueError(f"models.{name}: {error}") from error
 
 
 def _trained(
@@ -279,15 +279,14 @@ def _over_seeds(results: list[dict[str, float]]) -> dict[str, float]:
     return mean
 
 
-def _enter(folder: Path, experiment: Experiment, resume: bool) -> None:
-    """Lay down the configuration of a new run, or check that it is the one to go on with."""
+def _is_new(folder: Path, experiment: Experiment, resume: bool) -> bool:
+    """Whether the folder is free for a new run; if not, it holds this experiment and is to be resumed."""
     config = folder / CONFIG
     if not config.exists():
-        others = sorted(p.name for p in folder.iterdir() if p.name != ".lock")
+        others = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
         if others:
             raise FileExistsError(f"{folder}: holds {others[0]!r} but no {CONFIG}; choose another folder with --out")
-        write_atomically(config, experiment.to_yaml().encode())
-        return
+        return True
     if not resume:
         raise FileExistsError(f"{folder}: holds a run; go on with it by --resume, or choose another folder with --out")
     if load_run(folder).config != experiment.plain():
@@ -295,6 +294,35 @@ def _enter(folder: Path, experiment: Experiment, resume: bool) -> None:
             f"{config}: is of another experiment; resume with the configuration it was started with, "
             "or choose another folder with --out"
         )
+    return False
+
+
+def _rehearse(experiment: Experiment, dataset: Dataset, device: torch.device) -> None:
+    """Build every model and take one training step with it, so that what cannot work is said before hours are spent.
+
+    Raises:
+        ValueError: the model is named, or there are too few events to judge by.
+    """
+    truth = truth_for_judging(dataset, experiment.evaluation.max_events)
+    if len(truth) < MINIMUM_EVENTS:
+        raise ValueError(f"dataset: {len(truth)} test events; at least {MINIMUM_EVENTS} are needed to judge a model")
+    for name, config in experiment.models.items():
+        generator = _built(name, config, dataset, experiment.seeds[0]).to(device)
+        if config.objective is None or config.training is None:
+            continue
+        objective = OBJECTIVES[config.objective.kind](**config.objective.options)
+        # a training that diverges at once is no mistake of the configuration: the run reports it as any other
+        with suppress(TrainingDivergedError), _named(name):
+            fit(generator, dataset, objective, **{**config.training, "steps": 1})
+
+
+@contextmanager
+def _named(model: str) -> Iterator[None]:
+    """Say which model a mistake is of."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"models.{model}: {error}") from error
 
 
 @contextmanager
@@ -311,16 +339,6 @@ def _claimed(folder: Path) -> Iterator[None]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device {name!r} is unknown; use cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {name!r}: no CUDA device is available here; use cpu")
-    return device
 
 
 def _json(value: Any) -> bytes:

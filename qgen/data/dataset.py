@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -158,6 +159,14 @@ class Dataset:
             provenance={},
             fitted=self._transforms,
         )
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 of the numbers of all events, in hexadecimal: the same for the same events in the same order."""
+        digest = hashlib.sha256()
+        for values in (self.samples, self.conditions):
+            digest.update(values.detach().cpu().contiguous().numpy().data)
+        return digest.hexdigest()
 
     @cached_property
     def _split_rows(self) -> dict[str, Tensor]:

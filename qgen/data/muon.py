@@ -21,6 +21,7 @@ from qgen.data.dataset import Dataset, Feature
 from qgen.data.nuclei import Nucleus
 from qgen.data.transforms import Columns, Compose, EnergyFraction, Identity, Log, Logit, Standardise, Transform
 from qgen.random import derive_seed, new_generator, uniform
+from qgen.text import listed
 
 __all__ = ["FEATURES", "MuonDataset", "muon_dataset", "muon_events", "simulate_muon"]
 
@@ -254,7 +255,8 @@ def muon_events(
     """Muonic-force-carrier events to learn from: read from a file, or simulated where none is given.
 
     Args:
-        path: a file for :func:`~qgen.data.load_muon`; without one, events are simulated.
+        path: an LHE file or CSV table for :func:`~qgen.data.load_muon`, or muon events that
+            :func:`~qgen.data.write_events` wrote; without one, events are simulated.
         n: number of events; by default 20,000 simulated ones, or all of the file. Fewer than the file has are drawn
             from it by ``seed``.
         beam_energies: GeV; of simulated events.
@@ -275,10 +277,19 @@ def muon_events(
     if path is None:
         events = simulate_muon(20_000 if n is None else n, beam_energies, mediator_mass, target, mediator, seed)
         return events.select(*features)
-    from qgen.data.muon_files import load_muon
-
-    events = load_muon(path, carrier=carrier, seed=seed)
+    events = _read(path, carrier, seed)
     if n is not None and n < len(events):
         order = torch.randperm(len(events), generator=new_generator(derive_seed(seed, "events")))
         events = events.take(order[:n].sort().values)
     return events.select(*features)
+
+
+def _read(path: str | Path, carrier: int | None, seed: int) -> Dataset:
+    from qgen.data.events import load_events
+    from qgen.data.muon_files import load_muon
+
+    events = load_events(path, seed=seed) if carrier is None else load_muon(path, carrier=carrier, seed=seed)
+    if not isinstance(events, MuonDataset):
+        found = listed(feature.name for feature in events.features)
+        raise ValueError(f"{path}: holds no muon events; its columns are {found}")
+    return events

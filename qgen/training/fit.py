@@ -137,6 +137,7 @@ def fit(
     settings |= {
         "objective": objective.settings(),
         "events": len(dataset),
+        "data": dataset.checksum,
         "columns": [feature.name for feature in (*dataset.features, *dataset.condition_features)],
     }
     started = time.perf_counter()

@@ -15,7 +15,7 @@ import torch
 from experiments.config import Experiment, resolve
 from experiments.run import Reporter, _claimed, run_experiment
 from qgen import load_run
-from qgen.data import write_events
+from qgen.data import simulate_muon, write_events
 from qgen.statefile import load_state
 
 
@@ -249,3 +249,41 @@ def test_a_model_that_cannot_be_built_is_named_before_anything_trains(tmp_path: 
     with pytest.raises(ValueError, match=r"models\.flow: n_parameters is 3"):
         run_experiment(experiment(models=models), tmp_path / "run")
     assert not (tmp_path / "run" / "seed-0").exists()
+
+
+def test_a_failed_start_leaves_the_folder_free(tmp_path: Path) -> None:
+    missing = {"kind": "calorimeter", "path": str(tmp_path / "missing.h5")}
+    with pytest.raises(FileNotFoundError, match=r"missing\.h5"):
+        run_experiment(experiment(dataset=missing), tmp_path / "run")
+    (tmp_path / "run" / ".config.yaml.17.part").write_text("left by a killed process")
+    run_experiment(experiment(), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"objective": {"kind": "nll"}}, r"models\.gan: NLL needs a tractable density; ConditionalGAN has none"),
+        ({"training": {"learning_rate": float("inf")}}, r"models\.gan: learning_rate is inf"),
+    ],
+)
+def test_what_cannot_train_is_said_before_anything_trains(changes: dict[str, Any], line: str, tmp_path: Path) -> None:
+    models = experiment().plain()["models"]
+    models["gan"] |= changes
+    with pytest.raises(ValueError, match=line):
+        run_experiment(experiment(models=models), tmp_path / "run")
+    assert not (tmp_path / "run" / "seed-0").exists()
+
+
+def test_too_few_events_to_judge_by_are_said_first(tmp_path: Path) -> None:
+    few = {"kind": "muon", "n": 60, "features": ["energy", "pt"]}
+    with pytest.raises(ValueError, match="dataset: 15 test events; at least 20"):
+        run_experiment(experiment(dataset=few), tmp_path / "run")
+
+
+def test_a_relative_path_of_data_is_kept_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_events(tmp_path / "muons.h5", simulate_muon(n=300))
+    monkeypatch.chdir(tmp_path)
+    data = {"kind": "muon", "path": "muons.h5", "features": ["energy", "pt"]}
+    run_experiment(experiment(dataset=data), "run")
+    monkeypatch.chdir("/")
+    assert len(load_run(tmp_path / "run").dataset) == 300

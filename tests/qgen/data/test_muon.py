@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, interpolate, stats
 
-from qgen.data import Dataset, MuonDataset, load_muon, muon_events, simulate_muon
+from qgen.data import Dataset, Feature, MuonDataset, load_muon, muon_events, simulate_muon, write_events
 from qgen.data.bremsstrahlung import Bremsstrahlung, form_factor
 from qgen.data.nuclei import Nucleus
 
@@ -240,3 +240,12 @@ def test_elements() -> None:
     assert Nucleus.of("Pb") == LEAD
     assert Nucleus.of("W") == Nucleus(74, 183.84)
     assert Nucleus.of("U").z == 92
+
+
+def test_written_events_are_learned_from_again(tmp_path: Path) -> None:
+    write_events(tmp_path / "muons.h5", simulate_muon(n=100))
+    events = muon_events(tmp_path / "muons.h5", features=("x", "pt"))
+    assert torch.equal(events.samples, simulate_muon(n=100).select("x", "pt").samples)
+    write_events(tmp_path / "other.h5", Dataset(torch.rand(30, 1), (Feature("mass", "GeV"),)))
+    with pytest.raises(ValueError, match=r"other\.h5: holds no muon events; its columns are mass"):
+        muon_events(tmp_path / "other.h5")
