@@ -98,13 +98,18 @@ def evaluate(
 
     from experiments.tables import metric_table
     from qgen.data import load_events
+    from qgen.metrics import METRICS
     from qgen.metrics import evaluate as score
     from qgen.statefile import write_atomically
 
     table = score(load_events(truth), load_events(generated), metrics=metric, n_bootstrap=bootstrap, seed=seed)
     if out is not None:
         write_atomically(out, (json.dumps(table.to_dict(), indent=1) + "\n").encode())
-    Console().print(metric_table(table))
+    console = Console()
+    console.print(metric_table(table))
+    left_out = [name for name in METRICS if metric is None and name not in {row.metric for row in table}]
+    if left_out:
+        console.print(f"not defined for so few or so many columns: {', '.join(left_out)}")
 
 
 @app.command()
@@ -162,11 +167,14 @@ def list_(what: Annotated[str, typer.Argument(metavar="|".join(WHAT))]) -> None:
 
 @data.command()
 def describe(file: Annotated[Path, typer.Argument(help="A file of events.")]) -> None:
-    """Say what a file of events holds: layout, number of events, ranges, problems."""
+    """Say what a file of events holds: layout, number of events, ranges, problems (then the exit status is 1)."""
     from qgen.data import describe as describe_file
 
-    for key, value in describe_file(file).items():
+    facts = describe_file(file)
+    for key, value in facts.items():
         typer.echo(f"{key}: {value}")
+    if facts["problems"] != "none":
+        raise typer.Exit(1)
 
 
 @simulate.command()

@@ -26,6 +26,8 @@ FLOOR = "truth vs truth"
 LONGEST_NAME = 24
 _BOUNDS = {annotated_types.Ge: "≥", annotated_types.Gt: ">", annotated_types.Le: "≤", annotated_types.Lt: "<"}
 
+MOST_FEATURES = 100
+
 
 def results_table(results: Mapping[str, Any]) -> RenderableType:
     """The table of a run: floors first, then truth through cells, then the models as configured.
@@ -140,16 +142,21 @@ def _stacked(value: float, uncertainty: float, style: str = "") -> Text:
 
 
 def metric_table(table: MetricTable) -> Table:
-    """Every row of :func:`qgen.metrics.evaluate`: value, floor and pull; single features below their metric."""
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    """The rows of :func:`qgen.metrics.evaluate`: value, floor, pull; up to 100 single features below their metric."""
+    rows = _ordered(table)
+    many = len({row.feature for row in rows}) > MOST_FEATURES
+    caption = "single features are left out; they are in the JSON (--out)" if many else None
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption)
     named = table.generators != [""]
     if named:
         drawn.add_column("generator", overflow="fold")
-    for heading in ("metric", "unit"):
-        drawn.add_column(heading, overflow="fold")
+    drawn.add_column("metric", no_wrap=True)
+    drawn.add_column("unit", overflow="fold")
     for heading in ("value", FLOOR, "pull", "events"):
         drawn.add_column(heading, justify="right")
-    for row in _ordered(table):
+    for row in rows:
+        if many and row.feature:
+            continue
         score = Score(
             value=row.value.value,
             uncertainty=row.value.uncertainty,

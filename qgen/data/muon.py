@@ -275,8 +275,8 @@ def muon_events(
     torch.Size([50, 2])
     """
     if path is None:
-        events = simulate_muon(20_000 if n is None else n, beam_energies, mediator_mass, target, mediator, seed)
-        return events.select(*features)
+        simulated = simulate_muon(20_000 if n is None else n, beam_energies, mediator_mass, target, mediator, seed)
+        return simulated.select(*features)
     events = _read(path, carrier, seed)
     if n is not None and n < len(events):
         order = torch.randperm(len(events), generator=new_generator(derive_seed(seed, "events")))

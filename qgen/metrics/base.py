@@ -19,6 +19,7 @@ The name then is a :class:`Metric`, registered in :data:`METRICS` and part of :f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -29,7 +30,7 @@ from qgen.data.dataset import Dataset
 from qgen.metrics.columns import Columns, View, as_dataset, check_alike, look
 from qgen.metrics.result import MetricResult
 from qgen.random import derive_seed, new_generator
-from qgen.text import unknown
+from qgen.text import listed, unknown
 
 __all__ = ["METRICS", "MINIMUM_EVENTS", "Estimator", "Metric", "find_metrics", "metric"]
 
@@ -57,6 +58,7 @@ class Metric:
         unit: of the value, empty if it has none.
         reference: where it is defined.
         min_columns: fewest columns for which it is defined.
+        max_columns: most columns for which it is defined: beyond, time and memory grow out of bounds.
         inflation: factor on the bootstrap's standard deviation, for what reweighting cannot vary.
 
     >>> from qgen.metrics import wasserstein
@@ -74,6 +76,7 @@ class Metric:
     unit: str = ""
     reference: str = ""
     min_columns: int = 1
+    max_columns: float = math.inf
     inflation: float = 1.0
 
     def __post_init__(self) -> None:
@@ -116,8 +119,9 @@ class Metric:
         if n_bootstrap < 2:
             raise ValueError(f"n_bootstrap is {n_bootstrap}; at least 2 replicas are needed for an uncertainty")
         if not self.applies(truth):
-            found = ", ".join(f.name for f in truth.features)
-            raise ValueError(f"{self.name} needs at least {self.min_columns} columns, found {found}")
+            most = "" if self.max_columns == math.inf else f" and at most {self.max_columns}"
+            found = f"{len(truth.features)} ({listed(f.name for f in truth.features)})"
+            raise ValueError(f"{self.name} needs at least {self.min_columns}{most} columns, found {found}")
         estimator = self.build(truth.values, generated.values, seed)
 
         def estimate(w: Tensor, v: Tensor) -> Tensor:
@@ -139,7 +143,7 @@ class Metric:
 
     def applies(self, columns: Columns) -> bool:
         """Whether it is defined for these columns."""
-        return len(columns.features) >= self.min_columns
+        return self.min_columns <= len(columns.features) <= self.max_columns
 
 
 def metric(
@@ -150,12 +154,24 @@ def metric(
     unit: str = "",
     reference: str = "",
     min_columns: int = 1,
+    max_columns: float = math.inf,
     inflation: float = 1.0,
 ) -> Callable[[Callable[[Tensor, Tensor, int], Estimator]], Metric]:
     """Make a function ``(truth, generated, seed) -> Estimator`` a :class:`Metric` of its name and register it."""
 
     def register(build: Callable[[Tensor, Tensor, int], Estimator]) -> Metric:
-        made = Metric(build.__name__, build, view, per_feature, target, unit, reference, min_columns, inflation)
+        made = Metric(
+            name=build.__name__,
+            build=build,
+            view=view,
+            per_feature=per_feature,
+            target=target,
+            unit=unit,
+            reference=reference,
+            min_columns=min_columns,
+            max_columns=max_columns,
+            inflation=inflation,
+        )
         METRICS[made.name] = made
         return made
 

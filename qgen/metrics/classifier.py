@@ -26,6 +26,7 @@ N_FOLDS = 5
     view="joint",
     target=0.5,
     reference="Lopez-Paz & Oquab, 1610.06545; 2106.05285 for calorimeter showers",
+    max_columns=1000,
     inflation=(1 + N_FOLDS / (N_FOLDS - 1)) ** 0.5,
 )
 def classifier_auc(truth: Tensor, generated: Tensor, seed: int) -> Estimator:

@@ -72,7 +72,7 @@ def ks(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     return estimate
 
 
-@metric(view="joint", min_columns=2, reference="Pearson correlation matrices")
+@metric(view="joint", min_columns=2, max_columns=1000, reference="Pearson correlation matrices")
 def correlation(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     """Mean absolute difference of Pearson correlations, over all pairs of columns, conditions included.
 

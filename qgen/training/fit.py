@@ -98,7 +98,8 @@ def fit(
             that is kept.
         objective: what to minimise.
         steps: optimiser steps of the generator.
-        batch_size: events of a step, each event once an epoch; None for all events in every step.
+        batch_size: events of a step; an epoch takes the events in a new order, a batch that would not be full is
+            left out. None for all events in every step.
         learning_rate: of the generator.
         optimiser: of the generator; the objective's own players use Adam.
         betas: of Adam.

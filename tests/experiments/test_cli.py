@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import pytest
 import torch
 
@@ -29,13 +30,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def call(arguments: list[str]) -> None:
+def call(arguments: list[str], status: int = 0) -> None:
     before = sys.argv
     sys.argv = ["qgen", *arguments]
     try:
         with pytest.raises(SystemExit) as info:
             main()
-        assert info.value.code == 0
+        assert info.value.code == status
     finally:
         sys.argv = before
 
@@ -114,7 +115,16 @@ def test_simulate_and_describe(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert sorted(set(events.column("beam_energy").tolist())) == [50.0, 200.0]
     capsys.readouterr()
     call(["data", "describe", str(out)])
-    assert "100" in capsys.readouterr().out
+    assert "problems: none" in capsys.readouterr().out
+
+
+def test_describe_tells_of_a_faulty_file_by_its_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "faulty.h5"
+    with h5py.File(out, "w") as file:
+        file["incident_energies"] = [[100.0], [200.0]]
+        file["showers"] = [[1.0, 2.0], [3.0, -4.0]]
+    call(["data", "describe", str(out)], status=1)
+    assert "row 1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

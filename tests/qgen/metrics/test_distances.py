@@ -117,7 +117,7 @@ def test_a_constant_column_has_correlation_zero(constant):
 
 
 def test_correlation_needs_two_columns():
-    with pytest.raises(ValueError, match="correlation needs at least 2 columns, found x0"):
+    with pytest.raises(ValueError, match="correlation needs at least 2 and at most 1000 columns, found 1"):
         correlation(normal(0, 50, 1), normal(1, 50, 1))
 
 

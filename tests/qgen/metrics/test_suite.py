@@ -176,7 +176,7 @@ MISTAKES = {
     "no replicas": (lambda: evaluate(TRUTH, TRUTH, n_bootstrap=1), "n_bootstrap is 1; at least 2"),
     "one column": (
         lambda: evaluate(normal(0, 50, 1), normal(1, 50, 1), metrics=["correlation"]),
-        "correlation needs at least 2 columns, found x0",
+        "correlation needs at least 2 and at most 1000 columns, found 1",
     ),
     "other generator": (lambda: evaluate(TRUTH, {"a": TRUTH}, metrics="ks").of("b"), "no generator 'b'.*are a$"),
     "several": (lambda: evaluate(TRUTH, {"a": TRUTH, "b": TRUTH}, metrics="ks")["ks"], r"choose one with .of\(name\)"),
@@ -225,3 +225,11 @@ def assert_finite(table):
             assert isinstance(result, MetricResult)
             assert math.isfinite(result.value)
             assert result.uncertainty >= 0
+
+
+def test_metrics_that_are_not_for_so_many_columns_are_left_out_or_refused() -> None:
+    wide = torch.rand(60, 1200, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    chosen = {row.metric for row in evaluate(wide, wide, n_bootstrap=2)}
+    assert chosen == set(METRICS) - {"correlation", "classifier_auc"}
+    with pytest.raises(ValueError, match=r"at most 1000 columns, found 1200 \(x0, .*x1199 \(1200 in all\)\)"):
+        evaluate(wide, wide, metrics=["correlation"])
