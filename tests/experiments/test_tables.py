@@ -153,9 +153,8 @@ def test_any_json_is_read_or_refused_in_one_line(value):
 def test_rounding_keeps_the_number_within_its_uncertainty(value, relative, digits):
     uncertainty = relative * abs(value)
     text = measured(value, uncertainty, digits)
-    scale = 10.0**text.exponent if text.exponent > -300 else 0.0
-    allowed = 0.51 * uncertainty + 1e-6 * scale if uncertainty else 0.005 * abs(value)
-    assert abs(float(text.value) * scale - value) <= allowed + 1e-300
+    allowed = 0.51 * uncertainty + float(f"1e{text.exponent - 6}") if uncertainty else 0.005 * abs(value)
+    assert abs(float(f"{text.value}e{text.exponent}") - value) <= allowed + 1e-300
     assert len(text.value) < 16
 
 
