@@ -18,11 +18,12 @@ from typing import Any
 import torch
 
 from experiments.config import Experiment, ModelConfig
-from experiments.scores import DISCRETISED_TRUTH
+from experiments.scores import COMPLETED, DISCRETISED_TRUTH
 from qgen.data import DATASETS, Dataset, write_events
 from qgen.device import find_device
 from qgen.generator import DiscreteGenerator, Generator
 from qgen.metrics import MINIMUM_EVENTS, evaluate
+from qgen.metrics.columns import as_dataset
 from qgen.random import derive_seed, new_generator
 from qgen.registry import generator_class
 from qgen.run import CONFIG, ENVIRONMENT, GENERATOR, RESULTS, SAMPLES, TRAINING, load_run, read_json, truth_for_judging
@@ -155,7 +156,7 @@ def _trained(
         return load_generator(weights, device), read_json(finished)
     started = time.perf_counter()
     generator = _built(name, config, dataset, seed).to(device)
-    training: dict[str, Any] = {"status": "completed", "steps": 0, "best_step": 0, "history": []}
+    training: dict[str, Any] = {"status": COMPLETED, "steps": 0, "best_step": 0, "history": []}
     training["seconds"] = time.perf_counter() - started
     if config.objective is not None and config.training is not None:
         log = place / "metrics.jsonl"
@@ -205,16 +206,26 @@ def _judged(
     for name, generator in generators.items():
         rng = new_generator(derive_seed(seed, name, "samples"))
         started = time.perf_counter()
-        # conditions of the independent sample: those of `truth` itself would flatter the generator against the floor
-        samples[name] = truth.with_samples(generator.sample(len(other), other.conditions, rng), other.conditions)
+        status = trainings[name]["status"]
+        try:
+            # conditions of the independent sample: those of `truth` would flatter the generator against the floor
+            drawn = truth.with_samples(generator.sample(len(other), other.conditions, rng), other.conditions)
+            seconds = time.perf_counter() - started
+            as_dataset("generated", drawn, like=truth)
+            write_events(folder / f"seed-{seed}" / name / SAMPLES, drawn)
+            samples[name] = drawn
+        except ValueError as error:  # a model that generates nonsense must not cost the others their scores
+            seconds = time.perf_counter() - started
+            problem = f"not judged: {error}"
+            status = problem if status == COMPLETED else f"{status}; {problem}"
+            reporter.warning(f"{name}, seed {seed}: {problem}")
         facts[name] = {
             "kind": experiment.models[name].generator.kind,
             "n_parameters": generator.n_parameters,
             "train_seconds": trainings[name]["seconds"],
-            "sample_seconds": time.perf_counter() - started,
-            "status": trainings[name]["status"],
+            "sample_seconds": seconds,
+            "status": status,
         }
-        write_events(folder / f"seed-{seed}" / name / SAMPLES, samples[name])
     for label, discretised in _discretised(generators, other, seed).items():
         samples[label] = discretised
         facts[label] = {
@@ -222,8 +233,10 @@ def _judged(
             "n_parameters": 0,
             "train_seconds": 0.0,
             "sample_seconds": 0.0,
-            "status": "completed",
+            "status": COMPLETED,
         }
+    if not samples:
+        return {name: {**facts[name], "metrics": {}} for name in facts}
     reporter.stage("judging", seed, 0)
     table = evaluate(
         truth,
@@ -233,7 +246,7 @@ def _judged(
         n_bootstrap=experiment.evaluation.bootstrap,
         seed=derive_seed(seed, "evaluation"),
     ).to_dict()
-    return {name: {**facts[name], "metrics": table[name]} for name in samples}
+    return {name: {**facts[name], "metrics": table.get(name, {})} for name in facts}
 
 
 def _discretised(generators: Mapping[str, Generator], events: Dataset, seed: int) -> dict[str, Dataset]:
@@ -266,17 +279,21 @@ def _results(experiment: Experiment, scores: list[dict[str, Any]]) -> dict[str, 
             "train_seconds": statistics.fmean(one["train_seconds"] for one in each),
             "sample_seconds": statistics.fmean(one["sample_seconds"] for one in each),
             "status": "; ".join(dict.fromkeys(one["status"] for one in each)),
-            "metrics": {metric: _over_seeds([one["metrics"][metric] for one in each]) for metric in each[0]["metrics"]},
+            "metrics": _over_seeds([one["metrics"] for one in each if one["metrics"]]),
             "seeds": {str(seed): one for seed, one in zip(experiment.seeds, each, strict=True)},
         }
     return {"name": experiment.name, "seeds": experiment.seeds, "models": models}
 
 
-def _over_seeds(results: list[dict[str, float]]) -> dict[str, float]:
-    mean = {key: statistics.fmean(one[key] for one in results) for key in results[0]}
-    if len(results) > 1:
-        mean["spread"] = statistics.stdev(one["value"] for one in results)
-    return mean
+def _over_seeds(judged: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """By metric, the mean of each number over the seeds that could be judged, and the spread of the value."""
+    means = {}
+    for metric in judged[0] if judged else ():
+        results = [one[metric] for one in judged]
+        means[metric] = {key: statistics.fmean(one[key] for one in results) for key in results[0]}
+        if len(results) > 1:
+            means[metric]["spread"] = statistics.stdev(one["value"] for one in results)
+    return means
 
 
 def _is_new(folder: Path, experiment: Experiment, resume: bool) -> bool:

@@ -27,8 +27,8 @@ def correlations(columns: Columns) -> Picture | None:
     truth = pearson(columns.truth)
     models = {name: np.mean([pearson(table) for table in each], axis=0) for name, each in columns.models.items()}
     n_blocks = max(1, -(-len(models) // MODELS_A_ROW))
-    a_row = -(-len(models) // n_blocks)
-    blocks = [list(models.items())[k : k + a_row] for k in range(0, len(models), a_row)]
+    a_row = max(1, -(-len(models) // n_blocks))
+    blocks = [list(models.items())[k : k + a_row] for k in range(0, len(models), a_row)] or [[]]
     across = max(a_row + 1, 4)
     side = (WIDTH - 1.7) / across
     height = 0.15 + n_blocks * (2 * side + 0.62)

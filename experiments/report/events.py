@@ -42,7 +42,7 @@ class Events:
 
     @classmethod
     def of(cls, run: Run) -> Events:
-        """The events of a run that were judged.
+        """The events of a run that were judged; a model of which none could be is left out.
 
         Raises:
             FileNotFoundError: samples of a model are missing.
@@ -52,7 +52,10 @@ class Events:
         names = [f.name for f in truth.features]
         models: dict[str, list[Dataset]] = {model: [] for model in run.models}
         for model, each in models.items():
+            seeds = run.results["models"].get(model, {}).get("seeds", {})
             for seed in run.seeds:
+                if not seeds.get(str(seed), {}).get("metrics", True):
+                    continue
                 samples = run.samples(model, seed)
                 found = [f.name for f in samples.features]
                 if found != names:
@@ -62,7 +65,7 @@ class Events:
                     )
                 each.append(truth.with_samples(samples.samples, samples.conditions))
         trained = {model: run.config["models"][model].get("objective") is not None for model in run.models}
-        return cls(truth, models, looks(trained))
+        return cls(truth, {model: each for model, each in models.items() if each}, looks(trained))
 
     def features(self) -> Columns:
         """The features and conditions that a model learns."""

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,12 +13,16 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from experiments.config import Experiment, resolve
+from experiments.report import write_report
 from experiments.run import Reporter, _claimed, run_experiment
-from qgen import load_run
+from experiments.tables import results_table
+from qgen import load_run, registry
 from qgen.data import simulate_muon, write_events
 from qgen.statefile import load_state
+from qgen_toys import Affine
 
 
 def experiment(**changes: Any) -> Experiment:
@@ -287,3 +293,35 @@ def test_a_relative_path_of_data_is_kept_absolute(tmp_path: Path, monkeypatch: p
     run_experiment(experiment(dataset=data), "run")
     monkeypatch.chdir("/")
     assert len(load_run(tmp_path / "run").dataset) == 300
+
+
+class Broken(Affine):
+    """Generates what no detector measures."""
+
+    def _sample(self, n: int, condition: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
+        return super()._sample(n, condition, generator) * torch.inf
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_model_that_generates_nonsense_does_not_cost_the_others_their_scores(
+    alone: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry._registered, "broken", Broken)
+    models = {"broken": {"kind": "broken", "objective": {"kind": "nll"}, "training": {"steps": 2}}}
+    if not alone:
+        models["marginals"] = {"kind": "marginals"}
+    told: list[str] = []
+    folder = run_experiment(
+        experiment(models=models, seeds=[0, 1]), tmp_path / "run", reporter=Reporter(warning=told.append)
+    )
+    results = load_run(folder).results
+    assert re.match("not judged: .*(finite|magnitude)", results["models"]["broken"]["status"])
+    assert results["models"]["broken"]["metrics"] == {}
+    assert len(told) == 2
+    if not alone:
+        assert results["models"]["marginals"]["metrics"]["wasserstein"]["value"] > 0
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(results_table(results))
+    assert "not judged" in console.export_text()
+    page = write_report([load_run(folder)], tmp_path / "report.html").read_text()
+    assert "not judged" in page
