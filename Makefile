@@ -9,10 +9,10 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: quickstart install test lint bench clean
 
 quickstart: install
-	rm -rf runs/quickstart-calorimeter runs/quickstart-muon
-	$(BIN)/qgen run quickstart-calorimeter
-	$(BIN)/qgen run quickstart-muon
-	$(BIN)/qgen report runs/quickstart-calorimeter runs/quickstart-muon --out runs/quickstart.html
+	rm -rf runs/quickstart
+	$(BIN)/qgen run quickstart-calorimeter --out runs/quickstart/calorimeter --no-report
+	$(BIN)/qgen run quickstart-muon --out runs/quickstart/muon --no-report
+	$(BIN)/qgen report runs/quickstart/calorimeter runs/quickstart/muon --out runs/quickstart/report.html
 
 install: $(VENV)/installed
 
