@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from experiments.run import Reporter
 
 __all__ = ["app", "main"]
@@ -59,8 +61,6 @@ def run(
     report: Annotated[bool, typer.Option(help="Write report.html into the folder.")] = True,
 ) -> None:
     """Train and judge every model of an experiment; print the table and write the report."""
-    from rich.console import Console
-
     from experiments.config import load_config
     from experiments.report import write_report
     from experiments.run import run_experiment
@@ -68,7 +68,7 @@ def run(
     from qgen.run import load_run
 
     experiment = load_config(source, overrides or ())
-    console = Console()
+    console = _console()
     try:
         with _progress(console) as reporter:
             folder = run_experiment(experiment, out, resume=resume, device=device, reporter=reporter)
@@ -94,8 +94,6 @@ def evaluate(
     """Score any file of events against any other; nothing is trained."""
     import json
 
-    from rich.console import Console
-
     from experiments.tables import metric_table
     from qgen.data import load_events
     from qgen.metrics import METRICS
@@ -105,7 +103,7 @@ def evaluate(
     table = score(load_events(truth), load_events(generated), metrics=metric, n_bootstrap=bootstrap, seed=seed)
     if out is not None:
         write_atomically(out, (json.dumps(table.to_dict(), indent=1) + "\n").encode())
-    console = Console()
+    console = _console()
     console.print(metric_table(table))
     left_out = [name for name in METRICS if metric is None and name not in {row.metric for row in table}]
     if left_out:
@@ -154,15 +152,13 @@ def report(
 @app.command("list")
 def list_(what: Annotated[str, typer.Argument(metavar="|".join(WHAT))]) -> None:
     """List what there is."""
-    from rich.console import Console
-
     from experiments.tables import catalogue
 
     if what not in WHAT:
         from qgen.text import unknown
 
         raise ValueError(unknown("list", what, WHAT))
-    Console().print(catalogue(what))
+    _console().print(catalogue(what))
 
 
 @data.command()
@@ -202,6 +198,13 @@ def muon(
     )
     write_events(out, events)
     typer.echo(f"{out}: {n} events")
+
+
+def _console() -> Console:
+    """Where tables go: as wide as the terminal, and wide enough for one table in a file or a pipe."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 140)
 
 
 @contextmanager
