@@ -50,7 +50,8 @@ def main() -> None:
 @app.command()
 def run(
     source: Annotated[
-        str, typer.Argument(metavar="NAME|FILE", help="An experiment of `qgen list experiments`, or YAML.")
+        str,
+        typer.Argument(metavar="NAME|FILE|RUN", help="Of `qgen list experiments`, YAML, or a run's folder."),
     ],
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="a.b=c", help="Set one field; may be repeated.")
@@ -68,6 +69,8 @@ def run(
     from qgen.run import load_run
 
     experiment = load_config(source, overrides or ())
+    if out is None and Path(source).is_dir():
+        out = Path(source)
     console = _console()
     try:
         with _progress(console) as reporter:
@@ -96,18 +99,20 @@ def evaluate(
 
     from experiments.tables import metric_table
     from qgen.data import load_events
+    from qgen.files import check_place, write_atomically
     from qgen.metrics import METRICS
     from qgen.metrics import evaluate as score
-    from qgen.statefile import write_atomically
 
-    table = score(load_events(truth), load_events(generated), metrics=metric, n_bootstrap=bootstrap, seed=seed)
     if out is not None:
-        write_atomically(out, (json.dumps(table.to_dict(), indent=1) + "\n").encode())
+        check_place(out)
+    table = score(load_events(truth), load_events(generated), metrics=metric, n_bootstrap=bootstrap, seed=seed)
     console = _console()
     console.print(metric_table(table))
     left_out = [name for name in METRICS if metric is None and name not in {row.metric for row in table}]
     if left_out:
         console.print(f"not defined for so few or so many columns: {', '.join(left_out)}")
+    if out is not None:
+        write_atomically(out, (json.dumps(table.to_dict(), indent=1) + "\n").encode())
 
 
 @app.command()
@@ -127,8 +132,10 @@ def sample(
 ) -> None:
     """Draw events from a trained model; without --condition, under the conditions of randomly chosen test events."""
     from qgen.data import write_events
+    from qgen.files import check_place
     from qgen.run import load_run
 
+    check_place(out)
     events = load_run(folder).sample(model, n, condition=condition, model_seed=model_seed, seed=seed, device=device)
     write_events(out, events)
     typer.echo(f"{out}: {n} events of {model}")

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from qgen.data import DATASETS
 from qgen.metrics import METRICS
 from qgen.registry import generator_class, generators
+from qgen.run import CONFIG
 from qgen.text import unknown
 from qgen.training import OBJECTIVES, fit
 
@@ -142,7 +143,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Experiment
     """Read a configuration.
 
     Args:
-        source: a name from :func:`config_names` or a YAML file.
+        source: a name from :func:`config_names`, a YAML file, or the folder of a run, whose configuration is meant.
         overrides: ``a.b=value`` each, the value in YAML; they go over what the file says.
 
     Raises:
@@ -154,8 +155,11 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Experiment
         text = files("experiments").joinpath("configs", f"{source}.yaml").read_text()
     else:
         path = Path(source)
+        if (path / CONFIG).is_file():
+            path = path / CONFIG
         if not path.is_file():
-            raise FileNotFoundError(unknown("experiment", str(source), names) + " (nor is it a file)")
+            line = unknown("experiment", str(source), names)
+            raise FileNotFoundError(f"{line} (nor is it a file or the folder of a run)")
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:

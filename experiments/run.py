@@ -19,7 +19,7 @@ import torch
 
 from experiments.config import Experiment, ModelConfig
 from experiments.scores import COMPLETED, DISCRETISED_TRUTH
-from qgen.data import DATASETS, Dataset, write_events
+from qgen.data import DATASETS, Dataset, Discretiser, write_events
 from qgen.device import find_device
 from qgen.generator import DiscreteGenerator, Generator
 from qgen.metrics import MINIMUM_EVENTS, evaluate
@@ -254,13 +254,13 @@ def _discretised(generators: Mapping[str, Generator], events: Dataset, seed: int
     found: dict[str, tuple[list[str], Dataset]] = {}
     for name, generator in generators.items():
         if isinstance(generator, DiscreteGenerator):
-            key = json.dumps(generator.discretiser.spec())
+            spec = generator.discretiser.spec()
+            key = json.dumps(spec)
             if key not in found:
                 rng = new_generator(derive_seed(seed, name, "discretised"))
-                cpu = generator.discretiser.cpu()
-                values = cpu.roundtrip(events.transform(events.samples, events.conditions), rng)
+                values = events.transform(events.samples, events.conditions)
+                values = Discretiser.from_spec(spec).roundtrip(values, rng)
                 found[key] = ([], events.with_samples(events.transform.inverse(values, events.conditions)))
-                generator.discretiser.to(generator.device)
             found[key][0].append(name)
     if len(found) == 1:
         ((_, events),) = found.values()
@@ -308,7 +308,7 @@ def _is_new(folder: Path, experiment: Experiment, resume: bool) -> bool:
         raise FileExistsError(f"{folder}: holds a run; go on with it by --resume, or choose another folder with --out")
     if load_run(folder).config != experiment.plain():
         raise ValueError(
-            f"{config}: is of another experiment; resume with the configuration it was started with, "
+            f"{config}: is of another experiment; `qgen run {folder} --resume` goes on with it, "
             "or choose another folder with --out"
         )
     return False

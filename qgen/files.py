@@ -6,7 +6,20 @@ import contextlib
 import os
 from pathlib import Path
 
-__all__ = ["write_atomically"]
+__all__ = ["check_place", "write_atomically"]
+
+
+def check_place(path: Path | str) -> None:
+    """Refuse a path at which no file can be written, before the work that it is to hold.
+
+    Raises:
+        ValueError: the folder does not exist, or ``path`` is itself a folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder; the name of a file is needed")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: the folder {path.parent} does not exist")
 
 
 def write_atomically(path: Path | str, content: bytes) -> None:
@@ -23,10 +36,7 @@ def write_atomically(path: Path | str, content: bytes) -> None:
     b'new'
     """
     path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path}: is a folder; the name of a file is needed")
-    if not path.parent.is_dir():
-        raise ValueError(f"{path}: the folder {path.parent} does not exist")
+    check_place(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:

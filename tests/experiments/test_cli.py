@@ -68,6 +68,35 @@ def test_run_prints_the_table(run: Path, capsys: pytest.CaptureFixture[str]) -> 
         assert word in printed
 
 
+def test_a_run_is_gone_on_with_by_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tiny.yaml").write_text(CONFIG)
+    start = [
+        str(tmp_path / "tiny.yaml"),
+        "--set",
+        "models.born.layers=2",
+        "--out",
+        str(tmp_path / "run"),
+        "--no-report",
+    ]
+    call(["run", *start])
+    (tmp_path / "run" / "results.json").unlink()
+    call(["run", str(tmp_path / "run"), "--resume", "--no-report"])
+    assert (tmp_path / "run" / "results.json").exists()
+    error = refused(["run", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "run"), "--resume"], capsys)
+    assert f"`qgen run {tmp_path / 'run'} --resume` goes on with it" in error
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["sample", "nowhere", "--model", "born"], ["evaluate", "--truth", "nowhere.h5", "--generated", "nowhere.h5"]],
+)
+def test_a_place_that_is_not_there_is_said_before_the_work(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "missing" / "file"
+    assert refused([*arguments, "--out", str(out)], capsys) == f"qgen: {out}: the folder {out.parent} does not exist\n"
+
+
 def test_sample_then_evaluate_any_two_files(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [tmp_path / "a.h5", tmp_path / "b.h5"]
     for seed, file in enumerate(files):
