@@ -2,9 +2,19 @@
 
 from circuits.backends.base import Backend, Capabilities, PauliString
 from circuits.backends.gradients import ParameterShift
+from circuits.backends.sampled import Sampled, SamplingBackend
 from circuits.backends.statevector import Statevector
 
-__all__ = ["BACKENDS", "Backend", "Capabilities", "ParameterShift", "PauliString", "Statevector"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "Capabilities",
+    "ParameterShift",
+    "PauliString",
+    "Sampled",
+    "SamplingBackend",
+    "Statevector",
+]
 
 BACKENDS: dict[str, type[Backend]] = {"statevector": Statevector}
 """The backends by name; each is made from options alone. Wrappers such as :class:`ParameterShift` take a backend."""

@@ -35,12 +35,14 @@ class Capabilities:
         exact: ``probs`` and ``expval`` have no statistical error.
         noisy: the simulated or real device has noise.
         batched: a batch of angles is one computation, not a loop.
+        remote: every call is a job on a machine elsewhere, which may queue and cost.
     """
 
     differentiable: bool
     exact: bool
     noisy: bool
     batched: bool
+    remote: bool = False
 
 
 @runtime_checkable

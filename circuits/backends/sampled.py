@@ -1,0 +1,139 @@
+"""Backends that are seen through shots: probabilities and expectation values as estimates from measured bits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from circuits.backends.base import (
+    Backend,
+    Capabilities,
+    PauliString,
+    check_angles,
+    check_shots,
+    frequencies,
+    fresh_generator,
+    measurement_groups,
+    parse_observables,
+)
+from circuits.circuit import Circuit
+
+__all__ = ["Sampled", "SamplingBackend", "parity_means"]
+
+
+def parity_means(bits: Tensor, string: PauliString) -> Tensor:
+    """Mean sign of a Pauli string over bits measured in its basis, ``(..., shots, n_wires)`` to ``(...)`` float64."""
+    wires = [wire for wire, _ in string.factors]
+    parity = bits[..., wires].sum(-1) % 2
+    return 1 - 2 * parity.to(torch.float64).mean(-1)
+
+
+class SamplingBackend(ABC):
+    """A backend that only measures: relative frequencies are its probabilities, means of signs its expectation values.
+
+    A subclass gives :meth:`sample_circuits`, ``name`` and ``capabilities``.
+
+    Args:
+        shots: measurements of each circuit for ``probs`` and ``expval``; ``sample`` is told how many.
+        generator: source of the randomness of ``probs`` and ``expval``; without one, a new one seeded by the
+            operating system.
+
+    Raises:
+        ValueError: fewer than one shot.
+    """
+
+    name: str
+    capabilities: Capabilities
+
+    def __init__(self, shots: int, generator: torch.Generator | None = None) -> None:
+        self.shots = check_shots(shots)
+        self.generator = fresh_generator(generator)
+
+    @abstractmethod
+    def sample_circuits(
+        self, circuits: Sequence[Circuit], angles: Tensor, shots: int, generator: torch.Generator
+    ) -> list[Tensor]:
+        """Measured bits of several circuits at the same angles, each ``(..., shots, n_wires)`` uint8.
+
+        A machine that runs jobs makes one job of them all.
+        """
+
+    def sample(self, circuit: Circuit, angles: Tensor, shots: int, generator: torch.Generator | None = None) -> Tensor:
+        """Measured bits, ``(..., shots, n_wires)`` uint8; wire 0 first.
+
+        Raises:
+            ValueError: angles of another shape, or fewer than one shot.
+        """
+        check_angles(circuit, angles)
+        check_shots(shots)
+        return self.sample_circuits([circuit], angles, shots, fresh_generator(generator))[0]
+
+    def probs(self, circuit: Circuit, angles: Tensor) -> Tensor:
+        """Relative frequencies of the basis states, ``(..., 2**n_wires)`` float64.
+
+        Raises:
+            ValueError: angles of another shape.
+        """
+        return frequencies(self.sample(circuit, angles, self.shots, self.generator))
+
+    def expval(self, circuit: Circuit, angles: Tensor, observables: Sequence[str]) -> Tensor:
+        """Estimates of the expectation values of Pauli strings, ``(..., n_observables)`` float64.
+
+        Strings that can be measured together share their shots.
+
+        Raises:
+            ValueError: angles of another shape, or an impossible observable.
+        """
+        check_angles(circuit, angles)
+        strings = parse_observables(observables, circuit.n_wires)
+        groups = measurement_groups(circuit, strings)
+        measured = self.sample_circuits([group for group, _ in groups], angles, self.shots, self.generator)
+        columns = {
+            place: parity_means(bits, strings[place])
+            for (_, places), bits in zip(groups, measured, strict=True)
+            for place in places
+        }
+        return torch.stack([columns[place] for place in range(len(strings))], -1)
+
+
+class Sampled(SamplingBackend):
+    """Any backend, seen through shots only, as an experiment would see it.
+
+    Args:
+        backend: what is measured.
+        shots: measurements of each circuit for ``probs`` and ``expval``.
+        generator: source of their randomness; without one, a new one seeded by the operating system.
+
+    Raises:
+        ValueError: fewer than one shot.
+
+    >>> from circuits import Gate
+    >>> from circuits.backends import Statevector
+    >>> coin = Circuit(1, [Gate("H", [0])])
+    >>> Sampled(Statevector(), 4, torch.Generator().manual_seed(0)).probs(coin, torch.zeros(0)).sum()
+    tensor(1., dtype=torch.float64)
+    """
+
+    def __init__(self, backend: Backend, shots: int, generator: torch.Generator | None = None) -> None:
+        super().__init__(shots, generator)
+        self.backend = backend
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The inner backend's name and the shots."""
+        return f"{self.backend.name}, {self.shots} shots"
+
+    @property
+    def capabilities(self) -> Capabilities:  # type: ignore[override]
+        """The inner backend's, without gradients and not exact."""
+        return replace(self.backend.capabilities, differentiable=False, exact=False)
+
+    def sample_circuits(
+        self, circuits: Sequence[Circuit], angles: Tensor, shots: int, generator: torch.Generator
+    ) -> list[Tensor]:
+        """Measured bits of several circuits at the same angles, each ``(..., shots, n_wires)`` uint8."""
+        return [self.backend.sample(circuit, angles, shots, generator) for circuit in circuits]
