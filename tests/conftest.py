@@ -16,6 +16,11 @@ settings.register_profile("repeatable", derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--device cuda`` runs the backends' contract on a GPU."""
+    parser.addoption("--device", default="cpu", help="where backends that can choose run: cpu or cuda")
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """Small problems are slower on many threads than on one."""
