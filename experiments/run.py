@@ -18,19 +18,19 @@ from typing import Any
 import torch
 
 from experiments.config import Experiment, ModelConfig
+from experiments.judging import Judge, over_seeds
 from experiments.scores import COMPLETED, DISCRETISED_TRUTH
-from qgen.data import DATASETS, Dataset, Discretiser, write_events
+from qgen.data import DATASETS, Dataset, Discretiser
 from qgen.device import find_device
 from qgen.generator import DiscreteGenerator, Generator
-from qgen.metrics import MINIMUM_EVENTS, evaluate
-from qgen.metrics.columns import as_dataset
+from qgen.metrics import MINIMUM_EVENTS
 from qgen.random import derive_seed, new_generator
 from qgen.registry import generator_class
 from qgen.run import CONFIG, ENVIRONMENT, GENERATOR, RESULTS, SAMPLES, TRAINING, load_run, read_json, truth_for_judging
 from qgen.statefile import load_generator, save_generator, write_atomically
 from qgen.training import OBJECTIVES, TrainingDivergedError, fit
 
-__all__ = ["Reporter", "environment", "load_dataset", "run_experiment"]
+__all__ = ["Reporter", "claimed", "environment", "load_dataset", "run_experiment"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def run_experiment(
     folder = Path(out) if out is not None else Path("runs") / experiment.name
     reporter = reporter or Reporter()
     target = find_device(device)
-    with _claimed(folder):
+    with claimed(folder):
         new = _is_new(folder, experiment, resume)
         threads = torch.get_num_threads()
         torch.set_num_threads(experiment.threads)
@@ -199,34 +199,25 @@ def _judged(
     trainings: Mapping[str, dict[str, Any]],
     reporter: Reporter,
 ) -> dict[str, Any]:
-    truth = truth_for_judging(dataset, experiment.evaluation.max_events)
-    other = dataset.train.take(range(min(len(dataset.train), len(truth))))
+    judge = Judge.of(dataset, experiment.evaluation)
     samples: dict[str, Dataset] = {}
     facts: dict[str, dict[str, Any]] = {}
     for name, generator in generators.items():
-        rng = new_generator(derive_seed(seed, name, "samples"))
-        started = time.perf_counter()
+        drawn = judge.draw(name, generator, seed, folder / f"seed-{seed}" / name / SAMPLES)
         status = trainings[name]["status"]
-        try:
-            # conditions of the independent sample: those of `truth` would flatter the generator against the floor
-            drawn = truth.with_samples(generator.sample(len(other), other.conditions, rng), other.conditions)
-            seconds = time.perf_counter() - started
-            as_dataset("generated", drawn, like=truth)
-            write_events(folder / f"seed-{seed}" / name / SAMPLES, drawn)
-            samples[name] = drawn
-        except ValueError as error:  # a model that generates nonsense must not cost the others their scores
-            seconds = time.perf_counter() - started
-            problem = f"not judged: {error}"
-            status = problem if status == COMPLETED else f"{status}; {problem}"
-            reporter.warning(f"{name}, seed {seed}: {problem}")
+        if drawn.events is not None:
+            samples[name] = drawn.events
+        else:
+            status = drawn.problem if status == COMPLETED else f"{status}; {drawn.problem}"
+            reporter.warning(f"{name}, seed {seed}: {drawn.problem}")
         facts[name] = {
             "kind": experiment.models[name].generator.kind,
             "n_parameters": generator.n_parameters,
             "train_seconds": trainings[name]["seconds"],
-            "sample_seconds": seconds,
+            "sample_seconds": drawn.seconds,
             "status": status,
         }
-    for label, discretised in _discretised(generators, other, seed).items():
+    for label, discretised in _discretised(generators, judge.other, seed).items():
         samples[label] = discretised
         facts[label] = {
             "kind": DISCRETISED_TRUTH,
@@ -238,14 +229,7 @@ def _judged(
     if not samples:
         return {name: {**facts[name], "metrics": {}} for name in facts}
     reporter.stage("judging", seed, 0)
-    table = evaluate(
-        truth,
-        samples,
-        reference=other,
-        metrics=experiment.evaluation.metrics,
-        n_bootstrap=experiment.evaluation.bootstrap,
-        seed=derive_seed(seed, "evaluation"),
-    ).to_dict()
+    table = judge.scores(samples, seed)
     return {name: {**facts[name], "metrics": table.get(name, {})} for name in facts}
 
 
@@ -279,21 +263,10 @@ def _results(experiment: Experiment, scores: list[dict[str, Any]]) -> dict[str, 
             "train_seconds": statistics.fmean(one["train_seconds"] for one in each),
             "sample_seconds": statistics.fmean(one["sample_seconds"] for one in each),
             "status": "; ".join(dict.fromkeys(one["status"] for one in each)),
-            "metrics": _over_seeds([one["metrics"] for one in each if one["metrics"]]),
+            "metrics": over_seeds([one["metrics"] for one in each if one["metrics"]]),
             "seeds": {str(seed): one for seed, one in zip(experiment.seeds, each, strict=True)},
         }
     return {"name": experiment.name, "seeds": experiment.seeds, "models": models}
-
-
-def _over_seeds(judged: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """By metric, the mean of each number over the seeds that could be judged, and the spread of the value."""
-    means = {}
-    for metric in judged[0] if judged else ():
-        results = [one[metric] for one in judged]
-        means[metric] = {key: statistics.fmean(one[key] for one in results) for key in results[0]}
-        if len(results) > 1:
-            means[metric]["spread"] = statistics.stdev(one["value"] for one in results)
-    return means
 
 
 def _is_new(folder: Path, experiment: Experiment, resume: bool) -> bool:
@@ -343,7 +316,7 @@ def _named(model: str) -> Iterator[None]:
 
 
 @contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
+def claimed(folder: Path) -> Iterator[None]:
     """Hold the folder for this process; the hold ends with the process, however that ends."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+") as lock:

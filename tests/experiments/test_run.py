@@ -17,7 +17,7 @@ from rich.console import Console
 
 from experiments.config import Experiment, resolve
 from experiments.report import write_report
-from experiments.run import Reporter, _claimed, run_experiment
+from experiments.run import Reporter, claimed, run_experiment
 from experiments.tables import results_table
 from qgen import load_run, registry
 from qgen.data import simulate_muon, write_events
@@ -206,7 +206,7 @@ def command(config: Path, folder: Path, *more: str) -> subprocess.Popen[str]:
 
 def test_a_folder_in_use_is_named_with_its_process(tmp_path: Path) -> None:
     with (
-        _claimed(tmp_path / "run"),
+        claimed(tmp_path / "run"),
         pytest.raises(BlockingIOError, match=f"run: in use by process {os.getpid()}$"),
     ):
         run_experiment(experiment(), tmp_path / "run")
