@@ -2,6 +2,7 @@
 
 from circuits.backends.base import Backend, Capabilities, PauliString
 from circuits.backends.gradients import ParameterShift
+from circuits.backends.make import backend_config, backend_options, make_backend
 from circuits.backends.sampled import Sampled, SamplingBackend
 from circuits.backends.statevector import Statevector
 
@@ -14,6 +15,9 @@ __all__ = [
     "Sampled",
     "SamplingBackend",
     "Statevector",
+    "backend_config",
+    "backend_options",
+    "make_backend",
 ]
 
 BACKENDS: dict[str, type[Backend]] = {"statevector": Statevector}
