@@ -5,8 +5,8 @@ sequence of such gates (``Rot``, ``U3``). Diagonal gates also say their phase as
 ``sum_S (a_S t + b_S) (-1)^(sum of the bits in S)``, and the gates that permute basis states say so, because
 simulators treat both without a matrix product.
 
-Names and conventions are PennyLane's, except ``Sdg``, ``Tdg``, ``U3``, ``RXX``, ``RYY``, ``RZZ``, which are Qiskit's
-(there ``RXX`` is PennyLane's ``IsingXX``, and so on). Angles are radians.
+Names and conventions are PennyLane's, except ``Sdg``, ``Tdg``, ``SXdg``, ``U3``, ``RXX``, ``RYY``, ``RZZ``, which are
+Qiskit's (there ``RXX`` is PennyLane's ``IsingXX``, and so on). Angles are radians.
 """
 
 from __future__ import annotations
@@ -155,6 +155,8 @@ _TABLE = (
     _constant("Sdg", _tensor([[1, 0], [0, -1j]]), "S", _one(0.0, -math.pi / 2)),
     _constant("T", _tensor([[1, 0], [0, complex(1, 1) / math.sqrt(2)]]), "Tdg", _one(0.0, math.pi / 4)),
     _constant("Tdg", _tensor([[1, 0], [0, complex(1, -1) / math.sqrt(2)]]), "T", _one(0.0, -math.pi / 4)),
+    _constant("SX", _tensor([[1 + 1j, 1 - 1j], [1 - 1j, 1 + 1j]]) / 2, "SXdg"),
+    _constant("SXdg", _tensor([[1 - 1j, 1 + 1j], [1 + 1j, 1 - 1j]]) / 2, "SX"),
     _angled("RX", 1, _rotation("X")),
     _angled("RY", 1, _rotation("Y")),
     _angled("RZ", 1, _rotation("Z"), _parity),
@@ -164,6 +166,7 @@ _TABLE = (
     _constant("CNOT", _controlled(_PAULI["X"]), permutes=True),
     _constant("CZ", _controlled(_PAULI["Z"]), signs=_two(0.0, math.pi)),
     _constant("SWAP", _tensor([[1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]]), permutes=True),
+    _constant("ECR", _tensor([[0, 0, 1, 1j], [0, 0, 1j, 1], [1, -1j, 0, 0], [-1j, 1, 0, 0]]) / math.sqrt(2)),
     _angled("CRX", 2, _controlled_rotation("X"), shifts=4),
     _angled("CRY", 2, _controlled_rotation("Y"), shifts=4),
     _angled("CRZ", 2, _controlled_rotation("Z"), lambda n_wires: (((1,), -0.25, 0.0), ((0, 1), 0.25, 0.0)), shifts=4),

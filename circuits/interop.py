@@ -9,6 +9,7 @@ significant: qubit ``q`` is wire ``q``, and only the order of probabilities and 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ _TO_QISKIT = {
     "Sdg": "SdgGate",
     "T": "TGate",
     "Tdg": "TdgGate",
+    "SX": "SXGate",
+    "SXdg": "SXdgGate",
     "RX": "RXGate",
     "RY": "RYGate",
     "RZ": "RZGate",
@@ -44,6 +47,7 @@ _TO_QISKIT = {
     "CNOT": "CXGate",
     "CZ": "CZGate",
     "SWAP": "SwapGate",
+    "ECR": "ECRGate",
     "CRX": "CRXGate",
     "CRY": "CRYGate",
     "CRZ": "CRZGate",
@@ -64,7 +68,7 @@ def to_qiskit(circuit: Circuit) -> QuantumCircuit:
     """The circuit as a Qiskit ``QuantumCircuit`` without measurements.
 
     Args:
-        circuit: the circuit. ``Rot`` becomes RZ, RY, RZ and ``MultiRZ`` a ladder of CNOTs around RZ.
+        circuit: the circuit. ``Rot`` becomes ``U`` and ``MultiRZ`` on more than two wires a ladder of CNOTs around RZ.
 
     Returns:
         A circuit whose parameters are the elements of one ``ParameterVector`` named ``angles``, of length
@@ -106,10 +110,17 @@ def expand_gates(gate: Gate, lacking: Sequence[str] = ("Rot", "MultiRZ")) -> Ite
 def _expanded(gate: Gate) -> list[Gate]:
     wires, first, last = gate.wires, gate.wires[0], gate.wires[-1]
     if gate.name == "Rot":
-        return [Gate(name, wires, [angle]) for name, angle in zip(("RZ", "RY", "RZ"), gate.angles, strict=True)]
+        before, turn, after = gate.angles
+        return [Gate("U3", wires, [turn, after, before])]
+    if gate.name == "MultiRZ" and len(wires) < 3:
+        return [Gate("RZ" if len(wires) == 1 else "RZZ", wires, gate.angles)]
     if gate.name in ("MultiRZ", "RZZ"):
         ladder = [Gate("CNOT", pair) for pair in itertools.pairwise(wires)]
         return [*ladder, Gate("RZ", last, gate.angles), *reversed(ladder)]
+    if gate.name in ("SX", "SXdg"):
+        return [Gate("RX", wires, [math.pi / 2 if gate.name == "SX" else -math.pi / 2])]
+    if gate.name == "ECR":
+        return [Gate("S", first), Gate("SX", last), Gate("CNOT", wires), Gate("X", first)]
     if gate.name in ("RXX", "RYY"):
         turn = [Gate("H", wire) for wire in wires]
         if gate.name == "RYY":
@@ -237,11 +248,13 @@ _TO_PENNYLANE = {
     "RZZ": "IsingZZ",
     "Sdg": "Adjoint(S)",
     "Tdg": "Adjoint(T)",
+    "SXdg": "Adjoint(SX)",
 }
-_SAME_NAME = ("S", "T", "RX", "RY", "RZ", "PhaseShift", "Rot", "U3", "CNOT", "CZ", "SWAP", "CRX", "CRY", "CRZ")
+_SAME_NAME = ("S", "T", "SX", "RX", "RY", "RZ", "PhaseShift", "Rot", "U3")
+_SAME_NAME_TWO = ("CNOT", "CZ", "SWAP", "ECR", "CRX", "CRY", "CRZ", "ControlledPhaseShift")
 _FROM_PENNYLANE = (
     {pennylane: name for name, pennylane in _TO_PENNYLANE.items()}
-    | {name: name for name in (*_SAME_NAME, "ControlledPhaseShift", "MultiRZ")}
+    | {name: name for name in (*_SAME_NAME, *_SAME_NAME_TWO, "MultiRZ")}
     | {"U1": "PhaseShift", "CPhase": "ControlledPhaseShift"}
 )
 _PENNYLANE_IGNORED = ("Identity", "Barrier", "WireCut", "GlobalPhase", "Snapshot")
@@ -276,8 +289,8 @@ def to_pennylane(circuit: Circuit) -> Callable[[Any], None]:
                 else (a.offset if some is None else qml.math.full_like(some, a.offset))
                 for a in gate.angles
             ]
-            if gate.name in ("Sdg", "Tdg"):
-                qml.adjoint(getattr(qml, gate.name[0]))(wires=gate.wires)
+            if gate.name in ("Sdg", "Tdg", "SXdg"):
+                qml.adjoint(getattr(qml, gate.name.removesuffix("dg")))(wires=gate.wires)
             else:
                 getattr(qml, _TO_PENNYLANE.get(gate.name, gate.name))(*values, wires=gate.wires)
 

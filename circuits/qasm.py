@@ -19,8 +19,8 @@ __all__ = ["from_qasm", "to_qasm"]
 _QASM_NAMES = {name: name.lower() for name in GATES} | {"CNOT": "cx"}
 _QASM_NAMES_2 = _QASM_NAMES | {"PhaseShift": "u1", "ControlledPhaseShift": "cu1"}
 _QASM_NAMES_3 = _QASM_NAMES | {"PhaseShift": "p", "ControlledPhaseShift": "cp"}
-_QASM_LACKING_3 = ("Rot", "MultiRZ", "RXX", "RYY", "RZZ")
-_QASM_LACKING_2 = (*_QASM_LACKING_3, "SWAP", "CRX", "CRY")
+_QASM_LACKING_3 = ("Rot", "MultiRZ", "SXdg", "ECR", "RXX", "RYY", "RZZ")
+_QASM_LACKING_2 = (*_QASM_LACKING_3, "SX", "SWAP", "CRX", "CRY")
 
 
 def to_qasm(circuit: Circuit, version: int = 3) -> str:

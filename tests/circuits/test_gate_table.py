@@ -15,6 +15,7 @@ PENNYLANE = {
     "H": qml.Hadamard,
     "Sdg": lambda wires: qml.adjoint(qml.S(wires)),
     "Tdg": lambda wires: qml.adjoint(qml.T(wires)),
+    "SXdg": lambda wires: qml.adjoint(qml.SX(wires)),
     "RXX": qml.IsingXX,
     "RYY": qml.IsingYY,
     "RZZ": qml.IsingZZ,
@@ -28,6 +29,8 @@ QISKIT = {
     "Sdg": library.SdgGate,
     "T": library.TGate,
     "Tdg": library.TdgGate,
+    "SX": library.SXGate,
+    "SXdg": library.SXdgGate,
     "RX": library.RXGate,
     "RY": library.RYGate,
     "RZ": library.RZGate,
@@ -55,6 +58,11 @@ def test_matrices_are_pennylanes(name):
 def test_matrices_are_qiskits(name):
     gate = QISKIT[name](*ANGLES[: GATES[name].n_angles].tolist())
     np.testing.assert_allclose(_matrix(name), gate.to_matrix(), atol=1e-14)
+
+
+def test_echoed_cross_resonance_is_qiskits():
+    flipped = library.ECRGate().to_matrix().reshape(2, 2, 2, 2).transpose(1, 0, 3, 2).reshape(4, 4)
+    np.testing.assert_allclose(_matrix("ECR"), flipped, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", [name for name, gate in GATES.items() if gate.signs])
