@@ -28,7 +28,8 @@ class Generator(nn.Module):
     3. ``_log_prob(values, condition)`` gives ``(n,)`` if the density is tractable (then ``has_log_prob = True``).
     4. ``arguments()`` gives the constructor's arguments as JSON values, and ``for_dataset(dataset, seed=...,
        **options)`` chooses them for given events; its keyword arguments are the options of a configuration file. A
-       model that ``for_dataset`` fits at once, without gradients, says ``trains = False``.
+       model that ``for_dataset`` fits at once, without gradients, says ``trains = False``; one that runs quantum
+       circuits says ``runs_circuits = True`` and has a property ``backend`` that can be set.
 
     Args:
         n_features: columns of a sample.
@@ -42,6 +43,7 @@ class Generator(nn.Module):
 
     has_log_prob: ClassVar[bool] = False
     trains: ClassVar[bool] = True
+    runs_circuits: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -184,12 +186,8 @@ class DiscreteGenerator(Generator):
     Args:
         discretiser: the cells, in the transform's space; they fix the number of features and of bits.
         n_conditions: columns of a condition, 0 for an unconditional model.
-        shots: with a number, training and sampling see frequencies of so many shots; without, exact probabilities.
         transform: physical units to order one; the identity if not given.
         condition_transform: the same for conditions.
-
-    Raises:
-        ValueError: fewer than 2 shots.
     """
 
     has_log_prob: ClassVar[bool] = True
@@ -198,16 +196,17 @@ class DiscreteGenerator(Generator):
         self,
         discretiser: Discretiser,
         n_conditions: int = 0,
-        shots: int | None = None,
         transform: Transform | None = None,
         condition_transform: Transform | None = None,
     ) -> None:
         super().__init__(discretiser.n_features, n_conditions, transform, condition_transform)
-        if shots is not None and shots < 2:
-            raise ValueError(f"shots is {shots}; at least 2 are needed, or none for exact probabilities")
         self.discretiser = discretiser
-        self.shots = shots
         self.uses_condition = n_conditions > 0
+
+    @property
+    def shots(self) -> int | None:
+        """Measurements that :meth:`probabilities` are the frequencies of; None where they are computed."""
+        return None
 
     def probabilities(self, condition: Tensor | None, generator: torch.Generator) -> Tensor:
         """Probability of each cell, differentiable.

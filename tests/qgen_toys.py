@@ -59,8 +59,13 @@ class Table(DiscreteGenerator):
         transform: Transform | None = None,
         condition_transform: Transform | None = None,
     ) -> None:
-        super().__init__(discretiser, min(n_rows, 1), shots, transform, condition_transform)
+        super().__init__(discretiser, min(n_rows, 1), transform, condition_transform)
+        self._shots = shots
         self.logits = nn.Parameter(torch.zeros(max(n_rows, 1), 2**discretiser.n_bits, dtype=torch.float64))
+
+    @property
+    def shots(self) -> int | None:
+        return self._shots
 
     def probabilities(self, condition: Tensor | None, generator: torch.Generator) -> Tensor:
         rows = self.logits if condition is None else self.logits[condition[:, 0].round().long()]

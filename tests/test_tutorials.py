@@ -49,11 +49,13 @@ assert same and torch.equal(again.samples, generated["own circuit"].samples)
 
 # what it suggests to try
 from circuits import Circuit
+from circuits.backends import make_backend
 from experiments.config import load_config
 from qgen.data import muon_events
 assert load_config("quickstart-calorimeter", ["seeds=[0,1,2]"]).seeds == [0, 1, 2]
 assert abs(ConditionalFlow.for_dataset(data, n_parameters=170).n_parameters - 170) < 17
-from_shots = BornMachine.for_dataset(data, bits=2, layers=1, conditional=False, shots=1000)
+from_shots = BornMachine.for_dataset(data, bits=2, layers=1, conditional=False)
+from_shots.backend = make_backend("statevector", shots=1000)
 fit(from_shots, data, MMD(space="bits"), steps=2, batch_size=None)
 assert load_calorimeter(grid=(2, 2), max_events=10).geometry.axes == ("x", "y")
 assert len(muon_events(n=30)) == 30

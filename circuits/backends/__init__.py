@@ -2,6 +2,7 @@
 
 from circuits.backends.base import Backend, Capabilities, PauliString
 from circuits.backends.gradients import ParameterShift
+from circuits.backends.layers import layers, reseed, shots_of
 from circuits.backends.make import backend_config, backend_options, make_backend
 from circuits.backends.sampled import Sampled, SamplingBackend
 from circuits.backends.statevector import Statevector
@@ -17,7 +18,10 @@ __all__ = [
     "Statevector",
     "backend_config",
     "backend_options",
+    "layers",
     "make_backend",
+    "reseed",
+    "shots_of",
 ]
 
 BACKENDS: dict[str, type[Backend]] = {"statevector": Statevector}

@@ -14,14 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
 from circuits import Circuit, ansatz
-from circuits.backends import Backend, ParameterShift, Statevector
+from circuits.backends import Backend, Statevector, reseed, shots_of
 from qgen.data import Dataset, Discretiser
 from qgen.data.transforms import Transform
 from qgen.generator import DiscreteGenerator
@@ -42,10 +42,10 @@ class BornMachine(DiscreteGenerator):
         n_conditions: columns of a condition.
         encodes: for each encoding angle, the column of the condition that it is proportional to; the factor, in
             radians per unit of the condition transform's space, is trained and starts near 1.
-        shots: with a number, training sees frequencies of so many shots for each condition and gradients by the
-            parameter-shift rule; without, exact probabilities and exact gradients.
-        backend: where the circuit runs; a :class:`~circuits.backends.Statevector` on the weights' device by default.
-            It is not saved with the model.
+        backend: where the circuit runs, for training, sampling and density alike; an exact
+            :class:`~circuits.backends.Statevector` on the weights' device by default. It must be differentiable to
+            train. Its random draws follow from the generators that the methods are given. It is not saved with the
+            model.
         seed: fixes the initial weights, uniform within ``initial_range`` of zero.
         initial_range: in radians.
         transform: physical units to order one.
@@ -61,6 +61,8 @@ class BornMachine(DiscreteGenerator):
     torch.Size([5, 2])
     """
 
+    runs_circuits: ClassVar[bool] = True
+
     def __init__(
         self,
         circuit: Circuit,
@@ -68,14 +70,13 @@ class BornMachine(DiscreteGenerator):
         *,
         n_conditions: int = 0,
         encodes: Sequence[int] = (),
-        shots: int | None = None,
         backend: Backend | None = None,
         seed: int = 0,
         initial_range: float = math.pi,
         transform: Transform | None = None,
         condition_transform: Transform | None = None,
     ) -> None:
-        super().__init__(discretiser, n_conditions, shots, transform, condition_transform)
+        super().__init__(discretiser, n_conditions, transform, condition_transform)
         if circuit.n_wires != discretiser.n_bits:
             raise ValueError(f"the circuit has {circuit.n_wires} wires, the discretiser {discretiser.n_bits} bits")
         if len(encodes) >= circuit.n_angles:
@@ -107,7 +108,6 @@ class BornMachine(DiscreteGenerator):
         entangler: Literal["CNOT", "CZ"] = "CNOT",
         topology: Literal["linear", "ring", "all-to-all"] = "ring",
         conditional: bool = True,
-        shots: Annotated[int, Ge(2)] | None = None,
         initial_range: Annotated[float, Gt(0)] = math.pi,
     ) -> Self:
         """A machine on a hardware-efficient circuit for these events.
@@ -124,7 +124,6 @@ class BornMachine(DiscreteGenerator):
             topology: which pairs it joins.
             conditional: whether the dataset's conditions enter the circuit. If not, they still enter through the
                 transform (energies as fractions of the incident one, say).
-            shots: as in the class.
             initial_range: as in the class.
 
         Raises:
@@ -148,7 +147,6 @@ class BornMachine(DiscreteGenerator):
             discretiser,
             n_conditions=dataset.n_conditions,
             encodes=encodes,
-            shots=shots,
             seed=seed,
             initial_range=initial_range,
             transform=dataset.transform,
@@ -162,7 +160,6 @@ class BornMachine(DiscreteGenerator):
             "discretiser": self.discretiser.spec(),
             "n_conditions": self.n_conditions,
             "encodes": self.encodes,
-            "shots": self.shots,
         }
 
     @classmethod
@@ -186,6 +183,11 @@ class BornMachine(DiscreteGenerator):
     def backend(self, backend: Backend) -> None:
         self._backend = backend
 
+    @property
+    def shots(self) -> int | None:
+        """The backend's measurements of each circuit, None if it computes probabilities."""
+        return None if self._backend is None else shots_of(self._backend)
+
     def angles(self, condition: Tensor | None = None) -> Tensor:
         """The circuit's angles in radians, ``(m, n_angles)``; ``m`` is 1 without a condition.
 
@@ -198,11 +200,14 @@ class BornMachine(DiscreteGenerator):
         return torch.cat([self.weights.expand(len(condition), -1), inputs], dim=1)
 
     def probabilities(self, condition: Tensor | None, generator: torch.Generator) -> Tensor:
-        """Probability of each cell, ``(m, n_cells)``, differentiable: exact, or frequencies of ``shots`` shots."""
+        """Probability of each cell, ``(m, n_cells)``, as the backend gives it and as differentiable as the backend."""
+        return self._seeded(generator).probs(self.circuit, self.angles(condition)).to(self.weights.device)
+
+    def _seeded(self, generator: torch.Generator) -> Backend:
+        """The backend, its random draws fixed by the generator."""
         backend = self.backend
-        if self.shots is not None:
-            backend = ParameterShift(backend, shots=self.shots, generator=generator)
-        return backend.probs(self.circuit, self.angles(condition))
+        reseed(backend, generator)
+        return backend
 
     def _sample_cells(self, n: int, condition: Tensor | None, generator: torch.Generator) -> Tensor:
         row, distinct = self.distinct_conditions(condition, n)
@@ -211,16 +216,18 @@ class BornMachine(DiscreteGenerator):
         count = torch.bincount(row, minlength=len(angles))
         cells = torch.empty(n, dtype=torch.long, device=angles.device)
         place = 2 ** torch.arange(self.circuit.n_wires - 1, -1, -1, device=angles.device)
+        backend = self._seeded(generator)
+        remote = backend.capabilities.remote
         order = torch.argsort(row, stable=True)
-        # conditions that are asked for equally often go together, as many as fit in memory at once
+        # conditions that are asked for equally often go together: in one job, or as many as fit in memory at once
         for shots in torch.unique(count).tolist():
             which = (count == shots).nonzero().flatten()
             first = (count.cumsum(0) - count)[which]
-            at_once = max(1, AMPLITUDES_AT_ONCE // 2**self.circuit.n_wires)
+            at_once = len(which) if remote else max(1, AMPLITUDES_AT_ONCE // 2**self.circuit.n_wires)
             for some, start in zip(which.split(at_once), first.split(at_once), strict=True):
-                bits = self.backend.sample(self.circuit, angles[some.to(angles.device)], shots, generator=generator)
+                bits = backend.sample(self.circuit, angles[some.to(angles.device)], shots, generator=generator)
                 events = order[start[:, None] + torch.arange(shots)]
-                cells[events.to(cells.device)] = bits.to(torch.long) @ place
+                cells[events.to(cells.device)] = bits.to(place) @ place
         return cells
 
 

@@ -177,7 +177,9 @@ class NLL(Objective):
                 f"NLL needs a tractable density; {type(generator).__name__} has none (use MMD or Adversarial)"
             )
         if isinstance(generator, DiscreteGenerator) and generator.shots is not None:
-            raise ValueError(f"NLL needs exact probabilities; the model has shots = {generator.shots} (use MMD)")
+            raise ValueError(
+                f"NLL needs probabilities, not frequencies of shots; the model has {generator.shots} shots (use MMD)"
+            )
 
     def loss(self, generator: Generator, batch: Batch, rng: torch.Generator) -> Tensor:
         """Minus the mean log density."""
@@ -201,8 +203,8 @@ class MMD(Objective):
         samples: events a sample-based generator draws each step; the batch's size if not given.
 
     Raises:
-        ValueError: no bandwidth, one that is not positive and finite, ``bits`` for a generator without bits, or a
-            generator whose samples have no gradient.
+        ValueError: no bandwidth, one that is not positive and finite, ``bits`` for a generator without bits, a single
+            shot of a circuit, or a generator whose samples have no gradient.
     """
 
     def __init__(
@@ -227,6 +229,8 @@ class MMD(Objective):
     def prepare(self, generator: Generator, train: Batch, seed: int) -> None:
         """Check that the generator has bits if they are asked for, and else that its samples have a gradient."""
         if isinstance(generator, DiscreteGenerator):
+            if generator.shots == 1:
+                raise ValueError("MMD needs at least 2 shots of a circuit; the model has 1")
             return
         if self.space == "bits":
             raise ValueError(f"MMD on bits needs a generator over bit strings, found {type(generator).__name__}")

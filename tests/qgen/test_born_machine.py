@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pennylane as qml
 import pytest
@@ -8,7 +9,7 @@ import torch
 from scipy import stats
 
 from circuits import Circuit, Gate, ansatz
-from circuits.backends import ParameterShift, Statevector
+from circuits.backends import ParameterShift, Sampled, Statevector, make_backend
 from qgen import fit, load_generator, save_generator
 from qgen.data import Dataset, Discretiser, Feature, load_calorimeter, muon_events
 from qgen.metrics import evaluate
@@ -27,6 +28,11 @@ def square(n: int = 400, seed: int = 0) -> Dataset:
     first = 0.5 * uniform((n,), rng, dtype=F64) + 0.5 * condition[:, 0]
     second = (first + 0.1 * normal((n,), rng, dtype=F64)).clamp(0.0, 1.0)
     return Dataset(torch.stack([first, second], 1), (Feature("a"), Feature("b")), condition, (Feature("c"),))
+
+
+def bare(data: Dataset) -> Dataset:
+    """The events without their conditions."""
+    return Dataset(data.samples, data.features)
 
 
 def machine(data: Dataset, **options: object) -> BornMachine:
@@ -88,7 +94,8 @@ def test_density_integrates_to_one_in_physical_units() -> None:
 
 def test_gradient_from_shots_is_that_of_the_exact_loss_on_average() -> None:
     data = square()
-    exact, shots = machine(data), machine(data, shots=50)
+    exact, shots = machine(data), machine(data)
+    shots.backend = make_backend("statevector", shots=50)
     values, condition = data.transform(data.samples[:40]), data.condition_transform(data.conditions[:40])
     from qgen.training.objectives import Batch
 
@@ -104,7 +111,8 @@ def test_gradient_from_shots_is_that_of_the_exact_loss_on_average() -> None:
 
 def test_training_from_shots_learns() -> None:
     data = square()
-    model = machine(data, shots=200)
+    model = machine(data)
+    model.backend = make_backend("statevector", shots=200)
     result = fit(model, data, MMD(), steps=40, batch_size=None, learning_rate=0.1, validate_every=10)
     losses = [r["validation"] for r in result.history if "validation" in r]
     start = MMD().loss(machine(data), _whole(data), new_generator(0)).item()
@@ -134,8 +142,7 @@ def test_users_circuit_from_pennylane_trains_saves_and_loads(tmp_path) -> None:
         for wire in range(3):
             qml.CRX(angles[4 + wire], wires=[wire, wire + 1])
 
-    data = square().select("a", "b")
-    data = Dataset(data.samples, data.features)
+    data = bare(square())
     circuit = Circuit.from_pennylane(own, 4, 7)
     model = BornMachine(circuit, Discretiser.fit(data.samples, bits=2), transform=None)
     fit(model, data, MMD(), steps=5)
@@ -154,6 +161,57 @@ def test_backend_is_exchanged_without_touching_the_model() -> None:
     torch.testing.assert_close(model.probabilities(condition, new_generator(0)), expected)
     model.backend = Statevector(dtype=torch.complex64)
     torch.testing.assert_close(model.probabilities(condition, new_generator(0)), expected, check_dtype=False)
+
+
+def test_random_draws_of_the_backend_follow_from_the_generator_that_is_given() -> None:
+    data, own = square(), new_generator(3)
+    model = machine(data)
+    model.backend = ParameterShift(Sampled(Statevector(), 20, own))
+    before = own.get_state()
+
+    def drawn(seed: int) -> torch.Tensor:
+        probs = model.probabilities(torch.tensor([[0.3]], dtype=F64), new_generator(seed))
+        (slope,) = torch.autograd.grad(probs[0, 3], model.weights)
+        return torch.cat([probs[0].detach(), slope])
+
+    assert torch.equal(drawn(1), drawn(1))
+    assert not torch.equal(drawn(1), drawn(2))
+    assert torch.equal(own.get_state(), before)
+
+
+def test_shots_are_those_of_the_backend() -> None:
+    model = machine(square())
+    assert model.shots is None
+    model.backend = make_backend("statevector", shots=30)
+    assert model.shots == 30
+    probs = model.probabilities(torch.tensor([[0.3]], dtype=F64), new_generator(0)).detach()
+    torch.testing.assert_close(30 * probs, (30 * probs).round())
+    with pytest.raises(ValueError, match="NLL needs probabilities, not frequencies of shots; the model has 30"):
+        fit(model, square(), NLL(), steps=1)
+
+
+class Elsewhere(Statevector):
+    """Counts its jobs."""
+
+    capabilities = replace(Statevector.capabilities, remote=True)
+    jobs: int = 0
+
+    def sample(self, *args, **kwargs) -> torch.Tensor:
+        self.jobs += 1
+        return super().sample(*args, **kwargs)
+
+
+def test_samples_of_a_machine_elsewhere_are_one_job_for_conditions_asked_equally_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("qgen.models.born_machine.AMPLITUDES_AT_ONCE", 1)
+    model, backend = machine(square()), Elsewhere()
+    model.backend = backend
+    conditions = torch.arange(20, dtype=F64)[:, None] / 20
+    model.sample(20, conditions, new_generator(0))
+    assert backend.jobs == 1
+    model.sample(30, torch.cat([conditions, conditions[:10]]), new_generator(0))
+    assert backend.jobs == 3
 
 
 @pytest.mark.parametrize("data", [load_calorimeter(grid=(4,)), muon_events(n=3000)], ids=["showers", "muons"])
@@ -181,8 +239,8 @@ def test_what_does_not_fit_is_named() -> None:
         BornMachine(four, cells, n_conditions=1, encodes=[0] * 8)
     with pytest.raises(ValueError, match=r"encodes is \[1\]; columns of the condition are 0 to 0"):
         BornMachine(four, cells, n_conditions=1, encodes=[1])
-    with pytest.raises(ValueError, match="shots is 1; at least 2"):
-        BornMachine(four, cells, shots=1)
+    with pytest.raises(ValueError, match="MMD needs at least 2 shots of a circuit; the model has 1"):
+        fit(BornMachine(four, cells, backend=make_backend("statevector", shots=1)), bare(square()), MMD())
     with pytest.raises(ValueError, match="is 40"):
         machine(square(), bits=40)
     with pytest.raises(ValueError, match="qubits|wires|memory"):

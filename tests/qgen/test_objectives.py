@@ -212,7 +212,7 @@ def test_impossible_options_are_named(call: object, line: str) -> None:
 def test_nll_needs_exact_probabilities() -> None:
     events = draws(20, 1, 0)
     model = Table(Discretiser.fit(events, bits=1), shots=7)
-    with pytest.raises(ValueError, match="NLL needs exact probabilities; the model has shots = 7"):
+    with pytest.raises(ValueError, match="NLL needs probabilities, not frequencies of shots; the model has 7 shots"):
         NLL().prepare(model, Batch(events), 0)
 
 

@@ -1,0 +1,63 @@
+"""What stands around what: an engine and the wrappers around it, seen as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from circuits.backends.base import Backend
+
+__all__ = ["layers", "reseed", "shots_of"]
+
+
+def layers(backend: Backend) -> Iterator[Backend]:
+    """The backend and, from the outside in, each one that it wraps (its attribute ``backend``); the engine is last.
+
+    >>> from circuits.backends import ParameterShift, Sampled, Statevector
+    >>> [type(layer).__name__ for layer in layers(ParameterShift(Sampled(Statevector(), 10)))]
+    ['ParameterShift', 'Sampled', 'Statevector']
+    """
+    layer: Backend | None = backend
+    while layer is not None:
+        yield layer
+        layer = getattr(layer, "backend", None)
+
+
+def shots_of(backend: Backend) -> int | None:
+    """How many measurements of a circuit stand behind each probability, None where it is computed.
+
+    >>> from circuits.backends import ParameterShift, Sampled, Statevector
+    >>> shots_of(ParameterShift(Sampled(Statevector(), 10))), shots_of(Statevector())
+    (10, None)
+    """
+    for layer in reversed(list(layers(backend))):
+        shots = getattr(layer, "shots", None)
+        if isinstance(shots, int):
+            return shots
+    return None
+
+
+def reseed(backend: Backend, generator: torch.Generator) -> None:
+    """Let every later random draw of a backend and of what it wraps follow from a generator.
+
+    A layer that draws has an attribute ``generator``; it is replaced by a new one, so that a generator which others
+    hold as well goes on undisturbed. Of an exact backend nothing is drawn.
+
+    Args:
+        backend: is changed in place.
+        generator: gives one seed to each layer that draws.
+
+    >>> from circuits import Circuit, Gate
+    >>> from circuits.backends import Sampled, Statevector
+    >>> coin, measured = Circuit(1, [Gate("H", [0])]), Sampled(Statevector(), 100)
+    >>> reseed(measured, torch.Generator().manual_seed(3))
+    >>> once = measured.probs(coin, torch.zeros(0))
+    >>> reseed(measured, torch.Generator().manual_seed(3))
+    >>> torch.equal(measured.probs(coin, torch.zeros(0)), once)
+    True
+    """
+    for layer in layers(backend):
+        if isinstance(getattr(layer, "generator", None), torch.Generator):
+            seed = torch.randint(2**63 - 1, (), generator=generator, device=generator.device)
+            layer.generator = torch.Generator().manual_seed(int(seed))  # type: ignore[attr-defined]
