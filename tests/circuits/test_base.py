@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from circuits import Circuit, Gate
-from circuits.backends import BACKENDS, Backend, ParameterShift, PauliString, Statevector
+from circuits.backends import BACKENDS, Backend, ParameterShift, PauliString, Sampled, Statevector
 from circuits.backends.base import check_angles, check_shots, draw_bits, frequencies, parse_observables
 
 FAST = settings(max_examples=100, deadline=None)
@@ -19,7 +19,7 @@ def test_backends_answer_the_protocol():
     for backend in (Statevector(), ParameterShift(Statevector())):
         assert isinstance(backend, Backend)
         assert backend.capabilities.differentiable
-    assert not ParameterShift(Statevector(), shots=10).capabilities.exact
+    assert not ParameterShift(Sampled(Statevector(), 10)).capabilities.exact
 
 
 @FAST
