@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +15,7 @@ from circuits.backends.schedule import Block, Elementary, schedule
 from circuits.circuit import Circuit
 from circuits.gate_table import gate_definition, gate_matrix
 
-__all__ = ["Program", "compile_circuit", "permute", "walsh_transform"]
+__all__ = ["Dense", "Diagonal", "Operation", "Program", "compile_circuit", "permute", "walsh_transform"]
 
 Kind = tuple[str, int]
 """A gate's name and number of wires: gates of one kind have their matrices computed together."""
@@ -134,7 +135,7 @@ def _apply_local(total: Tensor, gate: Tensor, positions: Sequence[int], n_wires:
     return shaped.movedim(front, axes).reshape(*product.shape[:-2], size, size)
 
 
-class _Diagonal:
+class Diagonal:
     """Multiplication by ``exp(i phase)``, the phase a Walsh transform of few coefficients linear in the angles."""
 
     def __init__(
@@ -152,6 +153,7 @@ class _Diagonal:
                 fixed[0, here] += sign * (slope * offset + constant)
                 if gate.angle is not None and gate.angle.index is not None and slope:
                     terms.append((gate.angle.index, here, sign * slope * gate.angle.scale))
+        self.size = 2**n_wires
         self.factor = None
         if bool(fixed.any()):
             phase = walsh_transform(fixed)
@@ -165,16 +167,52 @@ class _Diagonal:
                 torch.tensor(weight, dtype=dtype.to_real(), device=device),
             )
 
-    def __call__(self, state: Tensor, angles: Tensor) -> Tensor:
-        if self.factor is not None:
-            state = state * self.factor
+    def factors(self, angles: Tensor) -> list[Tensor]:
+        """What the state is multiplied by: ``(1, 2**n)`` for what is fixed, ``(batch, 2**n)`` for what is free."""
+        factors = [] if self.factor is None else [self.factor]
         if self.terms is not None:
             index, mask, weight = self.terms
             coefficients = angles.index_select(1, index) * weight
-            empty = coefficients.new_zeros((len(angles), state.shape[1]))
+            empty = coefficients.new_zeros((len(angles), self.size))
             phase = walsh_transform(empty.index_add(1, mask, coefficients))
-            state = state * torch.complex(phase.cos(), phase.sin())
+            factors.append(torch.complex(phase.cos(), phase.sin()))
+        return factors
+
+    def __call__(self, state: Tensor, angles: Tensor) -> Tensor:
+        """The state ``(batch or 1, 2**n)`` after it."""
+        for factor in self.factors(angles):
+            state = state * factor
         return state
+
+    def pull(self, by_phase: Tensor, by_angle: Tensor) -> None:
+        """Add the gradient by the angles that the gradient by the phases ``(batch, 2**n)`` makes."""
+        if self.terms is not None:
+            index, mask, weight = self.terms
+            by_angle.index_add_(1, index, walsh_transform(by_phase).index_select(1, mask) * weight)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A dense product on the leading wires, which become the last.
+
+    Args:
+        n_wires: wires that it acts on.
+        template: which of the program's stacks of matrices it is in.
+        number: its place there, if the stack has a place for each.
+    """
+
+    n_wires: int
+    template: int
+    number: int
+
+    def matrix(self, matrices: Sequence[Tensor]) -> Tensor:
+        """Its matrix, ``(batch or 1, K, K)``."""
+        stack = matrices[self.template]
+        return stack[:, self.number if stack.shape[1] > 1 else 0]
+
+
+Operation = Diagonal | Dense | tuple[Tensor, Tensor]
+"""What a program does to a state; a permutation is its indices and those of its inverse."""
 
 
 class Program:
@@ -196,9 +234,10 @@ class Program:
         self._kinds: dict[Kind, list[tuple[int, float, float]]] = {}
         self._templates: dict[tuple[Any, ...], _Template] = {}
         self._permutations: dict[Frame, tuple[Tensor, Tensor]] = {}
-        self._operations: list[_Diagonal | tuple[Tensor, Tensor] | tuple[_Template, int]] = []
+        self.operations: list[Operation] = []  # after those in `first`, which make the initial product state
         self._start = 0
         frame = self._compile(schedule(circuit, min(group, circuit.n_wires) if circuit.n_wires > 1 else 1))
+        self.first = self._take_first()
         identity = frame == Frame.identity(self.n_wires)
         self.restore = None if identity else self._permutation(frame.inverse())
         self._identity = torch.eye(2, dtype=dtype, device=device)[None, None]
@@ -221,7 +260,7 @@ class Program:
                 for gate in block.gates:
                     frame = frame.permuted(gate.name, [self._bit(wire) for wire in gate.wires])
             elif block.kind == "diagonal":
-                self._operations.append(_Diagonal(block.gates, frame, self.n_wires, self.dtype, self.device))
+                self.operations.append(Diagonal(block.gates, frame, self.n_wires, self.dtype, self.device))
                 untouched = False
             else:
                 bits = {self._bit(wire) for wire in block.wires}
@@ -232,13 +271,25 @@ class Program:
                     if untouched:
                         self._start = move.inverse()(self._start)
                     else:
-                        self._operations.append(self._permutation(move))
+                        self.operations.append(self._permutation(move))
                     frame = target
                     order = [self._bit(wire) for wire in sorted(block.wires)]
-                self._operations.append(self._dense(block, [self.n_wires - 1 - bit for bit in order]))
+                self.operations.append(self._dense(block, [self.n_wires - 1 - bit for bit in order]))
                 frame = frame.rotated(len(order))
                 untouched = False
         return frame
+
+    def _take_first(self) -> list[Dense]:
+        """Move the dense products on different wires of the basis state at the start out of the operations."""
+        first: list[Dense] = []
+        left = self.n_wires
+        for operation in self.operations:
+            if not isinstance(operation, Dense) or operation.n_wires > left:
+                break
+            first.append(operation)
+            left -= operation.n_wires
+        del self.operations[: len(first)]
+        return first
 
     def _bit(self, wire: int) -> int:
         return self.n_wires - 1 - wire
@@ -259,7 +310,7 @@ class Program:
             self._permutations[move] = pair
         return self._permutations[move]
 
-    def _dense(self, block: Block, wires: list[int]) -> tuple[_Template, int]:
+    def _dense(self, block: Block, wires: list[int]) -> Dense:
         steps: list[tuple[tuple[int, ...], Tensor | Kind]] = []
         key: list[Any] = [len(wires)]
         members = []
@@ -278,10 +329,11 @@ class Program:
                 steps.append((positions, fixed.to(self.device, self.dtype)[None, None]))
                 key.append((positions, gate.name, *value))
         template = self._templates.setdefault(tuple(key), _Template(len(wires), steps))
-        return template, template.add(members)
+        number = list(self._templates.values()).index(template)
+        return Dense(len(wires), number, template.add(members))
 
-    def run(self, angles: Tensor) -> Tensor:
-        """Amplitudes in the program's own order, ``(batch, 2**n_wires)``; :attr:`restore` orders them.
+    def matrices(self, angles: Tensor) -> list[Tensor]:
+        """The matrices of the dense products, ``(batch or 1, blocks or 1, K, K)`` for each template.
 
         Args:
             angles: ``(batch, n_angles)`` real, of the program's precision and device.
@@ -290,20 +342,46 @@ class Program:
             (name, n_wires): gate_matrix(name, (angles.index_select(1, index) * scale + offset)[..., None], n_wires)
             for (name, n_wires), (index, scale, offset) in self._slots.items()
         }
-        matrices = {
-            id(template): template.matrices(by_kind, self._identity).unbind(1) for template in self._templates.values()
-        }
-        state = torch.zeros((1, 2**self.n_wires), dtype=self.dtype, device=self.device)
-        state[0, self._start] = 1
-        for operation in self._operations:
-            if isinstance(operation, _Diagonal):
+        return [template.matrices(by_kind, self._identity) for template in self._templates.values()]
+
+    def initial(self, matrices: Sequence[Tensor]) -> Tensor:
+        """The state after the operations :attr:`first`, ``(batch or 1, 2**n_wires)``: a product of columns."""
+        state = torch.ones((1, 1), dtype=self.dtype, device=self.device)
+        left = self.n_wires
+        for operation in self.first:
+            left -= operation.n_wires
+            place = self._start >> left & (2**operation.n_wires - 1)
+            state = _outer(state, operation.matrix(matrices)[..., place])
+        if left:
+            rest = torch.zeros((1, 2**left), dtype=self.dtype, device=self.device)
+            rest[0, self._start & (2**left - 1)] = 1
+            state = _outer(rest, state)
+        return state
+
+    def run(self, angles: Tensor, matrices: Sequence[Tensor] | None = None) -> Tensor:
+        """Amplitudes in the program's own order, ``(batch, 2**n_wires)``; :attr:`restore` orders them.
+
+        Args:
+            angles: ``(batch, n_angles)`` real, of the program's precision and device.
+            matrices: what :meth:`matrices` gives for these angles, if it is known.
+        """
+        matrices = self.matrices(angles) if matrices is None else matrices
+        state = self.initial(matrices)
+        for operation in self.operations:
+            if isinstance(operation, Diagonal):
                 state = operation(state, angles)
-            elif isinstance(operation[0], _Template):
-                blocks = matrices[id(operation[0])]
-                state = _multiply(blocks[operation[1] if len(blocks) > 1 else 0], state)
+            elif isinstance(operation, Dense):
+                state = _multiply(operation.matrix(matrices), state)
             else:
                 state = permute(state, *operation)
         return state.expand(len(angles), -1)
+
+
+def _outer(left: Tensor, right: Tensor) -> Tensor:
+    """The product of two states ``(batch or 1, size)``, those on the left leading."""
+    batch = max(len(left), len(right)) if len(left) and len(right) else 0
+    product = left.expand(batch, -1).unsqueeze(2) @ right.expand(batch, -1).unsqueeze(1)
+    return product.reshape(batch, left.shape[1] * right.shape[1])
 
 
 def _multiply(matrix: Tensor, state: Tensor) -> Tensor:
