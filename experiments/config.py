@@ -43,17 +43,23 @@ class Choice(BaseModel):
 
 
 class ModelConfig(BaseModel):
-    """A model of an experiment; ``objective`` and ``training`` are None for one that is fitted when it is built."""
+    """A model of an experiment.
+
+    ``backend`` is None for a model that runs no circuits or runs them on its own default; ``objective`` and
+    ``training`` are None for one that is fitted when it is built.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     generator: Choice
+    backend: dict[str, Any] | None
     objective: Choice | None
     training: dict[str, Any] | None
 
     def plain(self) -> dict[str, Any]:
         """As it stands in YAML."""
+        backend = {} if self.backend is None else {"backend": self.backend}
         trained = {} if self.objective is None else {"objective": self.objective.plain(), "training": self.training}
-        return {**self.generator.plain(), **trained}
+        return {**self.generator.plain(), **backend, **trained}
 
 
 class Evaluation(BaseModel):
@@ -101,6 +107,7 @@ class _Top(BaseModel):
     name: Annotated[str, MinLen(1)]
     description: str = ""
     dataset: dict[str, Any]
+    backend: Any = None
     models: Annotated[dict[str, dict[str, Any]], MinLen(1)]
     seeds: Annotated[list[Annotated[int, Ge(0)]], MinLen(1)] = [0]
     threads: Annotated[int, Ge(1)] = 1
@@ -181,7 +188,11 @@ def resolve(raw: Mapping[str, Any]) -> Experiment:
     for name, section in top.models.items():
         if not name or any(c in name for c in "/\\") or name.startswith("."):
             raise ValueError(f"models: {name!r} is no name for a model; it names a folder")
-        models[name] = _model(section, f"models.{name}")
+        models[name] = _model(section, f"models.{name}", top.backend)
+    if top.backend is not None and not any(
+        generator_class(model.generator.kind).runs_circuits for model in models.values()
+    ):
+        raise ValueError("backend: no model of this experiment runs circuits")
     metrics = top.evaluation.metrics
     for metric in metrics or []:
         if metric not in METRICS:
@@ -200,31 +211,55 @@ def resolve(raw: Mapping[str, Any]) -> Experiment:
     )
 
 
-def _model(section: Mapping[str, Any], where: str) -> ModelConfig:
+def _model(section: Mapping[str, Any], where: str, default_backend: Any) -> ModelConfig:
+    """A model's section checked; ``default_backend`` is for models that run circuits and name no backend."""
     rest = dict(section)
-    objective, training = rest.pop("objective", None), rest.pop("training", None)
+    backend, objective, training = rest.pop("backend", None), rest.pop("objective", None), rest.pop("training", None)
     generator = _choice(
         rest,
         where,
         generators(),
         lambda kind: generator_class(kind).for_dataset,
         without=frozenset({"dataset", "seed"}),
-        also=("objective", "training"),
+        also=("backend", "objective", "training"),
     )
-    trains = generator_class(generator.kind).trains
-    if not trains:
+    cls = generator_class(generator.kind)
+    if backend is not None and not cls.runs_circuits:
+        raise ValueError(f"{where}.backend: {generator.kind} runs no circuits and takes no backend")
+    checked = None
+    if backend is not None:
+        checked = _backend(backend, f"{where}.")
+    elif cls.runs_circuits and default_backend is not None:
+        checked = _backend(default_backend, "")
+    if not cls.trains:
         for key, value in (("objective", objective), ("training", training)):
             if value is not None:
                 raise ValueError(f"{where}.{key}: {generator.kind} is fitted when it is built and takes no {key}")
-        return ModelConfig(generator=generator, objective=None, training=None)
+        return ModelConfig(generator=generator, backend=checked, objective=None, training=None)
     if objective is None:
         raise ValueError(f"{where}.objective: missing; it needs a kind, one of {', '.join(OBJECTIVES)}")
     settings = _validated(_options(fit, FROM_RUN), {} if training is None else training, f"{where}.training")
     return ModelConfig(
         generator=generator,
+        backend=checked,
         objective=_choice(objective, f"{where}.objective", OBJECTIVES, lambda kind: OBJECTIVES[kind]),
         training=settings.model_dump(mode="json"),
     )
+
+
+def _backend(value: Any, where: str) -> dict[str, Any]:
+    """What stands under ``backend:``, checked; an engine that needs nothing from outside is built on trial."""
+    from circuits.backends import backend_config, builds_alone, make_backend
+
+    try:
+        plain = backend_config(value)
+        if plain.get("jobs_folder") is not None:
+            plain["jobs_folder"] = str(Path(plain["jobs_folder"]).absolute())
+        if builds_alone(plain):
+            make_backend(**plain)
+    except ValueError as error:
+        raise ValueError(f"{where}{error}") from None
+    return plain
 
 
 def _choice(

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from circuits.backends import backend_options, make_backend
 from experiments.config import Experiment, ModelConfig
 from experiments.judging import Judge, over_seeds
 from experiments.scores import COMPLETED, DISCRETISED_TRUTH
@@ -31,6 +32,8 @@ from qgen.statefile import load_generator, save_generator, write_atomically
 from qgen.training import OBJECTIVES, TrainingDivergedError, fit
 
 __all__ = ["Reporter", "claimed", "environment", "load_dataset", "run_experiment"]
+
+JOBS = "jobs"
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ def environment(device: torch.device, dataset: Dataset | None = None) -> dict[st
     packages = (
         "qgen-hep",
         "torch",
+        "numba",
         "numpy",
         "scipy",
         "scikit-learn",
@@ -107,6 +111,8 @@ def environment(device: torch.device, dataset: Dataset | None = None) -> dict[st
         "pennylane",
         "qiskit",
         "qiskit-aer",
+        "qiskit-ibm-runtime",
+        "mthree",
         "h5py",
     )
     return {
@@ -115,9 +121,16 @@ def environment(device: torch.device, dataset: Dataset | None = None) -> dict[st
         "processor": platform.machine(),
         "cpu_count": os.cpu_count(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
-        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "packages": {name: _version(name) for name in packages},
         "data": None if dataset is None else {"events": len(dataset), "sha256": dataset.checksum, **dataset.provenance},
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _run_seed(
@@ -140,6 +153,33 @@ def _built(name: str, config: ModelConfig, dataset: Dataset, seed: int) -> Gener
         )
 
 
+def _put_on_backend(
+    generator: Any, name: str, config: ModelConfig, seed: int, device: torch.device, jobs: Path | None = None
+) -> bool:
+    """Give the generator the backend of its configuration, if one is named there; True if that is elsewhere.
+
+    Args:
+        generator: is changed.
+        name: of the model; with the seed it fixes the backend's random draws.
+        config: of the model.
+        seed: of the training.
+        device: of the model; a torch engine that names none of its own runs there.
+        jobs: folder in which the jobs of a machine elsewhere are recorded, unless the configuration names one.
+    """
+    if config.backend is None:
+        return False
+    options, plain = backend_options(config.backend["kind"]), dict(config.backend)
+    if "device" in options and options["device"][1] == "cpu":
+        plain = {"device": str(device), **plain}
+    with _named(name):
+        backend = make_backend(**plain, seed=derive_seed(seed, name, "backend"))
+        if backend.capabilities.remote and jobs is not None and "jobs_folder" in options:
+            plain = {"jobs_folder": str(jobs), **plain}
+            backend = make_backend(**plain, seed=derive_seed(seed, name, "backend"))
+    generator.backend = backend
+    return backend.capabilities.remote
+
+
 def _trained(
     experiment: Experiment,
     name: str,
@@ -150,12 +190,15 @@ def _trained(
     device: torch.device,
     reporter: Reporter,
 ) -> tuple[Generator, dict[str, Any]]:
-    """The model and what its training was; read from the folder if it is there already."""
+    """The model, on its backend, and what its training was; read from the folder if it is there already."""
     finished, weights = place / TRAINING, place / GENERATOR
     if finished.exists() and weights.exists():
-        return load_generator(weights, device), read_json(finished)
+        generator = load_generator(weights, device)
+        _put_on_backend(generator, name, config, seed, device, place / JOBS)
+        return generator, read_json(finished)
     started = time.perf_counter()
     generator = _built(name, config, dataset, seed).to(device)
+    remote = _put_on_backend(generator, name, config, seed, device, place / JOBS)
     training: dict[str, Any] = {"status": COMPLETED, "steps": 0, "best_step": 0, "history": []}
     training["seconds"] = time.perf_counter() - started
     if config.objective is not None and config.training is not None:
@@ -174,7 +217,8 @@ def _trained(
                 **config.training,
                 seed=derive_seed(seed, name, "fit"),
                 checkpoint=place / "checkpoint.safetensors",
-                checkpoint_every=experiment.checkpoint_every,
+                # of a step that costs jobs, none is taken twice
+                checkpoint_every=1 if remote else experiment.checkpoint_every,
                 callback=told,
             )
         except TrainingDivergedError as error:
@@ -290,6 +334,9 @@ def _is_new(folder: Path, experiment: Experiment, resume: bool) -> bool:
 def _rehearse(experiment: Experiment, dataset: Dataset, device: torch.device) -> None:
     """Build every model and take one training step with it, so that what cannot work is said before hours are spent.
 
+    A backend elsewhere is asked whether it is there, and the step is taken on the model's exact one: a job may queue
+    and cost.
+
     Raises:
         ValueError: the model is named, or there are too few events to judge by.
     """
@@ -297,7 +344,10 @@ def _rehearse(experiment: Experiment, dataset: Dataset, device: torch.device) ->
     if len(truth) < MINIMUM_EVENTS:
         raise ValueError(f"dataset: {len(truth)} test events; at least {MINIMUM_EVENTS} are needed to judge a model")
     for name, config in experiment.models.items():
-        generator = _built(name, config, dataset, experiment.seeds[0]).to(device)
+        seed = experiment.seeds[0]
+        generator = _built(name, config, dataset, seed).to(device)
+        if _put_on_backend(generator, name, config, seed, device):
+            generator = _built(name, config, dataset, seed).to(device)
         if config.objective is None or config.training is None:
             continue
         objective = OBJECTIVES[config.objective.kind](**config.objective.options)

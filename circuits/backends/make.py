@@ -24,7 +24,7 @@ import torch
 from circuits.backends.base import Backend, check_shots
 from circuits.backends.sampled import Sampled
 
-__all__ = ["GRADIENTS", "MITIGATIONS", "backend_config", "backend_options", "make_backend"]
+__all__ = ["GRADIENTS", "MITIGATIONS", "backend_config", "backend_options", "builds_alone", "make_backend"]
 
 MITIGATIONS = {
     "twirling": "circuits.mitigation:PauliTwirling",
@@ -41,7 +41,7 @@ GRADIENTS = {
 
 DTYPES = {name: getattr(torch, name) for name in ("complex64", "complex128", "float32", "float64")}
 
-NOT_PLAIN = frozenset({"self", "backend", "sampler", "generator", "seed"})
+NOT_PLAIN = frozenset({"self", "backend", "service", "generator", "seed"})
 
 
 def make_backend(
@@ -138,6 +138,17 @@ def backend_config(value: Any) -> dict[str, Any]:
         plain["gradient"] = _checked_entry("backend.gradient", gradient, GRADIENTS)
     allowed = ("kind", "shots", "mitigation", "gradient")
     return plain | _checked("backend", {name: options[name] for name in options if name != "shots"}, rest, allowed)
+
+
+def builds_alone(plain: Mapping[str, Any]) -> bool:
+    """Whether a checked configuration is built at once: no other package's engine and no device's calibration.
+
+    >>> builds_alone({"kind": "statevector"}), builds_alone({"kind": "qiskit", "device": "aer"})
+    (True, False)
+    """
+    return plain["kind"] in ("statevector", "density_matrix", "trajectories") and not isinstance(
+        plain.get("noise"), str
+    )
 
 
 def backend_options(kind: Any) -> dict[str, tuple[Any, Any]]:
@@ -272,7 +283,7 @@ def _checked_value(place: str, name: str, hint: Any, value: Any) -> Any:
             _in_field(place.removesuffix("noise"), lambda: _noise(value))
         elif not isinstance(value, str):
             raise ValueError(f"{place}: found {value!r}; expected keys and values, or the name of a device")
-        return value
+        return _plain(value)
     adapter: TypeAdapter[Any] = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
     try:
         return _plain(adapter.validate_python(value))

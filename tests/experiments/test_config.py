@@ -90,12 +90,47 @@ def test_overrides_go_over_the_file_in_their_own_types(tmp_path: Any) -> None:
         ({"name": ""}, r"name: string should have at least 1 character"),
         ({"name": None}, r"name: input should be a valid string"),
         ({"threads": 0}, r"threads: "),
+        ({"backend": 3}, r"backend: found 3; expected a kind, or keys and values"),
+        ({"backend": {}}, r"backend\.kind: missing; one of statevector"),
+        ({"backend": "statevectr"}, r"backend\.kind: unknown kind 'statevectr'; did you mean statevector"),
+        ({"backend": {"kind": "statevector", "shotz": 9}}, r"backend\.shotz: unknown key 'shotz'; did you mean shots"),
+        ({"backend": {"kind": "statevector", "device": "gpu"}}, r"backend: device 'gpu' is unknown"),
+        ({"backend": {"kind": "statevector", "dtype": "float32"}}, r"backend: dtype is torch\.float32"),
+        ({"models__born__backend": {"kind": "statevector", "shots": 0}}, r"models\.born\.backend\.shots is 0; an int"),
+        ({"models__born__backnd": "statevector"}, r"models\.born\.backnd: key .* did you mean 'backend'"),
+        ({"models__marginals__backend": "statevector"}, r"models\.marginals\.backend: marginals runs no circuits"),
+        ({"backend": "statevector", "models": {"m": {"kind": "marginals"}}}, r"backend: no model of this experiment"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_field(changes: dict[str, Any], line: str) -> None:
     with pytest.raises(ValueError, match=line) as info:
         resolve(small(**changes))
     assert "\n" not in str(info.value)
+
+
+def test_a_backend_is_for_all_models_that_run_circuits_and_a_model_may_have_its_own() -> None:
+    born = SMALL["models"]["born"]
+    measured = {"kind": "statevector", "shots": 100, "dtype": "complex128"}
+    models = {**SMALL["models"], "own": {**born, "backend": "statevector"}, "also": born}
+    experiment = resolve(small(backend={"kind": "statevector", "shots": 100}, models=models))
+    found = {name: model.backend for name, model in experiment.models.items()}
+    exact = {"kind": "statevector", "dtype": "complex128"}
+    assert found == {"born": measured, "marginals": None, "own": exact, "also": measured}
+    text = experiment.to_yaml()
+    assert "&" not in text
+    assert resolve(yaml.safe_load(text)) == experiment
+    assert experiment.plain()["models"]["born"]["backend"] == measured
+    assert "backend" not in experiment.plain()["models"]["marginals"]
+    assert "backend" not in resolve(small()).plain()["models"]["born"]
+
+
+def test_a_backend_is_set_from_the_command_line(tmp_path: Any) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(SMALL))
+    experiment = load_config(path, ["backend.kind=statevector", "backend.shots=64"])
+    assert experiment.models["born"].backend == {"kind": "statevector", "shots": 64, "dtype": "complex128"}
+    experiment = load_config(path, ["models.born.backend={kind: statevector, dtype: complex64}"])
+    assert experiment.models["born"].backend == {"kind": "statevector", "dtype": "complex64"}
 
 
 @pytest.mark.parametrize(
@@ -159,6 +194,7 @@ PATHS = [
     "models", "models__born", "models__born__kind", "models__born__bits", "models__born__layers",
     "models__born__rotations", "models__born__objective", "models__born__objective__bandwidths",
     "models__born__training__steps", "models__born__training__betas", "evaluation", "evaluation__metrics",
+    "backend", "backend__kind", "models__born__backend", "models__born__backend__shots",
 ]  # fmt: skip
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

@@ -1,0 +1,151 @@
+"""Runs on the backend that one line of their configuration names."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+import yaml
+
+from circuits.backends import BACKENDS, Statevector
+from experiments.config import Experiment, resolve
+from experiments.run import Reporter, run_experiment
+from qgen import load_run
+from qgen.statefile import load_state
+
+
+def experiment(backend: Any = None, steps: int = 6, **changes: Any) -> Experiment:
+    raw: dict[str, Any] = {
+        "name": "small",
+        "dataset": {"kind": "muon", "n": 400, "features": ["energy", "pt"]},
+        "backend": backend,
+        "models": {
+            "born": {
+                "kind": "born_machine",
+                "bits": 1,
+                "layers": 1,
+                "conditional": False,
+                "objective": {"kind": "mmd"},
+                "training": {"steps": steps, "log_every": 1, "batch_size": None},
+            }
+        },
+        "evaluation": {"bootstrap": 2, "metrics": ["wasserstein"]},
+        "checkpoint_every": 2,
+    }
+    return resolve({**raw, **changes})
+
+
+def weights(folder: Path) -> torch.Tensor:
+    found: torch.Tensor = load_state(folder / "seed-0" / "born" / "generator.safetensors")["weights"]["weights"]
+    return found
+
+
+class Killed(Exception):
+    pass
+
+
+def kill_at(step: int) -> Reporter:
+    def record(numbers: dict[str, float]) -> None:
+        if numbers["step"] == step:
+            raise Killed
+
+    return Reporter(record=record)
+
+
+def test_shots_change_the_training_and_the_seed_fixes_them(tmp_path: Path) -> None:
+    measured = experiment({"kind": "statevector", "shots": 100})
+    one = run_experiment(measured, tmp_path / "one")
+    two = run_experiment(measured, tmp_path / "two")
+    exact = run_experiment(experiment(), tmp_path / "exact")
+    assert torch.equal(weights(one), weights(two))
+    assert torch.equal(load_run(one).samples("born").samples, load_run(two).samples("born").samples)
+    assert not torch.equal(weights(one), weights(exact))
+    assert yaml.safe_load((one / "config.yaml").read_text())["models"]["born"]["backend"]["shots"] == 100
+
+
+def test_an_interrupted_run_on_shots_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    measured = experiment({"kind": "statevector", "shots": 50})
+    quiet = run_experiment(measured, tmp_path / "quiet")
+    with pytest.raises(Killed):
+        run_experiment(measured, tmp_path / "broken", reporter=kill_at(4))
+    broken = run_experiment(measured, tmp_path / "broken", resume=True)
+    assert torch.equal(weights(quiet), weights(broken))
+    assert torch.equal(load_run(quiet).samples("born").samples, load_run(broken).samples("born").samples)
+
+
+def test_the_exact_engine_named_is_the_exact_engine_by_default(tmp_path: Path) -> None:
+    named = run_experiment(experiment("statevector"), tmp_path / "named")
+    default = run_experiment(experiment(), tmp_path / "default")
+    assert torch.equal(weights(named), weights(default))
+
+
+class Hardware:
+    """A machine elsewhere that counts jobs and can fail."""
+
+    name = "hardware"
+    capabilities = replace(Statevector.capabilities, remote=True)
+    folders: ClassVar[list[str | None]] = []
+    jobs: ClassVar[int] = 0
+    fails_at: ClassVar[int | None] = None
+
+    def __init__(self, jobs_folder: str | None = None) -> None:
+        self.engine = Statevector()
+        self.folders.append(jobs_folder)
+
+    def job(self) -> None:
+        type(self).jobs += 1
+        if self.jobs == self.fails_at:
+            raise OSError("job 17 on hardware failed: out of helium")
+
+    def probs(self, *args: Any) -> torch.Tensor:
+        self.job()
+        return self.engine.probs(*args)
+
+    def sample(self, *args: Any, **options: Any) -> torch.Tensor:
+        self.job()
+        return self.engine.sample(*args, **options)
+
+
+@pytest.fixture
+def hardware(monkeypatch: pytest.MonkeyPatch) -> type[Hardware]:
+    monkeypatch.setitem(BACKENDS, "hardware", Hardware)
+    monkeypatch.setattr(Hardware, "folders", [])
+    monkeypatch.setattr(Hardware, "jobs", 0)
+    monkeypatch.setattr(Hardware, "fails_at", None)
+    return Hardware
+
+
+def test_a_rehearsal_costs_no_job_and_jobs_are_recorded_in_the_run(hardware: type[Hardware], tmp_path: Path) -> None:
+    folder = run_experiment(experiment("hardware", steps=3), tmp_path / "run")
+    assert hardware.jobs == 3 + 1 + 1, "a job for each step, the validation of the last and the samples"
+    assert [place for place in hardware.folders if place] == [str(folder / "seed-0" / "born" / "jobs")]
+
+
+def test_a_job_that_fails_leaves_everything_before_it(
+    hardware: type[Hardware], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet = run_experiment(experiment("statevector"), tmp_path / "quiet")
+    monkeypatch.setattr(hardware, "fails_at", 6)
+    with pytest.raises(OSError, match=r"^job 17 on hardware failed: out of helium$"):
+        run_experiment(experiment("hardware", checkpoint_every=1000), tmp_path / "run")
+    place = tmp_path / "run" / "seed-0" / "born"
+    assert [json.loads(line)["step"] for line in (place / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3, 4, 5]
+    monkeypatch.setattr(hardware, "jobs", 0)
+    monkeypatch.setattr(hardware, "fails_at", None)
+    folder = run_experiment(experiment("hardware", checkpoint_every=1000), tmp_path / "run", resume=True)
+    assert hardware.jobs == 1 + 1 + 1, "the last step, its validation, the samples"
+    assert torch.equal(weights(folder), weights(quiet))
+
+
+def test_an_objective_that_needs_probabilities_refuses_shots_first(tmp_path: Path) -> None:
+    models = experiment().plain()["models"]
+    models["born"]["objective"] = {"kind": "nll"}
+    with pytest.raises(
+        ValueError, match=r"models\.born: NLL needs probabilities, not frequencies of shots; .* 100 shots"
+    ):
+        run_experiment(experiment({"kind": "statevector", "shots": 100}, models=models), tmp_path / "run")
+    assert not (tmp_path / "run" / "config.yaml").exists()
