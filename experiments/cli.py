@@ -87,32 +87,133 @@ def run(
 
 @app.command()
 def evaluate(
-    truth: Annotated[Path, typer.Option(help="File of true events.")],
-    generated: Annotated[Path, typer.Option(help="File of generated events.")],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="Folder of a finished run, to score its models elsewhere.")
+    ] = None,
+    truth: Annotated[Path | None, typer.Option(help="File of true events.")] = None,
+    generated: Annotated[Path | None, typer.Option(help="File of generated events.")] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the table as JSON.")] = None,
-    metric: Annotated[list[str] | None, typer.Option(help="Only this metric; may be repeated.")] = None,
-    bootstrap: Annotated[int, typer.Option(min=2, help="Bootstrap draws of each uncertainty.")] = 20,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    metric: Annotated[list[str] | None, typer.Option(help="Files: only this metric; may be repeated.")] = None,
+    bootstrap: Annotated[
+        int | None, typer.Option(min=2, help="Files: bootstrap draws of each uncertainty, 20 if not given.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Files: of the random numbers, 0 if not given.")] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND|YAML|FILE", help="RUN: where its models are to run; may be repeated."),
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="RUN: only this model; may be repeated. All that run circuits, without.")
+    ] = None,
+    name: Annotated[
+        list[str] | None, typer.Option(help="RUN: label of each backend; made from its configuration, without.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="RUN: score anew what was scored already.")] = False,
+    device: Annotated[str | None, typer.Option(help="RUN: cpu or cuda; cpu if not given.")] = None,
 ) -> None:
-    """Score any file of events against any other; nothing is trained."""
+    """Score any file of events against any other, or the models of a run on other backends; nothing is trained.
+
+    `qgen evaluate --truth FILE --generated FILE` or `qgen evaluate RUN --backend statevector --backend
+    '{kind: qiskit, device: fake_manila, shots: 4096, mitigation: [readout]}'`. The scores of a run are kept in its
+    folder, and `qgen evaluate RUN` shows them.
+    """
+    from qgen.files import check_place
+
+    files = {"--truth": truth, "--generated": generated, "--metric": metric, "--bootstrap": bootstrap, "--seed": seed}
+    runs = {"--backend": backend, "--model": model, "--name": name, "--force": force or None, "--device": device}
+    given = [option for option, value in (files if folder else runs).items() if value is not None]
+    if given:
+        what = "files of events" if folder else "the folder of a run"
+        raise ValueError(f"{given[0]} goes with {what}: give either RUN or --truth and --generated")
+    if out is not None:
+        check_place(out)
+    if folder is not None:
+        _evaluate_run(folder, backend or [], model, name, force=force, device=device or "cpu", out=out)
+        return
+    if truth is None or generated is None:
+        missing = "--truth" if truth is None else "--generated"
+        raise ValueError(f"{missing} is missing; give --truth and --generated, or the folder of a run")
+    _evaluate_files(truth, generated, metric, 20 if bootstrap is None else bootstrap, seed or 0, out)
+
+
+def _evaluate_files(
+    truth: Path, generated: Path, metrics: list[str] | None, bootstrap: int, seed: int, out: Path | None
+) -> None:
     import json
 
     from experiments.tables import metric_table
     from qgen.data import load_events
-    from qgen.files import check_place, write_atomically
-    from qgen.metrics import METRICS
-    from qgen.metrics import evaluate as score
+    from qgen.files import write_atomically
+    from qgen.metrics import METRICS, evaluate
 
-    if out is not None:
-        check_place(out)
-    table = score(load_events(truth), load_events(generated), metrics=metric, n_bootstrap=bootstrap, seed=seed)
+    table = evaluate(load_events(truth), load_events(generated), metrics=metrics, n_bootstrap=bootstrap, seed=seed)
     console = _console()
     console.print(metric_table(table))
-    left_out = [name for name in METRICS if metric is None and name not in {row.metric for row in table}]
+    left_out = [name for name in METRICS if metrics is None and name not in {row.metric for row in table}]
     if left_out:
         console.print(f"not defined for so few or so many columns: {', '.join(left_out)}")
     if out is not None:
         write_atomically(out, (json.dumps(table.to_dict(), indent=1) + "\n").encode())
+
+
+def _evaluate_run(
+    folder: Path,
+    backends: list[str],
+    models: list[str] | None,
+    names: list[str] | None,
+    *,
+    force: bool,
+    device: str,
+    out: Path | None,
+) -> None:
+    """Score the models of a run on backends; the exit status is 2 if one of them failed."""
+    import json
+
+    from experiments.rescore import backend_of_text, rescore
+    from experiments.rescored import label_of, rescorings
+    from experiments.tables import backends_table
+    from qgen.files import write_atomically
+    from qgen.run import load_run
+
+    run = load_run(folder)
+    configs = [backend_of_text(text) for text in backends]
+    if not configs and (models or force):
+        raise ValueError(f"{'--model' if models else '--force'} goes with --backend; none is given")
+    if names is not None and len(names) != len(configs):
+        raise ValueError(f"--name is given {len(names)} times, --backend {len(configs)} times; each backend needs one")
+    labels = names or [label_of(config) for config in configs]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise ValueError(f"two backends are named {label}; give each a name of its own with --name")
+    console = _console()
+    failures: dict[str, str] = {}
+    if configs:
+        try:
+            with _progress(console) as reporter:
+                failures = rescore(
+                    run,
+                    dict(zip(labels, configs, strict=True)),
+                    models,
+                    force=force,
+                    device=device,
+                    reporter=reporter,
+                ).failures
+        except KeyboardInterrupt:
+            print("qgen: interrupted; the same command goes on with what is missing", file=sys.stderr)
+            raise typer.Exit(130) from None
+    found = rescorings(run)
+    if not found and not failures:
+        raise ValueError(f"{folder}: its models were not scored on other backends yet; name one with --backend")
+    if found:
+        console.print(backends_table(run, found))
+        console.print(f"[bold]{folder / 'backends'}[/bold]: results and samples; `qgen report {folder}` draws them")
+    if out is not None:
+        scores = {label: one.model_dump(mode="json") for label, one in found.items()}
+        write_atomically(out, (json.dumps(scores, indent=1) + "\n").encode())
+    for label, reason in failures.items():
+        print(f"qgen: {label}: {reason}", file=sys.stderr)
+    if failures:
+        raise typer.Exit(2)
 
 
 @app.command()

@@ -90,13 +90,15 @@ class Judge:
 
 
 def over_seeds(judged: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
-    """By metric, the mean of each number over the seeds that could be judged, and the spread of the value.
+    """By metric that all have, the mean of each number over the seeds that could be judged, and the value's spread.
 
     >>> over_seeds([{"ks": {"value": 0.1, "floor": 0.05}}, {"ks": {"value": 0.3, "floor": 0.05}}])["ks"]["value"]
     0.2
     """
     means = {}
     for metric in judged[0] if judged else ():
+        if not all(metric in one for one in judged):
+            continue
         results = [one[metric] for one in judged]
         means[metric] = {key: statistics.fmean(one[key] for one in results) for key in results[0]}
         if len(results) > 1:

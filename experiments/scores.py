@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from annotated_types import Ge, MinLen
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-__all__ = ["DISCRETISED_TRUTH", "Floor", "Measured", "ModelScores", "Results", "Score", "measured", "read_results"]
+__all__ = [
+    "DISCRETISED_TRUTH",
+    "Floor",
+    "Measured",
+    "ModelScores",
+    "Results",
+    "Score",
+    "checked",
+    "measured",
+    "read_results",
+]
 
 DISCRETISED_TRUTH = "discretised truth"
 """Kind of the rows that are no model: independent true events sent through a discretiser and back."""
@@ -214,20 +224,32 @@ def read_results(results: Any, where: str = "results.json") -> Results:
     Traceback (most recent call last):
     ValueError: results.json: models: dictionary should have at least 1 item after validation, not 0 (found {})
     """
-    if not isinstance(results, Mapping):
-        raise ValueError(f"{where}: found {type(results).__name__}; expected the results of a run")
+    found = checked(Results, results, where)
+    seeds = {"seeds": len(found.seeds)}
+    models = {
+        name: model.model_copy(
+            update={"metrics": {metric: score.model_copy(update=seeds) for metric, score in model.metrics.items()}}
+        )
+        for name, model in found.models.items()
+    }
+    return found.model_copy(update={"models": models})
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def checked(model: type[_Model], value: Any, where: str) -> _Model:
+    """What stands in a file of results, as the type that it should have.
+
+    Raises:
+        ValueError: a field is missing or impossible; ``where``, the field and what was found are named.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where}: found {type(value).__name__}; expected the results of a run")
     try:
-        checked = Results.model_validate(dict(results))
+        return model.model_validate(dict(value))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         found = "" if first["type"] == "missing" else f" (found {str(first['input'])[:80]})"
         raise ValueError(f"{where}: {place}: {first['msg'][:1].lower()}{first['msg'][1:]}{found}") from None
-    seeds = {"seeds": len(checked.seeds)}
-    models = {
-        name: model.model_copy(
-            update={"metrics": {metric: score.model_copy(update=seeds) for metric, score in model.metrics.items()}}
-        )
-        for name, model in checked.models.items()
-    }
-    return checked.model_copy(update={"models": models})

@@ -18,9 +18,11 @@ from rich.text import Text
 from experiments.scores import Results, Score, measured, read_results
 
 if TYPE_CHECKING:
+    from experiments.rescored import Rescoring
     from qgen.metrics import MetricRow, MetricTable
+    from qgen.run import Run
 
-__all__ = ["CATALOGUES", "catalogue", "metric_table", "results_table"]
+__all__ = ["CATALOGUES", "backends_table", "catalogue", "metric_table", "results_table"]
 
 FLOOR = "truth vs truth"
 LONGEST_NAME = 24
@@ -136,9 +138,54 @@ def _number(score: Score | None, style: str = "") -> Text:
     return _stacked(score.value, score.uncertainty if score.spread is None else score.spread, style)
 
 
+def _with_floor(score: Score | None) -> Text:
+    """A distance, and below it its floor if a perfect backend has one."""
+    if score is None or not score.floor_uncertainty:
+        return _number(score)
+    floor = measured(score.floor, score.floor_uncertainty, digits=1).parts()[0]
+    return _number(score).append(f"\n({floor})", "dim")
+
+
 def _stacked(value: float, uncertainty: float, style: str = "") -> Text:
     first, second = measured(value, uncertainty, digits=1).parts()
     return Text.assemble((first, style), f"\n±{second}")
+
+
+def backends_table(run: Run, rescored: Mapping[str, Rescoring]) -> RenderableType:
+    """The models of a run on several backends: floor first, then each model as it was trained and on every other one.
+
+    A column for each metric of whole samples, as in :func:`results_table`, then the distances between the backend's
+    distribution and the exact one, where they are known; where it has shots, what a perfect one with as many would
+    score stands below. At the end, what could not be scored.
+
+    Args:
+        run: a finished run.
+        rescored: what :func:`experiments.rescored.rescorings` found, or some of it.
+    """
+    from experiments.rescored import side_by_side
+
+    results = read_results(run.results)
+    models = side_by_side(run, results, rescored)
+    metrics = results.headline
+    distances = list(dict.fromkeys(name for rows in models.values() for row in rows for name in row.distances))
+    headings = ["model\non backend", *(name.replace("_", "\n") for name in metrics)]
+    headings += [*(name.replace(" ", "\n") for name in distances), "sample\ns"]
+    lines: list[tuple[list[Text], str]] = []
+    for floor in results.floors:
+        numbers = [_stacked(*floor.metrics[m]) if m in floor.metrics else Text("–") for m in metrics]
+        lines.append(([Text(FLOOR), *numbers, *(Text() for _ in distances), Text()], "dim"))
+    trouble = []
+    for name, rows in models.items():
+        for row in rows:
+            where = f"{row.label} (the run)" if row.facts is None else row.label
+            cells = [Text.assemble((name, "bold"), f"\n{where}")]
+            cells += [_number(row.scores.metrics.get(metric)) for metric in metrics]
+            cells += [_with_floor(row.distances.get(distance)) for distance in distances]
+            lines.append(([*cells, Text(f"{row.scores.sample_seconds:.2f}")], ""))
+            if row.scores.trouble:
+                trouble.append(Text(f"{name} on {where}: {row.scores.trouble}", "yellow"))
+    title = f"{results.name} on other backends"
+    return Group(_Columns(title, headings, lines), *trouble)
 
 
 def metric_table(table: MetricTable) -> Table:
