@@ -18,13 +18,13 @@ import yaml
 from torch import Tensor
 
 from circuits import Circuit
-from circuits.backends import Backend, Capabilities, ParameterShift, backend_config, make_backend
+from circuits.backends import Backend, Capabilities, ParameterShift, backend_config
 from circuits.backends.layers import layers, shots_of
 from experiments.config import Evaluation
 from experiments.distances import distances
 from experiments.judging import Judge, over_seeds
 from experiments.rescored import BACKENDS, Rescoring, Role, read_rescoring
-from experiments.run import Reporter, claimed, environment
+from experiments.run import JOBS, Reporter, backend_for, claimed, environment
 from experiments.scores import COMPLETED
 from qgen.device import find_device
 from qgen.files import write_atomically
@@ -243,7 +243,9 @@ class _Job:
         self, name: str, seed: int, judge: Judge, device: torch.device, reporter: Reporter
     ) -> tuple[dict[str, Any], BackendError | None]:
         """A model of one seed on the backend, and what went wrong once its events were there."""
-        backend = self._made(name, seed, device)
+        folder = self.place / f"seed-{seed}" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        backend = self._made(name, seed, device, folder)
         shots = shots_of(backend)
         self.facts = {
             "config": self.backend if isinstance(self.backend, dict) else None,
@@ -258,8 +260,6 @@ class _Job:
             reporter.warning(f"{name}: up to {each} circuits, one for each condition, go to {backend.name}")
         counted = _Counted(backend, shots)
         generator.backend = counted
-        folder = self.place / f"seed-{seed}" / name
-        folder.mkdir(parents=True, exist_ok=True)
         drawn = judge.draw(name, generator, seed, folder / SAMPLES)
         if drawn.events is None:
             reporter.warning(f"{name} on {self.place.name}, seed {seed}: {drawn.problem}")
@@ -285,12 +285,15 @@ class _Job:
         }
         return scores, trouble
 
-    def _made(self, name: str, seed: int, device: torch.device) -> Backend:
+    def _made(self, name: str, seed: int, device: torch.device, folder: Path) -> Backend:
+        """The backend; the jobs that it had sent off for a model are put away where they are to be done anew."""
         if not isinstance(self.backend, dict):
             return self.backend
-        config = {"seed": derive_seed(seed, name, "backend"), **self.backend}
+        jobs = folder / JOBS
+        if self.force and jobs.exists():
+            jobs.rename(folder / f"{JOBS}-until-{datetime.now(tz=UTC):%Y%m%dT%H%M%S}")
         try:
-            backend = make_backend(**config)
+            backend = backend_for(self.backend, name, seed, device, jobs)
         except Exception as error:  # whatever an engine raises costs this backend only
             raise _failure(error) from error
         return backend.backend if isinstance(backend, ParameterShift) else backend  # no gradient is asked for

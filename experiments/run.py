@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from circuits.backends import backend_options, make_backend
+from circuits.backends import Backend, backend_options, make_backend
 from experiments.config import Experiment, ModelConfig
 from experiments.judging import Judge, over_seeds
 from experiments.scores import COMPLETED, DISCRETISED_TRUTH
@@ -31,7 +31,7 @@ from qgen.run import CONFIG, ENVIRONMENT, GENERATOR, RESULTS, SAMPLES, TRAINING,
 from qgen.statefile import load_generator, save_generator, write_atomically
 from qgen.training import OBJECTIVES, TrainingDivergedError, fit
 
-__all__ = ["Reporter", "claimed", "environment", "load_dataset", "run_experiment"]
+__all__ = ["JOBS", "Reporter", "backend_for", "claimed", "environment", "load_dataset", "run_experiment"]
 
 JOBS = "jobs"
 
@@ -168,16 +168,36 @@ def _put_on_backend(
     """
     if config.backend is None:
         return False
-    options, plain = backend_options(config.backend["kind"]), dict(config.backend)
-    if "device" in options and options["device"][1] == "cpu":
-        plain = {"device": str(device), **plain}
     with _named(name):
-        backend = make_backend(**plain, seed=derive_seed(seed, name, "backend"))
-        if backend.capabilities.remote and jobs is not None and "jobs_folder" in options:
-            plain = {"jobs_folder": str(jobs), **plain}
-            backend = make_backend(**plain, seed=derive_seed(seed, name, "backend"))
+        backend = backend_for(config.backend, name, seed, device, jobs)
     generator.backend = backend
     return backend.capabilities.remote
+
+
+def backend_for(
+    config: Mapping[str, Any], model: str, seed: int, device: torch.device, jobs: Path | None = None
+) -> Backend:
+    """The backend of a configuration, for one training of a model.
+
+    Args:
+        config: as :func:`circuits.backends.make_backend` takes it.
+        model: its name; with the seed it fixes the backend's random draws.
+        seed: of the training.
+        device: of the model; a torch engine that names none of its own runs there.
+        jobs: folder in which the jobs of a machine elsewhere are recorded, unless the configuration names one.
+
+    Raises:
+        ValueError: the key is named that is wrong.
+        ImportError: a package is missing.
+    """
+    options = backend_options(config["kind"])
+    plain: dict[str, Any] = {**config, "seed": derive_seed(seed, model, "backend")}
+    if "device" in options and options["device"][1] == "cpu":
+        plain = {"device": str(device), **plain}
+    backend = make_backend(**plain)
+    if backend.capabilities.remote and jobs is not None and "jobs_folder" in options:
+        backend = make_backend(**{"jobs_folder": str(jobs), **plain})
+    return backend
 
 
 def _trained(

@@ -15,14 +15,15 @@ from torch import Tensor
 
 import experiments.rescore
 from circuits import Circuit
-from circuits.backends import Backend, Capabilities, Sampled, Statevector, make_backend
+from circuits.backends import Backend, Capabilities, Sampled, Statevector
 from circuits.backends.base import draw_bits, fresh_generator
+from circuits.backends.jobs import JobError
 from experiments.cli import main
 from experiments.config import resolve
 from experiments.distances import DISTANCES, distances
 from experiments.rescore import backend_of_text, rescore
 from experiments.rescored import label_of, rescorings, side_by_side
-from experiments.run import Reporter, run_experiment
+from experiments.run import Reporter, backend_for, run_experiment
 from experiments.scores import read_results
 from experiments.tables import backends_table
 from qgen import load_run
@@ -221,15 +222,15 @@ def test_a_backend_that_fails_costs_neither_the_others_nor_what_it_gave(run: Run
 
 
 def test_work_goes_on_where_it_broke_off(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[dict[str, Any]] = []
+    made: list[int] = []
 
-    def sometimes(**config: Any) -> Backend:
-        made.append(config)
+    def sometimes(config: dict[str, Any], model: str, seed: int, *rest: Any) -> Backend:
+        made.append(seed)
         if len(made) == 2:
-            raise ValueError("job 17 failed")
-        return make_backend(**config)
+            raise JobError("job 17 failed")
+        return backend_for(config, model, seed, *rest)
 
-    monkeypatch.setattr(experiments.rescore, "make_backend", sometimes)
+    monkeypatch.setattr(experiments.rescore, "backend_for", sometimes)
     found = rescore(run, {"shots": {"kind": "statevector", "shots": 50}}, ["joint"])
     assert found.failures == {"shots": "job 17 failed"}
     assert found.results["shots"].models["joint"].trouble == "seed 1 not scored yet"
@@ -239,7 +240,7 @@ def test_work_goes_on_where_it_broke_off(run: Run, monkeypatch: pytest.MonkeyPat
     assert told.stages == [("joint on shots", 1)]
     assert found.results["shots"].models["joint"].trouble == ""
     assert stored(run, "shots")["models"]["joint"]["seeds"]["0"] == first
-    assert made[0]["seed"] != made[1]["seed"] == made[2]["seed"]
+    assert made == [0, 1, 1]
 
 
 def test_a_backend_that_cannot_be_made_is_a_failure(run: Run) -> None:
