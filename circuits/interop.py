@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from qiskit import QuantumCircuit
     from qiskit.circuit import CircuitInstruction
 
-__all__ = ["expand_gates", "from_pennylane", "from_qiskit", "from_qiskit_named", "to_pennylane", "to_qiskit"]
+__all__ = [
+    "expand_gates",
+    "from_pennylane",
+    "from_qiskit",
+    "from_qiskit_class",
+    "from_qiskit_named",
+    "qiskit_class",
+    "to_pennylane",
+    "to_qiskit",
+]
 
 _TOLERANCE = 1e-9
 
@@ -78,7 +87,7 @@ def to_qiskit(circuit: Circuit) -> QuantumCircuit:
     1
     """
     from qiskit import QuantumCircuit
-    from qiskit.circuit import ParameterVector, library
+    from qiskit.circuit import ParameterVector
 
     vector = ParameterVector("angles", circuit.n_angles)
     result = QuantumCircuit(circuit.n_wires)
@@ -91,8 +100,20 @@ def to_qiskit(circuit: Circuit) -> QuantumCircuit:
 
     for gate in circuit.gates:
         for name, wires, angles in expand_gates(gate):
-            result.append(getattr(library, _TO_QISKIT[name])(*map(value, angles)), wires)
+            result.append(qiskit_class(name)(*map(value, angles)), wires)
     return result
+
+
+def qiskit_class(name: str) -> Any:
+    """The class of Qiskit's library for a gate other than ``Rot`` and ``MultiRZ``, which Qiskit lacks."""
+    from qiskit.circuit import library
+
+    return getattr(library, _TO_QISKIT[name])
+
+
+def from_qiskit_class(cls: type) -> str | None:
+    """The name of the gate that is this class of Qiskit's library, or None."""
+    return _FROM_QISKIT.get(cls.__name__)
 
 
 Plain = tuple[str, tuple[int, ...], tuple[Angle, ...]]
@@ -110,8 +131,8 @@ def expand_gates(gate: Gate, lacking: Sequence[str] = ("Rot", "MultiRZ")) -> Ite
 def _expanded(gate: Gate) -> list[Gate]:
     wires, first, last = gate.wires, gate.wires[0], gate.wires[-1]
     if gate.name == "Rot":
-        before, turn, after = gate.angles
-        return [Gate("U3", wires, [turn, after, before])]
+        phi, theta, omega = gate.angles
+        return [Gate("U3", wires, [theta, omega, phi])]
     if gate.name == "MultiRZ" and len(wires) < 3:
         return [Gate("RZ" if len(wires) == 1 else "RZZ", wires, gate.angles)]
     if gate.name in ("MultiRZ", "RZZ"):

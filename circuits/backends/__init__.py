@@ -1,6 +1,7 @@
 """Backends: what computes a circuit's probabilities, expectation values and samples."""
 
 from circuits.backends.base import Backend, Capabilities, PauliString
+from circuits.backends.density import DensityMatrix
 from circuits.backends.gradients import ParameterShift
 from circuits.backends.layers import layers, reseed, shots_of
 from circuits.backends.make import backend_config, backend_options, builds_alone, make_backend
@@ -11,6 +12,7 @@ __all__ = [
     "BACKENDS",
     "Backend",
     "Capabilities",
+    "DensityMatrix",
     "ParameterShift",
     "PauliString",
     "Sampled",
@@ -25,5 +27,5 @@ __all__ = [
     "shots_of",
 ]
 
-BACKENDS: dict[str, type[Backend]] = {"statevector": Statevector}
+BACKENDS: dict[str, type[Backend]] = {"statevector": Statevector, "density_matrix": DensityMatrix}
 """The backends by name; each is made from options alone. Wrappers such as :class:`ParameterShift` take a backend."""
