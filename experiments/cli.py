@@ -269,6 +269,21 @@ def list_(what: Annotated[str, typer.Argument(metavar="|".join(WHAT))]) -> None:
     _console().print(catalogue(what))
 
 
+@app.command()
+def doctor(
+    network: Annotated[bool, typer.Option("--network", help="Also run one small job on IBM Quantum.")] = False,
+) -> None:
+    """Say what is installed, which backends answer and how far they reach; exit status 1 if the lab is broken."""
+    from experiments.doctor import answers, diagnosis
+
+    console = _console()
+    with console.status("asking the backends"):
+        found = list(answers(network))
+    console.print(diagnosis(found))
+    if any(answer.serious for answer in found):
+        raise typer.Exit(1)
+
+
 @data.command()
 def describe(file: Annotated[Path, typer.Argument(help="A file of events.")]) -> None:
     """Say what a file of events holds: layout, number of events, ranges, problems (then the exit status is 1)."""

@@ -303,8 +303,17 @@ def _metrics() -> list[Row]:
 
 def _backends() -> list[Row]:
     from circuits.backends import BACKENDS
+    from circuits.backends.make import NOT_PLAIN, catalogue
 
-    return [(name, first_line(cls), options_of(cls)) for name, cls in BACKENDS.items()]
+    rows: list[Row] = []
+    for place, (about, cls) in catalogue().items():
+        options = options_of(cls, without=NOT_PLAIN)
+        noise = "noise: keys and values of a noise model, or the name of a device"
+        options = [noise if line.startswith("noise:") else line for line in options]
+        rows.append((place, f"{first_line(cls)} {about}".strip(), options))
+    around = ["shots: int ≥ 1 or none", "mitigation: list of those below", "gradient: one of those below or none"]
+    rows.insert(len(BACKENDS), ("any kind", "What stands around the engine.", around))
+    return rows
 
 
 def _experiments() -> list[Row]:
@@ -362,7 +371,7 @@ def _default(value: Any) -> str:
         return "none"
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(_default, value))}]"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value).removeprefix("torch.")
 
 
 def type_text(hint: Any) -> str:

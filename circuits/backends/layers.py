@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from circuits.backends.base import Backend
+from circuits.backends.sampled import SamplingBackend
 
 __all__ = ["layers", "reseed", "shots_of"]
 
@@ -27,11 +28,14 @@ def layers(backend: Backend) -> Iterator[Backend]:
 def shots_of(backend: Backend) -> int | None:
     """How many measurements of a circuit stand behind each probability, None where it is computed.
 
+    What a mitigation spends on its calibration does not count.
+
     >>> from circuits.backends import ParameterShift, Sampled, Statevector
     >>> shots_of(ParameterShift(Sampled(Statevector(), 10))), shots_of(Statevector())
     (10, None)
     """
-    for layer in reversed(list(layers(backend))):
+    *around, engine = layers(backend)
+    for layer in (*(layer for layer in around if isinstance(layer, SamplingBackend)), engine):
         shots = getattr(layer, "shots", None)
         if isinstance(shots, int):
             return shots

@@ -24,7 +24,7 @@ import torch
 from circuits.backends.base import Backend, check_shots
 from circuits.backends.sampled import Sampled
 
-__all__ = ["GRADIENTS", "MITIGATIONS", "backend_config", "backend_options", "builds_alone", "make_backend"]
+__all__ = ["GRADIENTS", "MITIGATIONS", "backend_config", "backend_options", "builds_alone", "catalogue", "make_backend"]
 
 MITIGATIONS = {
     "twirling": "circuits.mitigation:PauliTwirling",
@@ -40,6 +40,16 @@ GRADIENTS = {
 """Ways to make a backend differentiable, by name."""
 
 DTYPES = {name: getattr(torch, name) for name in ("complex64", "complex128", "float32", "float64")}
+
+ABOUT = {
+    "statevector": "Exact, differentiable; sampled with shots.",
+    "density_matrix": "Exact, differentiable, noisy; sampled with shots.",
+    "trajectories": "Noisy, a mean over trajectories.",
+    "pennylane": "Exact or sampled, differentiable and noisy as the device is. Plugins bring further devices.",
+    "qiskit": "Sampled, noisy and remote as the device is. Fake and IBM devices need pip install 'qgen-hep[qiskit]'.",
+    "readout": "Needs pip install 'qgen-hep[mitigation]'.",
+}
+"""What kinds and mitigations can do, and what they need beyond the lab itself."""
 
 NOT_PLAIN = frozenset({"self", "backend", "service", "generator", "seed"})
 
@@ -138,6 +148,21 @@ def backend_config(value: Any) -> dict[str, Any]:
         plain["gradient"] = _checked_entry("backend.gradient", gradient, GRADIENTS)
     allowed = ("kind", "shots", "mitigation", "gradient")
     return plain | _checked("backend", {name: options[name] for name in options if name != "shots"}, rest, allowed)
+
+
+def catalogue() -> dict[str, tuple[str, Callable[..., Any]]]:
+    """What may stand under ``backend:``, by its place there: what it can do and needs, and the class behind it.
+
+    >>> [place for place in catalogue() if place.startswith("mitigation")]
+    ['mitigation: twirling', 'mitigation: readout', 'mitigation: zne']
+    """
+    from circuits.backends import BACKENDS
+
+    return {
+        **{kind: (ABOUT.get(kind, ""), cls) for kind, cls in BACKENDS.items()},
+        **{f"mitigation: {name}": (ABOUT.get(name, ""), _load(path)) for name, path in MITIGATIONS.items()},
+        **{f"gradient: {name}": ("", _load(path)) for name, path in GRADIENTS.items()},
+    }
 
 
 def builds_alone(plain: Mapping[str, Any]) -> bool:
