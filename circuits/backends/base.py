@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from circuits.backends.draws import draw_bits, draw_counts, frequencies
 from circuits.circuit import Circuit, Gate
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "check_angles",
     "check_shots",
     "draw_bits",
+    "draw_counts",
     "frequencies",
     "fresh_generator",
     "measurement_groups",
@@ -168,49 +170,6 @@ def parse_observables(observables: Sequence[str], n_wires: int) -> list[PauliStr
     if isinstance(observables, str) or not isinstance(observables, Sequence) or not observables:
         raise ValueError(f"observables are {observables!r}; a list of Pauli strings is needed")
     return [PauliString.parse(text, n_wires) for text in observables]
-
-
-def draw_bits(probabilities: Tensor, shots: int, generator: torch.Generator) -> Tensor:
-    """Basis states drawn from probabilities, as bits.
-
-    Args:
-        probabilities: ``(..., 2**n_wires)``, not negative; a sum other than one is divided out.
-        shots: how many per distribution.
-        generator: draws on its own device, so that the bits are the same wherever the probabilities are.
-
-    Returns:
-        ``(..., shots, n_wires)`` uint8 on the probabilities' device; wire 0 first.
-
-    Raises:
-        ValueError: the probabilities are not finite.
-    """
-    n_wires = probabilities.shape[-1].bit_length() - 1
-    cumulative = probabilities.detach().to(torch.float64).cumsum(-1)
-    total = cumulative[..., -1:]
-    if not bool(torch.isfinite(total).all()):
-        raise ValueError("probabilities are not finite; are the angles?")
-    shape = (*probabilities.shape[:-1], shots)
-    uniform = torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device).to(total.device)
-    states = torch.searchsorted(cumulative, uniform.mul_(total), right=True, out_int32=n_wires < 31)
-    states.clamp_(max=probabilities.shape[-1] - 1)
-    bits = torch.empty((*shape, n_wires), dtype=torch.uint8, device=states.device)
-    for wire in range(n_wires):
-        bits[..., wire] = (states >> (n_wires - 1 - wire)) & 1
-    return bits
-
-
-def frequencies(bits: Tensor) -> Tensor:
-    """Relative frequencies of the basis states, ``(..., shots, n_wires)`` to ``(..., 2**n_wires)`` float64.
-
-    >>> frequencies(torch.tensor([[0, 1], [1, 1], [0, 1], [0, 0]], dtype=torch.uint8))
-    tensor([0.2500, 0.5000, 0.0000, 0.2500], dtype=torch.float64)
-    """
-    shots, n_wires = bits.shape[-2:]
-    states = torch.zeros(bits.shape[:-1], dtype=torch.int64, device=bits.device)
-    for wire in range(n_wires):
-        states = 2 * states + bits[..., wire]
-    counts = torch.zeros((*bits.shape[:-2], 2**n_wires), dtype=torch.float64, device=bits.device)
-    return counts.scatter_add_(-1, states, torch.ones_like(states, dtype=torch.float64)) / shots
 
 
 def measurement_groups(circuit: Circuit, strings: Sequence[PauliString]) -> list[tuple[Circuit, list[int]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,11 +16,13 @@ from circuits.backends.base import (
     PauliString,
     check_angles,
     check_shots,
+    draw_counts,
     frequencies,
     fresh_generator,
     measurement_groups,
     parse_observables,
 )
+from circuits.backends.program import walsh_transform
 from circuits.circuit import Circuit
 
 __all__ = ["Sampled", "SamplingBackend", "parity_means"]
@@ -103,6 +106,8 @@ class SamplingBackend(ABC):
 class Sampled(SamplingBackend):
     """Any backend, seen through shots only, as an experiment would see it.
 
+    The shots of an exact backend are counted without being listed, so that any number of them takes the same time.
+
     Args:
         backend: what is measured.
         shots: measurements of each circuit for ``probs`` and ``expval``.
@@ -137,3 +142,39 @@ class Sampled(SamplingBackend):
     ) -> list[Tensor]:
         """Measured bits of several circuits at the same angles, each ``(..., shots, n_wires)`` uint8."""
         return [self.backend.sample(circuit, angles, shots, generator) for circuit in circuits]
+
+    def probs(self, circuit: Circuit, angles: Tensor) -> Tensor:
+        """Relative frequencies of the basis states, ``(..., 2**n_wires)`` float64.
+
+        Raises:
+            ValueError: angles of another shape, or not finite.
+        """
+        if not self.backend.capabilities.exact:
+            return super().probs(circuit, angles)
+        return self._counts(circuit, angles) / self.shots
+
+    def expval(self, circuit: Circuit, angles: Tensor, observables: Sequence[str]) -> Tensor:
+        """Estimates of the expectation values of Pauli strings, ``(..., n_observables)`` float64.
+
+        Strings that can be measured together share their shots.
+
+        Raises:
+            ValueError: angles of another shape or not finite, or an impossible observable.
+        """
+        if not self.backend.capabilities.exact:
+            return super().expval(circuit, angles, observables)
+        check_angles(circuit, angles)
+        strings = parse_observables(observables, circuit.n_wires)
+        columns: dict[int, Tensor] = {}
+        for group, places in measurement_groups(circuit, strings):
+            counts = self._counts(group, angles)
+            means = walsh_transform(counts.reshape(math.prod(counts.shape[:-1]), counts.shape[-1])) / self.shots
+            for place in places:
+                column = means[:, strings[place].x_mask | strings[place].z_mask]
+                columns[place] = column.reshape(angles.shape[:-1])
+        return torch.stack([columns[place] for place in range(len(strings))], -1)
+
+    def _counts(self, circuit: Circuit, angles: Tensor) -> Tensor:
+        with torch.no_grad():
+            probabilities = self.backend.probs(circuit, angles)
+        return draw_counts(probabilities, self.shots, self.generator).to(torch.float64)

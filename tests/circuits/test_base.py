@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from circuits import Circuit, Gate
 from circuits.backends import BACKENDS, Backend, ParameterShift, PauliString, Sampled, Statevector
-from circuits.backends.base import check_angles, check_shots, draw_bits, frequencies, parse_observables
+from circuits.backends.base import check_angles, check_shots, parse_observables
 
 FAST = settings(max_examples=100, deadline=None)
 
@@ -78,15 +78,3 @@ def test_angles_that_are_refused(angles, message):
 def test_shots_that_are_refused(shots):
     with pytest.raises(ValueError, match="an integer of at least 1 is needed"):
         check_shots(shots)
-
-
-def test_impossible_states_are_never_drawn(rng):
-    probabilities = torch.tensor([[0.0, 0.5, 0.0, 0.5], [1.0, 0.0, 0.0, 0.0]])
-    drawn = frequencies(draw_bits(probabilities, 2000, rng))
-    assert bool((drawn[probabilities == 0] == 0).all())
-    torch.testing.assert_close(drawn, probabilities.double(), rtol=0, atol=0.05)
-
-
-def test_probabilities_that_are_not_numbers(rng):
-    with pytest.raises(ValueError, match="not finite"):
-        draw_bits(torch.tensor([0.5, torch.nan]), 3, rng)
