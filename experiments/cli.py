@@ -230,14 +230,22 @@ def sample(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the random numbers.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    backend: Annotated[
+        str | None,
+        typer.Option(metavar="KIND|YAML|FILE", help="Where its circuits run; the run's backend if not given."),
+    ] = None,
 ) -> None:
     """Draw events from a trained model; without --condition, under the conditions of randomly chosen test events."""
+    from experiments.rescore import backend_of_text
     from qgen.data import write_events
     from qgen.files import check_place
     from qgen.run import load_run
 
     check_place(out)
-    events = load_run(folder).sample(model, n, condition=condition, model_seed=model_seed, seed=seed, device=device)
+    where = None if backend is None else backend_of_text(backend)
+    events = load_run(folder).sample(
+        model, n, condition=condition, model_seed=model_seed, seed=seed, device=device, backend=where
+    )
     write_events(out, events)
     typer.echo(f"{out}: {n} events of {model}")
 

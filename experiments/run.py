@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from circuits.backends import Backend, backend_options, make_backend
+from circuits.backends import Backend, backend_beside
 from experiments.config import Experiment, ModelConfig
 from experiments.judging import Judge, over_seeds
 from experiments.scores import COMPLETED, DISCRETISED_TRUTH
@@ -190,14 +190,8 @@ def backend_for(
         ValueError: the key is named that is wrong.
         ImportError: a package is missing.
     """
-    options = backend_options(config["kind"])
-    plain: dict[str, Any] = {**config, "seed": derive_seed(seed, model, "backend")}
-    if "device" in options and options["device"][1] == "cpu":
-        plain = {"device": str(device), **plain}
-    backend = make_backend(**plain)
-    if backend.capabilities.remote and jobs is not None and "jobs_folder" in options:
-        backend = make_backend(**{"jobs_folder": str(jobs), **plain})
-    return backend
+    folder = None if jobs is None else str(jobs)
+    return backend_beside(config, device, derive_seed(seed, model, "backend"), folder)
 
 
 def _trained(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -95,7 +95,7 @@ class Run:
         return self.folder / f"seed-{seed}" / model
 
     def generator(self, model: str, seed: int | None = None, device: torch.device | str = "cpu") -> Generator:
-        """A trained model.
+        """A trained model; one that runs circuits is on its default, exact backend.
 
         Args:
             model: its name.
@@ -124,6 +124,7 @@ class Run:
         model_seed: int | None = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
+        backend: Mapping[str, Any] | str | None = None,
     ) -> Dataset:
         """New events from a trained model.
 
@@ -135,15 +136,23 @@ class Run:
             model_seed: which of the run's trainings; the first if not given.
             seed: of the random numbers.
             device: where the model runs.
+            backend: where its circuits run, as a configuration says it; the one of the run if not given.
 
         Raises:
             FileNotFoundError: the model is not trained yet.
-            ValueError: ``n`` is below 1, an unknown model, seed or device, or a condition of another length or
-                impossible.
+            ValueError: ``n`` is below 1, an unknown model, seed, device or backend, a backend for a model without
+                circuits, or a condition of another length or impossible.
         """
         if n < 1:
             raise ValueError(f"n is {n}; at least 1 event must be asked for")
-        generator = self.generator(model, model_seed, device)
+        generator: Any = self.generator(model, model_seed, device)
+        if backend is not None and not generator.runs_circuits:
+            raise ValueError(f"model {model!r} runs no circuits and takes no backend")
+        backend = backend if backend is not None else self.config["models"][model].get("backend")
+        if backend is not None:
+            from circuits.backends import backend_beside, backend_config
+
+            generator.backend = backend_beside(backend_config(backend), device, derive_seed(seed, model, "backend"))
         rng = new_generator(derive_seed(seed, model, "new samples"))
         dataset = self.dataset
         if condition is None:

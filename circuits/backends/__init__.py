@@ -4,7 +4,7 @@ from circuits.backends.base import Backend, Capabilities, PauliString
 from circuits.backends.density import DensityMatrix
 from circuits.backends.gradients import ParameterShift
 from circuits.backends.layers import layers, reseed, shots_of
-from circuits.backends.make import backend_config, backend_options, builds_alone, make_backend
+from circuits.backends.make import backend_beside, backend_config, backend_options, builds_alone, make_backend
 from circuits.backends.sampled import Sampled, SamplingBackend
 from circuits.backends.statevector import Statevector
 
@@ -18,6 +18,7 @@ __all__ = [
     "Sampled",
     "SamplingBackend",
     "Statevector",
+    "backend_beside",
     "backend_config",
     "backend_options",
     "builds_alone",

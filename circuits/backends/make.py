@@ -24,7 +24,16 @@ import torch
 from circuits.backends.base import Backend, check_shots
 from circuits.backends.sampled import Sampled
 
-__all__ = ["GRADIENTS", "MITIGATIONS", "backend_config", "backend_options", "builds_alone", "catalogue", "make_backend"]
+__all__ = [
+    "GRADIENTS",
+    "MITIGATIONS",
+    "backend_beside",
+    "backend_config",
+    "backend_options",
+    "builds_alone",
+    "catalogue",
+    "make_backend",
+]
 
 MITIGATIONS = {
     "twirling": "circuits.mitigation:PauliTwirling",
@@ -109,6 +118,34 @@ def make_backend(
         wrapper = _load(GRADIENTS[name])
         made = _built(f"backend.gradient.{name}", wrapper, {"backend": made, **settings}, seed)
     return made
+
+
+def backend_beside(
+    config: Mapping[str, Any], device: torch.device | str, seed: int | None = None, jobs_folder: str | None = None
+) -> Backend:
+    """The backend of a checked configuration for a model that is on a device.
+
+    Args:
+        config: what :func:`backend_config` gave.
+        device: a torch engine that names no device of its own runs here.
+        seed: as in :func:`make_backend`.
+        jobs_folder: where a machine elsewhere records its jobs, unless the configuration says.
+
+    Raises:
+        ValueError: an impossible value; the key is named.
+        ImportError: a package is missing; the message says how to install it.
+
+    >>> backend_beside(backend_config("statevector"), "cpu").device
+    device(type='cpu')
+    """
+    options = backend_options(config["kind"])
+    plain: dict[str, Any] = {**config, "seed": seed}
+    if "device" in options and options["device"][1] == "cpu":
+        plain = {"device": str(device), **plain}
+    backend = make_backend(**plain)
+    if backend.capabilities.remote and jobs_folder is not None and "jobs_folder" in options:
+        backend = make_backend(**{"jobs_folder": jobs_folder, **plain})
+    return backend
 
 
 def backend_config(value: Any) -> dict[str, Any]:

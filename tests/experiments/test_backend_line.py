@@ -141,6 +141,20 @@ def test_a_job_that_fails_leaves_everything_before_it(
     assert torch.equal(weights(folder), weights(quiet))
 
 
+def test_new_events_are_drawn_on_the_backend_of_the_run_or_on_another(
+    hardware: type[Hardware], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = load_run(run_experiment(experiment("hardware", steps=1), tmp_path / "run"))
+    before = hardware.jobs
+    there = run.sample("born", 20)
+    assert hardware.jobs == before + 1
+    here = run.sample("born", 20, backend="statevector")
+    assert hardware.jobs == before + 1
+    assert torch.equal(there.samples, here.samples), "the same seed, and an engine as exact"
+    with pytest.raises(ValueError, match="backend.kind: unknown kind 'nowhere'"):
+        run.sample("born", 20, backend="nowhere")
+
+
 def test_an_objective_that_needs_probabilities_refuses_shots_first(tmp_path: Path) -> None:
     models = experiment().plain()["models"]
     models["born"]["objective"] = {"kind": "nll"}
