@@ -1,16 +1,14 @@
-"""``Statevector``: exact, batched, differentiable simulation in torch."""
+"""``Statevector``: exact, batched, differentiable simulation."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from circuits.backends.adjoint import grouped_probs, grouped_state
 from circuits.backends.base import (
     Capabilities,
     check_angles,
@@ -19,21 +17,30 @@ from circuits.backends.base import (
     fresh_generator,
     parse_observables,
 )
-from circuits.backends.program import Program, compile_circuit, permute, walsh_transform
-from circuits.backends.schedule import schedule
+from circuits.backends.memory import check_memory
+from circuits.backends.plain import plain_expval, plain_probs, plain_state, state_expval
+from circuits.backends.sweep import is_swept
+from circuits.backends.swept import swept_expval, swept_probs, swept_state
 from circuits.circuit import Circuit
 
 __all__ = ["Statevector"]
 
 _MOST_WIRES = 40
+_MOST_SWEPT = 20
+"""Qubits beyond which grouped matrix products, on all threads, take over."""
+
+_PER_ROW = {"swept": (2, 4), "grouped": (4, 8), "plain": (10, 40)}
+_SHARED = {"swept": (2, 6), "grouped": (4, 6), "plain": (2, 2)}
+"""State vectors that a path keeps at once for each set of angles and for all, without and with gradients."""
 
 
 class Statevector:
     """Exact simulation of the state vector.
 
-    A circuit is compiled once: neighbouring gates are fused to matrix products on a few wires, diagonal gates to
-    phases, permutations to index arrays (see :class:`circuits.backends.program.Program`). Everything is ordinary
-    torch, so gradients of any order flow back to the angles.
+    A circuit is compiled once. On the CPU, states of up to 20 qubits go through compiled kernels on one thread
+    (:mod:`circuits.backends.kernels`); larger ones and other devices through matrix products on a few wires at a time,
+    phases and permutations, on all of torch's threads (:mod:`circuits.backends.adjoint`). Gradients are one backward
+    sweep with the memory of a few states; higher derivatives are ordinary autograd.
 
     Args:
         dtype: ``torch.complex128`` or ``torch.complex64``; probabilities have the same precision.
@@ -85,10 +92,13 @@ class Statevector:
         Raises:
             ValueError: angles of another shape, or more memory needed than there is.
         """
-        program, flat = self._prepare(circuit, angles)
-        state = program.run(flat)
-        if program.restore is not None:
-            state = permute(state, *program.restore)
+        flat, path = self._prepare(circuit, angles)
+        if path == "swept":
+            state = swept_state(circuit, flat, self.dtype)
+        elif path == "plain":
+            state = plain_state(circuit, flat, self.dtype, self.device)
+        else:
+            state = grouped_state(circuit, flat, self.dtype, self.device)
         return state.reshape(*angles.shape[:-1], 2**circuit.n_wires)
 
     def probs(self, circuit: Circuit, angles: Tensor) -> Tensor:
@@ -104,10 +114,13 @@ class Statevector:
         Raises:
             ValueError: angles of another shape, or more memory needed than there is.
         """
-        program, flat = self._prepare(circuit, angles)
-        probabilities = torch.view_as_real(program.run(flat)).square().sum(-1)
-        if program.restore is not None:
-            probabilities = permute(probabilities, *program.restore)
+        flat, path = self._prepare(circuit, angles)
+        if path == "swept":
+            probabilities = swept_probs(circuit, flat, self.dtype)
+        elif path == "plain":
+            probabilities = plain_probs(circuit, flat, self.dtype, self.device)
+        else:
+            probabilities = grouped_probs(circuit, flat, self.dtype, self.device)
         return probabilities.reshape(*angles.shape[:-1], 2**circuit.n_wires)
 
     def expval(self, circuit: Circuit, angles: Tensor, observables: Sequence[str]) -> Tensor:
@@ -126,30 +139,18 @@ class Statevector:
 
         >>> from circuits import Gate
         >>> plus = Circuit(2, [Gate("H", [0])])
-        >>> Statevector().expval(plus, torch.zeros(0), ["X0", "ZI", "IZ"])
-        tensor([1.0000, 0.0000, 1.0000], dtype=torch.float64)
+        >>> Statevector().expval(plus, torch.zeros(0), ["X0", "IZ"])
+        tensor([1., 1.], dtype=torch.float64)
         """
         strings = parse_observables(observables, circuit.n_wires)
-        state = self.state(circuit, angles)
-        state = state.reshape(math.prod(angles.shape[:-1]), state.shape[-1])
-        states = torch.arange(state.shape[-1], device=self.device)
-        columns: list[Tensor] = [state.new_empty(0)] * len(strings)
-        for flip in dict.fromkeys(string.x_mask for string in strings):
-            # sum_x conj(psi[x ^ flip]) (-1)^(parity of x & z) psi[x], for all z at once
-            flipped = permute(state, states ^ flip, states ^ flip) if flip else state
-            overlap = flipped.conj() * state
-            spectrum = walsh_transform(
-                torch.view_as_real(overlap).movedim(-1, 0).reshape(2 * len(state), state.shape[-1])
-            )
-            real, imaginary = spectrum.reshape(2, *state.shape)
-            for place, string in enumerate(strings):
-                if string.x_mask != flip:
-                    continue
-                turn = sum(letter == "Y" for _, letter in string.factors) % 4
-                part = imaginary if turn % 2 else real
-                sign = -1.0 if turn in (1, 2) else 1.0  # the real part of i^turn (real + i imaginary)
-                columns[place] = sign * part[:, string.z_mask]
-        return torch.stack(columns, -1).reshape(*angles.shape[:-1], len(strings))
+        flat, path = self._prepare(circuit, angles)
+        if path == "swept":
+            values = swept_expval(circuit, flat, self.dtype, strings)
+        elif path == "plain":
+            values = plain_expval(circuit, flat, strings, self.dtype, self.device)
+        else:
+            values = state_expval(grouped_state(circuit, flat, self.dtype, self.device), strings)
+        return values.reshape(*angles.shape[:-1], len(strings))
 
     @torch.no_grad()
     def sample(self, circuit: Circuit, angles: Tensor, shots: int, generator: torch.Generator | None = None) -> Tensor:
@@ -170,41 +171,20 @@ class Statevector:
         check_shots(shots)
         return draw_bits(self.probs(circuit, angles), shots, fresh_generator(generator))
 
-    def _prepare(self, circuit: Circuit, angles: Tensor) -> tuple[Program, Tensor]:
+    def _prepare(self, circuit: Circuit, angles: Tensor) -> tuple[Tensor, str]:
+        """The angles as ``(batch, n_angles)``, and the path to take; refuses what does not fit the memory."""
         check_angles(circuit, angles)
-        batch = math.prod(angles.shape[:-1])
-        group = 2 if circuit.n_wires < 10 else 4  # on few qubits, building larger matrices costs more than it saves
-        self._check_memory(circuit, batch, group, angles.requires_grad and torch.is_grad_enabled())
-        program = compile_circuit(circuit, group, self.dtype, self.device)
-        return program, angles.to(self.device, self.dtype.to_real()).reshape(batch, circuit.n_angles)
-
-    def _check_memory(self, circuit: Circuit, batch: int, group: int, taped: bool) -> None:
-        """Refuse before allocating what does not fit."""
         if circuit.n_wires > _MOST_WIRES:
             raise ValueError(f"{circuit.n_wires} qubits: a state vector has at most {_MOST_WIRES}")
-        states = 10 + (_taped_states(circuit, group) if taped else 0)
-        needed = (max(batch, 1) * states + 2) * 2**circuit.n_wires * self.dtype.itemsize
-        free = self.memory_limit if self.memory_limit is not None else _free_memory(self.device)
-        if needed > free:
-            what = f"{circuit.n_wires} qubits, batch of {batch}{', with gradients' if taped else ''}"
-            raise ValueError(
-                f"{what}: needs about {needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free on {self.device}"
-            )
-
-
-@lru_cache(maxsize=64)
-def _taped_states(circuit: Circuit, group: int) -> int:
-    """State vectors that a gradient keeps."""
-    kept = {"dense": 1, "diagonal": 5, "permutation": 0}
-    return sum(kept[block.kind] for block in schedule(circuit, group))
-
-
-def _free_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        batch = math.prod(angles.shape[:-1])
+        if torch._C._are_functorch_transforms_active():
+            path = "plain"
+        elif self.device.type == "cpu" and circuit.n_wires <= _MOST_SWEPT and is_swept(circuit):
+            path = "swept"
+        else:
+            path = "grouped"
+        taped = angles.requires_grad and torch.is_grad_enabled()
+        states = max(batch, 1) * _PER_ROW[path][taped] + _SHARED[path][taped]
+        what = f"{circuit.n_wires} qubits, batch of {batch}{', with gradients' if taped else ''}"
+        check_memory(states * self.dtype.itemsize << circuit.n_wires, self.memory_limit, self.device, what)
+        return angles.reshape(batch, circuit.n_angles).to(self.device), path

@@ -198,7 +198,7 @@ def test_more_qubits_than_memory():
             Statevector().probs(Circuit(n_wires, [Gate("H", n_wires - 1)]), torch.zeros(2, 0))
         assert "\n" not in str(caught.value)
     circuit = ansatz.hardware_efficient(8, 10)
-    backend = Statevector(memory_limit=60_000)
+    backend = Statevector(memory_limit=30_000)
     angles = torch.zeros(circuit.n_angles)
     backend.probs(circuit, angles)
     with pytest.raises(ValueError, match=r"8 qubits, batch of 1, with gradients: needs about .* GB are free on cpu"):

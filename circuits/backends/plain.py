@@ -1,0 +1,64 @@
+"""States, probabilities and expectation values as ordinary torch operations, differentiable any number of times.
+
+Every operation is on autograd's tape, so a gradient takes memory for each of them; the faster paths come here for
+second derivatives and for the transforms of ``torch.func``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from circuits.backends.base import PauliString
+from circuits.backends.program import compile_circuit, permute, walsh_transform
+from circuits.circuit import Circuit
+
+__all__ = ["plain_expval", "plain_probs", "plain_state", "state_expval"]
+
+
+def _group(circuit: Circuit) -> int:
+    return 2 if circuit.n_wires < 10 else 4  # on few qubits, building larger matrices costs more than it saves
+
+
+def plain_state(circuit: Circuit, angles: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Amplitudes, ``(batch, n_angles)`` to ``(batch, 2**n_wires)`` complex."""
+    program = compile_circuit(circuit, _group(circuit), dtype, device)
+    state = program.run(angles.to(device, dtype.to_real()))
+    return state if program.restore is None else permute(state, *program.restore)
+
+
+def plain_probs(circuit: Circuit, angles: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Probabilities, ``(batch, n_angles)`` to ``(batch, 2**n_wires)`` real."""
+    program = compile_circuit(circuit, _group(circuit), dtype, device)
+    state = program.run(angles.to(device, dtype.to_real()))
+    probabilities = torch.view_as_real(state).square().sum(-1)
+    return probabilities if program.restore is None else permute(probabilities, *program.restore)
+
+
+def plain_expval(
+    circuit: Circuit, angles: Tensor, strings: Sequence[PauliString], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Expectation values, ``(batch, n_angles)`` to ``(batch, n_strings)`` real."""
+    return state_expval(plain_state(circuit, angles, dtype, device), strings)
+
+
+def state_expval(state: Tensor, strings: Sequence[PauliString]) -> Tensor:
+    """Expectation values of Pauli strings in states ``(batch, 2**n_wires)``, as ``(batch, n_strings)`` real."""
+    states = torch.arange(state.shape[-1], device=state.device)
+    columns: list[Tensor] = [state.new_empty(0)] * len(strings)
+    for flip in dict.fromkeys(string.x_mask for string in strings):
+        # sum_x conj(psi[x ^ flip]) (-1)^(parity of x & z) psi[x], for all z at once
+        flipped = permute(state, states ^ flip, states ^ flip) if flip else state
+        overlap = flipped.conj() * state
+        spectrum = walsh_transform(torch.view_as_real(overlap).movedim(-1, 0).reshape(2 * len(state), state.shape[-1]))
+        real, imaginary = spectrum.reshape(2, *state.shape)
+        for place, string in enumerate(strings):
+            if string.x_mask != flip:
+                continue
+            turn = sum(letter == "Y" for _, letter in string.factors) % 4
+            part = imaginary if turn % 2 else real
+            sign = -1.0 if turn in (1, 2) else 1.0  # the real part of i^turn (real + i imaginary)
+            columns[place] = sign * part[:, string.z_mask]
+    return torch.stack(columns, -1)
