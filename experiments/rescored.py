@@ -129,12 +129,16 @@ class OnBackend:
         facts: the backend; None for the one on which the run judged the model.
         scores: metrics.
         distances: to the exact distribution.
+        circuits: how often the model asked for a circuit at certain angles, all seeds together.
+        measured: shots that it asked for.
     """
 
     label: str
     facts: BackendFacts | None
     scores: ModelScores
     distances: Mapping[str, Score]
+    circuits: int = 0
+    measured: int = 0
 
 
 def side_by_side(run: Run, results: Results, found: Mapping[str, Rescoring]) -> dict[str, list[OnBackend]]:
@@ -142,9 +146,9 @@ def side_by_side(run: Run, results: Results, found: Mapping[str, Rescoring]) -> 
     table = {}
     for name, scores in results.generators.items():
         others = [
-            OnBackend(label, one.backend, one.models[name], one.models[name].distances)
+            OnBackend(label, one.backend, scored, scored.distances, scored.circuits, scored.measured)
             for label, one in found.items()
-            if name in one.models
+            if (scored := one.models.get(name)) is not None
         ]
         if others:
             table[name] = [OnBackend(label_of(trained_on(run, name)), None, scores, {}), *others]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from experiments.report.backends import ROLE_COLOURS, ModelOnBackends, on_backends
 from experiments.report.calorimeter import calorimeter
 from experiments.report.circuit_drawings import CircuitOf, circuits_of
 from experiments.report.correlations import correlations
@@ -50,6 +51,7 @@ class Section:
     images: list[Picture]
     correlations: Picture | None
     training: Picture | None
+    backends: list[ModelOnBackends]
     circuits: list[CircuitOf]
     unloaded: list[str]
     config: str
@@ -93,7 +95,10 @@ def write_report(runs: Sequence[Run], path: Path) -> Path:
         lstrip_blocks=True,
     )
     page = environment.get_template("report.html.j2").render(
-        sections=sections, steps=PULL_STEPS, title=" · ".join(section.name for section in sections)
+        sections=sections,
+        steps=PULL_STEPS,
+        roles=ROLE_COLOURS,
+        title=" · ".join(section.name for section in sections),
     )
     write_atomically(path, page.encode())
     return path
@@ -130,6 +135,7 @@ def _section(run: Run, anchor: str) -> Section:
         images=calorimeter(events),
         correlations=correlations(events.features()) or correlations(observables),
         training=training_curves(run, events.looks),
+        backends=on_backends(run, results),
         circuits=circuits,
         unloaded=unloaded,
         config=yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True),

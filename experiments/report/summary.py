@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.scores import Measured, ModelScores, Results, Score, measured, target
 
-__all__ = ["PULL_STEPS", "Cell", "MetricNote", "Row", "flat", "headline_rows", "metric_notes", "verdict"]
+__all__ = ["PULL_STEPS", "Cell", "MetricNote", "Row", "cell", "flat", "headline_rows", "metric_notes", "verdict"]
 
 PULL_STEPS = (1.0, 2.0, 3.0, 5.0, 10.0, 30.0)
 """Where the colour of a cell changes."""
@@ -68,14 +68,15 @@ def headline_rows(results: Results, metrics: list[str]) -> list[Row]:
     for role, models in (("cells", results.cells), ("model", results.generators)):
         for name, scores in models.items():
             cells = {
-                metric: _cell(scores.metrics.get(metric), target(metric), best=role == "model" and best[metric] == name)
+                metric: cell(scores.metrics.get(metric), target(metric), best=role == "model" and best[metric] == name)
                 for metric in metrics
             }
             rows.append(Row(name, role, cells, scores))
     return rows
 
 
-def _cell(score: Score | None, goal: float, *, best: bool) -> Cell:
+def cell(score: Score | None, goal: float, *, best: bool = False) -> Cell:
+    """The cell of a score whose perfect value is ``goal``."""
     if score is None:
         return Cell(None)
     excess = score.excess(goal)

@@ -200,6 +200,59 @@ def test_muon_events_with_trivial_models_alone(tmp_path):
     assert "Fitted in closed form: histogram, copula" in page.words
 
 
+def put_scores(run: Run, label: str, role: str, model: str, value: float, **changes: object) -> None:
+    """Scores of a model on another backend, as re-scoring leaves them."""
+    scores = run.results["models"][model]
+    moved = {name: {**numbers, "value": value} for name, numbers in scores["metrics"].items()}
+    distance = {"value": 0.3, "uncertainty": 0.004, "floor": 0.1, "floor_uncertainty": 0.003}
+    facts = {"config": {"kind": "statevector", "memory_limit": 5}, "name": "toy", "role": role, "capabilities": {}}
+    entry = {
+        **scores,
+        "metrics": moved,
+        "distances": {"distance to exact": distance},
+        "circuits": 6,
+        "measured": 4321,
+        "seeds": {str(seed): {"metrics": moved} for seed in run.seeds},
+    } | changes
+    place = run.folder / "backends" / label
+    place.mkdir(parents=True)
+    put_json(place / "results.json", {"name": label, "backend": facts, "models": {model: entry}})
+
+
+def test_a_model_on_other_backends_stands_side_by_side(profile_run, profile_file, tmp_path):
+    assert "On other backends" not in profile_file.read_text()
+    shutil.copytree(profile_run.folder, tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    put_scores(run, "torino", "noisy", "born machine", 0.16)
+    put_scores(run, "corrected", "mitigated", "born machine", 0.11, status="seed 1 not scored yet")
+    put_scores(run, "<b>ideal", "exact", "born machine", 0.06)
+    path = write_report([run], tmp_path / "report.html")
+    text = path.read_text()
+    page = Page(text)
+    section = html.unescape(text[text.index("On other backends") : text.index("Circuits of the quantum models")])
+    places = [section.index(f'scope="row">{name}<') for name in ("statevector", "<b>ideal", "torino", "corrected")]
+    assert places == sorted(places)
+    for word in ("0.160 ± 0.010", "0.110 ± 0.010", "0.3000 ± 0.0040", "pull +40.0", "6 circuits, 4321 shots"):
+        assert word in section
+    assert "corrected: seed 1 not scored yet" in section
+    assert "{kind: statevector, memory_limit: 5}" in section
+    assert "<b>ideal" not in text
+    assert len(page.images) == len(Page(profile_file.read_text()).images) + 1
+    drawn = next(image for image in page.images if "on the backends" in str(image["alt"]))
+    shown = page.pictures()[page.images.index(drawn)]
+    colours = {tuple(int(value) for value in pixel[:3]) for pixel in shown.reshape(-1, shown.shape[-1])}
+    for colour in ("3f90da", "bd1f01", "ffa90e"):  # exact, noisy, mitigated
+        assert tuple(bytes.fromhex(colour)) in colours
+
+
+def test_damaged_scores_on_other_backends_are_refused(profile_run, tmp_path):
+    shutil.copytree(profile_run.folder, tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    put_scores(run, "torino", "noisy", "born machine", 0.16, circuits=-1)
+    with pytest.raises(ValueError, match=r"torino/results.json: models.born machine.circuits: .*found -1"):
+        write_report([run], tmp_path / "report.html")
+
+
 def test_several_runs_have_a_section_each(profile_run, tmp_path):
     other = make_run(tmp_path / "run", MUONS, {"copula": {"kind": "copula"}}, name="muons")
     text = write_report([profile_run, other], tmp_path / "both.html").read_text()
