@@ -258,9 +258,10 @@ def _fake_report() -> DeviceReport:
     snapshots = _snapshots()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Properties of fake_")  # snapshots whose errors IBM made up say so
-        largest = max((cls() for cls in snapshots.values()), key=lambda device: int(device.num_qubits))
-    note = f"the largest is {largest.name}; noisy simulation of more than about 25 qubits needs much memory"
-    return DeviceReport(engine, "qiskit", package, installed, True, tuple(snapshots), int(largest.num_qubits), note)
+        qubits = {name: int(cls().configuration().n_qubits) for name, cls in snapshots.items()}
+    largest = max(qubits, key=lambda name: qubits[name])
+    note = f"the largest is {largest}; noisy simulation of more than about 25 qubits needs much memory"
+    return DeviceReport(engine, "qiskit", package, installed, True, tuple(snapshots), qubits[largest], note)
 
 
 def _runtime_report(network: bool) -> DeviceReport:

@@ -38,11 +38,13 @@ class _Prepared:
         circuit: with the device's gates, and measurements into one register.
         columns: for each of its parameters, the place in the angle vector.
         digest: hash of the circuit as it was given.
+        bind: the sampler must get the circuit with its angles bound, one PUB for each row.
     """
 
     circuit: QuantumCircuit
     columns: list[int]
     digest: str
+    bind: bool
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class _Piece:
 class Qiskit(SamplingBackend):
     """Any device that Qiskit reaches, by its shots.
 
-    A circuit is transpiled once; a batch of angles is one primitive unified bloc (PUB), several circuits are one job.
+    A circuit is transpiled once; a batch of angles is one primitive unified bloc (PUB), or one for each row where Aer
+    would not bind the angles of controlled gates; several circuits are one job.
     On simulators the shots are reproducible from a generator; hardware has randomness of its own.
 
     Jobs are recorded in :attr:`jobs`, and with ``jobs_folder`` on disk as soon as they are submitted, with their
@@ -140,10 +143,12 @@ class Qiskit(SamplingBackend):
         self._log = JobLog(
             self._device_name,
             jobs_folder,
-            0 if self._simulated else retries,
+            retries,
             retry_wait,
             None if service is None else service.job,
         )
+        if self._simulated:
+            self._log.retries = 0
 
     def _choose(self, device: Any, sampler: Any, noise: Any) -> None:
         """Settles which device there is and which sampler runs on it."""
@@ -168,8 +173,9 @@ class Qiskit(SamplingBackend):
         aer = not own and sampler is None and (fake or _is_aer(device))
         if noise is not None and (not aer or fake):
             raise ValueError(f"noise is for Aer; {self._device_name} brings its own")
-        self._noisy = noise is not None or fake or self._remote or (_is_aer(device) and _has_noise(device))
+        self._noisy = noise is not None or _has_noise(device)
         self._simulated = not own and not self._remote
+        self._aer = aer or (own and _is_aer(sampler))
         self._make: Callable[[int], Any]
         if own:
             self._make = lambda seed: sampler
@@ -260,7 +266,8 @@ class Qiskit(SamplingBackend):
             raise ValueError(f"circuit has {circuit.n_wires} wires; {self._device_name} has {size} qubits")
         measured = self._transpile(_measured(circuit))
         digest = hashlib.sha256(circuit.to_json().encode()).hexdigest()
-        result = _Prepared(measured, [parameter.index for parameter in measured.parameters], digest)
+        columns = [parameter.index for parameter in measured.parameters]
+        result = _Prepared(measured, columns, digest, self._aer and _has_free_controlled_gates(measured))
         if len(self._prepared) >= _KEPT:
             del self._prepared[next(iter(self._prepared))]
         self._prepared[circuit] = result
@@ -344,10 +351,13 @@ class Qiskit(SamplingBackend):
         pubs: list[Any] = []
         for piece in pieces:
             ready = prepared[piece.place]
-            if ready.columns:
-                pubs.append((ready.circuit, values[piece.start : piece.stop, ready.columns]))
-            else:  # nothing to bind: no samplers agree on how a batch of nothing is written
-                pubs += [(ready.circuit,)] * (piece.stop - piece.start)
+            rows = values[piece.start : piece.stop, ready.columns]
+            if not ready.columns:  # samplers do not agree on how a batch without parameters is written
+                pubs += [(ready.circuit,)] * len(rows)
+            elif ready.bind:
+                pubs += [(ready.circuit.assign_parameters(row),) for row in rows]
+            else:
+                pubs.append((ready.circuit, rows))
         return self._make(seed).run(pubs, shots=shots)
 
 
@@ -359,6 +369,16 @@ def _measured(circuit: Circuit) -> QuantumCircuit:
     result.add_register(ClassicalRegister(circuit.n_wires, _REGISTER))
     result.measure(range(circuit.n_wires), range(circuit.n_wires - 1, -1, -1))
     return result
+
+
+def _has_free_controlled_gates(circuit: QuantumCircuit) -> bool:
+    """Whether there are gates whose parameters Aer (0.18 at least) does not bind: it takes 0 for them, silently."""
+    from qiskit.circuit import ControlledGate
+
+    return any(
+        isinstance(step.operation, ControlledGate) and any(getattr(p, "parameters", ()) for p in step.operation.params)
+        for step in circuit.data
+    )
 
 
 def _jobs(n_circuits: int, n_rows: int, limit: int | None) -> Iterator[list[_Piece]]:
@@ -380,12 +400,12 @@ def _jobs(n_circuits: int, n_rows: int, limit: int | None) -> Iterator[list[_Pie
 
 
 def _decode(pieces: Sequence[_Piece], shots: int, result: Any) -> list[np.ndarray]:
-    """Packed bits of each piece, ``(rows, shots, bytes)``; a piece without parameters has a result for each row."""
+    """Packed bits of each piece, ``(rows, shots, bytes)``; or a result for each row."""
     found = [np.asarray(pub.data[_REGISTER].array) for pub in result]
     arrays, place = [], 0
     for piece in pieces:
         rows = piece.stop - piece.start
-        if found[place].ndim == 3:
+        if found[place].ndim == 3:  # one PUB for all rows
             array, place = found[place], place + 1
         else:
             array, place = np.stack(found[place : place + rows]), place + rows
@@ -422,8 +442,16 @@ def _is_aer(device: Any) -> bool:
 
 
 def _has_noise(device: Any) -> bool:
+    """Whether the device says so: errors in its calibration, or a noise model of Aer."""
+    if device is None:
+        return False
     model = getattr(device.options, "noise_model", None)
-    return model is not None and not model.is_ideal()
+    if model is not None:
+        return not model.is_ideal()
+    places = [
+        properties for name in device.target.operation_names for properties in (device.target[name] or {}).values()
+    ]
+    return any(properties is not None and bool(properties.error) for properties in places)
 
 
 def _device_of(sampler: Any) -> Any:
