@@ -199,6 +199,17 @@ def gate_definition(name: str) -> GateDefinition:
     return definition
 
 
+@lru_cache(maxsize=256)
+def _trigonometric(name: str, n_wires: int, dtype: torch.dtype, device: torch.device) -> Trigonometric:
+    """The matrices ``A, B, C`` of a gate where they are needed, copied there once."""
+    matrices = gate_definition(name).trigonometric
+    if matrices is None:
+        raise ValueError(f"{name} is not a gate with one angle")
+    with torch.inference_mode(False):
+        constant, cosine, sine = (matrix.to(device, dtype) for matrix in matrices(n_wires))
+    return constant, cosine, sine
+
+
 def gate_matrix(name: str, angles: Tensor, n_wires: int | None = None) -> Tensor:
     """The matrices of a gate, differentiable in its angles.
 
@@ -228,7 +239,7 @@ def gate_matrix(name: str, angles: Tensor, n_wires: int | None = None) -> Tensor
         matrix = definition.fixed.to(angles.device, dtype)
         return matrix.expand(*angles.shape[:-1], *matrix.shape)
     if definition.trigonometric is not None:
-        constant, cosine, sine = (m.to(angles.device, dtype) for m in definition.trigonometric(wires))
+        constant, cosine, sine = _trigonometric(name, wires, dtype, angles.device)
         t = (definition.frequency * angles).unsqueeze(-1)
         return constant + torch.cos(t) * cosine + torch.sin(t) * sine
     result = torch.eye(2, dtype=dtype, device=angles.device)

@@ -162,11 +162,11 @@ def _backward(
                 dual.multiply(factor.conj())
         elif isinstance(operation, Dense):
             matrix = operation.matrix(matrices)
-            psi.undo(matrix)
             if needed[1 + operation.template]:
-                product = dual.gradient(psi, matrix.shape[-1])
                 target = operation.matrix(by_matrix)
+                product = _overlaps(dual.state, psi.state, matrix.shape[-1]) @ matrix
                 target += product.sum(0, keepdim=True) if len(target) < len(product) else product
+            psi.undo(matrix)
             dual.undo(matrix)
         else:
             psi.gather(operation[1])
@@ -236,11 +236,18 @@ class _Walk:
         _product(matrix.mH, _split(self.state, -width).mT, _split(target, width))
         self._move(target)
 
-    def gradient(self, before: _Walk, width: int) -> Tensor:
-        """The gradient by a matrix, of which this is the cotangent after it and ``before`` the state before it."""
-        result = self.state.new_empty((len(self.state), width, width))
-        _product(_split(self.state, -width).mT, _split(before.state, width).mH, result)
-        return result
+
+def _overlaps(dual: Tensor, state: Tensor, width: int) -> Tensor:
+    """``sum_r dual[r, i] conj(state[r, j])`` on the last wires, ``(batch, width, width)``.
+
+    On a GPU the sum is cut to pieces that run side by side.
+    """
+    batch, size = state.shape
+    pieces = max(1, size // width // 1024) if state.device.type != "cpu" else 1
+    result = state.new_empty((batch * pieces, width, width))
+    shape = (batch * pieces, size // width // pieces, width)
+    _product(dual.view(shape).mH, state.view(shape), result)
+    return result.view(batch, pieces, width, width).sum(1).conj()
 
 
 def _split(state: Tensor, width: int) -> Tensor:

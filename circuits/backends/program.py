@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,12 +21,17 @@ __all__ = ["Dense", "Diagonal", "Operation", "Program", "compile_circuit", "perm
 Kind = tuple[str, int]
 """A gate's name and number of wires: gates of one kind have their matrices computed together."""
 
+_LARGE = 20
+"""Wires above which few programs are kept."""
+
 
 class _Permute(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
     def forward(values: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+        if values.ndim == 2 and len(values) == 1:  # faster on the CPU
+            return values[0].index_select(0, index)[None]
         return values.index_select(-1, index)
 
     @staticmethod
@@ -45,11 +51,12 @@ def permute(values: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
 
 
 @lru_cache
-def _hadamard(n_bits: int) -> Tensor:
-    matrix = torch.ones((1, 1), dtype=torch.float64)
-    for _ in range(n_bits):
-        matrix = torch.kron(matrix, torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64))
-    return matrix
+def _hadamard(n_bits: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        matrix = torch.ones((1, 1), dtype=dtype)
+        for _ in range(n_bits):
+            matrix = torch.kron(matrix, torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=dtype))
+        return matrix.to(device)
 
 
 def walsh_transform(values: Tensor) -> Tensor:
@@ -62,7 +69,7 @@ def walsh_transform(values: Tensor) -> Tensor:
     left = size.bit_length() - 1
     while left:
         width = min(4, left)
-        matrix = _hadamard(width).to(values.device, values.dtype)
+        matrix = _hadamard(width, values.dtype, values.device)
         values = values.reshape(batch, 2**width, size >> width).transpose(1, 2) @ matrix
         left -= width
     return values.reshape(batch, size)
@@ -139,9 +146,15 @@ class Diagonal:
     """Multiplication by ``exp(i phase)``, the phase a Walsh transform of few coefficients linear in the angles."""
 
     def __init__(
-        self, gates: Iterable[Elementary], frame: Frame, n_wires: int, dtype: torch.dtype, device: torch.device
+        self,
+        gates: Iterable[Elementary],
+        frame: Frame,
+        n_wires: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        known: dict[tuple[tuple[int, float], ...], Tensor],
     ) -> None:
-        fixed = torch.zeros((1, 2**n_wires), dtype=torch.float64, device=device)
+        fixed: defaultdict[int, float] = defaultdict(float)
         terms: list[tuple[int, int, float]] = []
         for gate in gates:
             signs = gate_definition(gate.name).signs
@@ -150,14 +163,20 @@ class Diagonal:
             for subset, slope, constant in signs(len(gate.wires)):
                 here, sign = frame.sign(sum(1 << (n_wires - 1 - gate.wires[i]) for i in subset))
                 offset = gate.angle.offset if gate.angle else 0.0
-                fixed[0, here] += sign * (slope * offset + constant)
+                fixed[here] += sign * (slope * offset + constant)
                 if gate.angle is not None and gate.angle.index is not None and slope:
                     terms.append((gate.angle.index, here, sign * slope * gate.angle.scale))
         self.size = 2**n_wires
-        self.factor = None
-        if bool(fixed.any()):
-            phase = walsh_transform(fixed)
-            self.factor = torch.complex(phase.cos(), phase.sin()).to(dtype)
+        self.factor: Tensor | None = None
+        key = tuple(sorted((mask, weight) for mask, weight in fixed.items() if weight))
+        if key:
+            if key not in known:
+                masks, weights = zip(*key, strict=True)
+                spectrum = torch.zeros((1, 2**n_wires), dtype=torch.float64, device=device)
+                spectrum[0, list(masks)] = torch.tensor(weights, dtype=torch.float64, device=device)
+                phase = walsh_transform(spectrum)
+                known[key] = torch.complex(phase.cos(), phase.sin()).to(dtype)
+            self.factor = known[key]
         self.terms = None
         if terms:
             index, mask, weight = zip(*terms, strict=True)
@@ -233,6 +252,7 @@ class Program:
         self.n_wires, self.dtype, self.device = circuit.n_wires, dtype, device
         self._kinds: dict[Kind, list[tuple[int, float, float]]] = {}
         self._templates: dict[tuple[Any, ...], _Template] = {}
+        self._factors: dict[tuple[tuple[int, float], ...], Tensor] = {}
         self._permutations: dict[Frame, tuple[Tensor, Tensor]] = {}
         self.operations: list[Operation] = []  # after those in `first`, which make the initial product state
         self._start = 0
@@ -260,7 +280,9 @@ class Program:
                 for gate in block.gates:
                     frame = frame.permuted(gate.name, [self._bit(wire) for wire in gate.wires])
             elif block.kind == "diagonal":
-                self.operations.append(Diagonal(block.gates, frame, self.n_wires, self.dtype, self.device))
+                self.operations.append(
+                    Diagonal(block.gates, frame, self.n_wires, self.dtype, self.device, self._factors)
+                )
                 untouched = False
             else:
                 bits = {self._bit(wire) for wire in block.wires}
@@ -394,7 +416,16 @@ def _multiply(matrix: Tensor, state: Tensor) -> Tensor:
     return product.reshape(len(product), size)
 
 
-@lru_cache(maxsize=64)
 def compile_circuit(circuit: Circuit, group: int, dtype: torch.dtype, device: torch.device) -> Program:
-    """The program of a circuit, kept for the next call."""
-    return Program(circuit, group, dtype, device)
+    """The program of a circuit, kept for the next call; of large ones, whose tables take much memory, the last few."""
+    compiled = _compile_large if circuit.n_wires > _LARGE else _compile
+    return compiled(circuit, group, dtype, device)
+
+
+def _new_program(circuit: Circuit, group: int, dtype: torch.dtype, device: torch.device) -> Program:
+    with torch.inference_mode(False), torch.no_grad():  # it serves later calls, with gradients or without
+        return Program(circuit, group, dtype, device)
+
+
+_compile = lru_cache(maxsize=64)(_new_program)
+_compile_large = lru_cache(maxsize=2)(_new_program)
