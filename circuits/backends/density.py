@@ -25,7 +25,7 @@ from circuits.channels import ReadoutError
 from circuits.circuit import Circuit
 from circuits.noise import NoiseModel, PreparedCircuit
 
-__all__ = ["DensityMatrix"]
+__all__ = ["DensityMatrix", "measured_probabilities"]
 
 _MOST_WIRES = 16
 
@@ -105,7 +105,7 @@ class DensityMatrix:
         prepared, program, state = self._run(circuit, angles)
         index = _z_strings(program.order, prepared.measured, self.device)
         readout = prepared.noise.readout_of(prepared.measured)
-        values = _probabilities(state.index_select(1, index), readout)
+        values = _from_signs(state.index_select(1, index), readout)
         values = values + (values.clamp(min=0) - values).detach()  # rounding must not make them negative
         return values.reshape(*angles.shape[:-1], 2**circuit.n_wires)
 
@@ -203,16 +203,26 @@ def _z_strings(order: tuple[int, ...], measured: tuple[int, ...], device: torch.
     return index.to(device)
 
 
-def _probabilities(values: Tensor, readout: Sequence[ReadoutError]) -> Tensor:
-    """Probabilities of the bits read from the coefficients of the I and Z strings, ``(batch, 2**n)``."""
+def measured_probabilities(probs: Tensor, readout: Sequence[ReadoutError]) -> Tensor:
+    """Probabilities of the bits read from those of the true bits, ``(batch, 2**n)``."""
+    return _by_wire(probs, [torch.tensor(error.confusion, dtype=torch.float64) for error in readout])
+
+
+def _from_signs(values: Tensor, readout: Sequence[ReadoutError]) -> Tensor:
+    """Probabilities of the bits read from the expectation values of the strings of I and Z, ``(batch, 2**n)``."""
+    half = torch.tensor([[0.5, 0.5], [0.5, -0.5]], dtype=torch.float64)
+    return _by_wire(values, [torch.tensor(error.confusion, dtype=torch.float64) @ half for error in readout])
+
+
+def _by_wire(values: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    """A 2 x 2 matrix on each wire of ``(batch, 2**n)``."""
     batch, size = values.shape
-    for first in range(0, len(readout), 4):
-        matrix = torch.ones((1, 1), dtype=torch.float64)
-        for error in readout[first : first + 4]:
-            confusion = torch.tensor(error.confusion, dtype=torch.float64)
-            matrix = torch.kron(matrix, confusion @ torch.tensor([[0.5, 0.5], [0.5, -0.5]], dtype=torch.float64))
-        split = values.reshape(batch, len(matrix), size // len(matrix))
-        values = split.transpose(1, 2) @ matrix.to(values.device, values.dtype).T
+    for first in range(0, len(matrices), 4):
+        joined = torch.ones((1, 1), dtype=torch.float64)
+        for matrix in matrices[first : first + 4]:
+            joined = torch.kron(joined, matrix)
+        split = values.reshape(batch, len(joined), size // len(joined))
+        values = split.transpose(1, 2) @ joined.to(values.device, values.dtype).T
     return values.reshape(batch, size)
 
 
