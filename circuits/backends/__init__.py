@@ -5,8 +5,11 @@ from circuits.backends.density import DensityMatrix
 from circuits.backends.gradients import ParameterShift
 from circuits.backends.layers import layers, reseed, shots_of
 from circuits.backends.make import backend_beside, backend_config, backend_options, builds_alone, make_backend
+from circuits.backends.pennylane import PennyLane
+from circuits.backends.qiskit import Qiskit
 from circuits.backends.sampled import Sampled, SamplingBackend
 from circuits.backends.statevector import Statevector
+from circuits.backends.trajectories import Trajectories
 
 __all__ = [
     "BACKENDS",
@@ -15,9 +18,12 @@ __all__ = [
     "DensityMatrix",
     "ParameterShift",
     "PauliString",
+    "PennyLane",
+    "Qiskit",
     "Sampled",
     "SamplingBackend",
     "Statevector",
+    "Trajectories",
     "backend_beside",
     "backend_config",
     "backend_options",
@@ -28,5 +34,11 @@ __all__ = [
     "shots_of",
 ]
 
-BACKENDS: dict[str, type[Backend]] = {"statevector": Statevector, "density_matrix": DensityMatrix}
+BACKENDS: dict[str, type[Backend]] = {
+    "statevector": Statevector,
+    "density_matrix": DensityMatrix,
+    "trajectories": Trajectories,
+    "pennylane": PennyLane,
+    "qiskit": Qiskit,
+}
 """The backends by name; each is made from options alone. Wrappers such as :class:`ParameterShift` take a backend."""

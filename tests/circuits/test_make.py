@@ -1,12 +1,26 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from circuits import Circuit, Gate
-from circuits.backends import BACKENDS, ParameterShift, Sampled, Statevector, backend_config, make_backend
+from circuits.backends import (
+    BACKENDS,
+    Backend,
+    ParameterShift,
+    Sampled,
+    Statevector,
+    backend_config,
+    layers,
+    make_backend,
+    reseed,
+    shots_of,
+)
+from circuits.noise import NoiseModel
 
 BELL = Circuit(2, [Gate("RY", 0, [0]), Gate("CNOT", [0, 1])])
 ANGLES = torch.tensor([0.7], dtype=torch.float64)
@@ -52,10 +66,69 @@ def test_the_parameter_shift_rule_can_be_asked_for():
     assert exact.capabilities.exact
 
 
+def test_wrappers_stand_in_their_order_whatever_the_order_in_the_configuration():
+    backend = make_backend(
+        "density_matrix",
+        noise={"depolarizing": {"two_qubit": 0.02}, "readout": {"p01": 0.02, "p10": 0.05}},
+        shots=200,
+        mitigation=[{"zne": {"scales": [1, 3], "fit": "linear"}}, "readout", {"twirling": {"twirls": 2}}],
+        gradient={"spsa": {"repeats": 3}},
+        seed=0,
+    )
+    found = [type(layer).__name__ for layer in layers(backend)]
+    mitigated = ["ZeroNoiseExtrapolation", "ReadoutMitigation", "PauliTwirling"]
+    assert found == ["SPSA", *mitigated, "Sampled", "DensityMatrix"]
+    spsa, extrapolated, _, twirled, sampled, engine = layers(backend)
+    assert (spsa.repeats, extrapolated.scales, twirled.twirls, sampled.shots) == (3, (1.0, 3.0), 2, 200)
+    assert engine.noise == NoiseModel.from_config(
+        {"depolarizing": {"two_qubit": 0.02}, "readout": {"p01": 0.02, "p10": 0.05}}
+    )
+    assert shots_of(backend) == 200
+
+
+def test_every_layer_that_draws_is_seeded_apart_from_the_others():
+    backend = make_backend("statevector", shots=9, mitigation=["twirling", "readout"], gradient="spsa", seed=4)
+    seeds = [layer.generator.initial_seed() for layer in layers(backend) if hasattr(layer, "generator")]
+    assert len(set(seeds)) == len(seeds) == 4
+    reseed(backend, torch.Generator().manual_seed(1))
+    later = [layer.generator.initial_seed() for layer in layers(backend) if hasattr(layer, "generator")]
+    assert len(set(later) | set(seeds)) == 8
+
+
+def test_shots_of_a_calibration_are_not_those_of_the_probabilities():
+    assert shots_of(make_backend("density_matrix", mitigation=["readout"])) is None
+    assert shots_of(make_backend("statevector", shots=30, mitigation=["readout"])) == 30
+
+
+@pytest.mark.parametrize(
+    ("config", "noisy"),
+    [
+        ({"kind": "statevector"}, False),
+        ({"kind": "density_matrix", "noise": {"depolarizing": {"one_qubit": 0.01, "two_qubit": 0.03}}}, True),
+        ({"kind": "density_matrix", "noise": "fake_manila"}, True),
+        ({"kind": "pennylane", "device": "lightning.qubit"}, False),
+        ({"kind": "qiskit", "device": "fake_manila", "shots": 4096, "mitigation": ["readout"]}, True),
+    ],
+    ids=str,
+)
+def test_every_kind_of_line_gives_a_backend_that_trains(config, noisy):
+    assert backend_config(backend_config(config)) == backend_config(config)
+    backend = make_backend(**config, seed=5)
+    assert isinstance(backend, Backend)
+    assert backend.capabilities.noisy is noisy
+    angles = torch.tensor([0.7], dtype=torch.float64, requires_grad=True)
+    probs = backend.probs(BELL, angles)
+    (slope,) = torch.autograd.grad(probs[3], angles)
+    tolerance = 1e-9 if backend.capabilities.exact and not noisy else 0.12
+    expected = torch.tensor([math.cos(0.35) ** 2, 0, 0, math.sin(0.35) ** 2], dtype=torch.float64)
+    torch.testing.assert_close(probs.detach(), expected, atol=tolerance, rtol=0)
+    assert slope.item() == pytest.approx(math.sin(0.7) / 2, abs=tolerance)
+    assert backend.sample(BELL, angles.detach(), 3).shape == (3, 2)
+
+
 @pytest.mark.parametrize("kind", BACKENDS)
 def test_a_checked_configuration_is_a_fixed_point(kind):
-    options = {"noise": {"readout": {"p01": 0.1, "p10": 0.1}}} if kind == "trajectories" else {}
-    once = backend_config({"kind": kind, "gradient": "parameter-shift", **options})
+    once = backend_config({"kind": kind, "gradient": "parameter-shift"})
     assert backend_config(once) == once
     assert None not in once.values()
 
@@ -84,6 +157,19 @@ def test_a_kind_alone_is_a_configuration():
         ({"kind": "statevector", "mitigation": ["redout"]}, "unknown name 'redout'; did you mean readout"),
         ({"kind": "statevector", "mitigation": [{"readout": {}, "zne": {}}]}, "backend.mitigation: found"),
         ({"kind": "statevector", "mitigation": [{"zne": 3}]}, "backend.mitigation.zne: found 3; expected keys"),
+        ({"kind": "statevector", "mitigation": ["readout", "readout"]}, "backend.mitigation: 'readout' is given twice"),
+        ({"kind": "statevector", "mitigation": [{"zne": {"scale": 3}}]}, "zne.scale: unknown key .* mean scales"),
+        (
+            {"kind": "statevector", "mitigation": [{"zne": {"fit": "cubic"}}]},
+            "zne.fit: input should be 'linear', .*cubic",
+        ),
+        ({"kind": "statevector", "gradient": {"spsa": {"repeat": 3}}}, "gradient.spsa.repeat: .* did you mean repeats"),
+        (
+            {"kind": "density_matrix", "noise": {"depolarizing": {"two_qubit": 1.2}}},
+            "^backend.noise.depolarizing.two_qub",
+        ),
+        ({"kind": "density_matrix", "noise": {"depolarising": 0.1}}, "^backend.noise.depolarising: .*depolarizing"),
+        ({"kind": "density_matrix", "noise": 3}, "backend.noise: found 3; expected keys and values, or the name of a"),
         ({"kind": "statevector", "gradient": "spsaa"}, "backend.gradient: unknown name 'spsaa'; did you mean spsa"),
     ],
 )

@@ -67,11 +67,31 @@ def test_shots_change_the_training_and_the_seed_fixes_them(tmp_path: Path) -> No
     assert yaml.safe_load((one / "config.yaml").read_text())["models"]["born"]["backend"]["shots"] == 100
 
 
-def test_an_interrupted_run_on_shots_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    measured = experiment({"kind": "statevector", "shots": 50})
+NOISE = {"depolarizing": {"two_qubit": 0.05}, "readout": {"p01": 0.02, "p10": 0.05}}
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        {"kind": "statevector", "shots": 50},
+        {"kind": "pennylane", "shots": 50, "gradient": "spsa"},
+        {"kind": "qiskit", "device": "aer", "noise": NOISE, "shots": 50, "gradient": "spsa"},
+        {"kind": "trajectories", "noise": NOISE, "n_trajectories": 20, "gradient": "spsa"},
+        {
+            "kind": "density_matrix",
+            "noise": NOISE,
+            "shots": 50,
+            "mitigation": [{"twirling": {"twirls": 2}}, "readout", "zne"],
+            "gradient": "spsa",
+        },
+    ],
+    ids=["shots", "pennylane", "qiskit", "trajectories", "mitigated"],
+)
+def test_an_interrupted_run_on_shots_goes_on_to_the_same_weights(backend: dict[str, Any], tmp_path: Path) -> None:
+    measured = experiment(backend, steps=4)
     quiet = run_experiment(measured, tmp_path / "quiet")
     with pytest.raises(Killed):
-        run_experiment(measured, tmp_path / "broken", reporter=kill_at(4))
+        run_experiment(measured, tmp_path / "broken", reporter=kill_at(3))
     broken = run_experiment(measured, tmp_path / "broken", resume=True)
     assert torch.equal(weights(quiet), weights(broken))
     assert torch.equal(load_run(quiet).samples("born").samples, load_run(broken).samples("born").samples)

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import importlib.metadata
+import io
+
+import pytest
+import torch
+from rich.console import Console
+from typer.testing import CliRunner
+
+from circuits.backends import BACKENDS, Statevector
+from experiments import doctor
+from experiments.cli import app
+from experiments.doctor import Answer, answers, diagnosis, limits, packages
+
+
+def text_of(found: list[Answer]) -> str:
+    console = Console(width=140, record=True, file=io.StringIO())
+    console.print(diagnosis(found))
+    return console.export_text()
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, **backends: dict) -> list[Answer]:
+    monkeypatch.setattr(doctor, "BACKENDS", backends)
+    return list(answers())
+
+
+def test_every_backend_of_the_lab_answers_rightly_here() -> None:
+    found = {answer.name: answer for answer in answers()}
+    assert {name: found[name].status for name in doctor.OWN} == dict.fromkeys(doctor.OWN, "PASS")
+    assert not [answer for answer in found.values() if answer.status == "FAIL"]
+    assert {config["kind"] for config in doctor.BACKENDS.values()} == set(BACKENDS)
+    assert (found["state vector on CUDA"].status == "PASS") == torch.cuda.is_available()
+
+
+def test_a_missing_package_is_no_failure_and_says_what_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Missing:
+        def __init__(self) -> None:
+            raise ImportError("the qiskit backend needs qiskit-aer; install it with: pip install 'qgen-hep[qiskit]'")
+
+    monkeypatch.setitem(BACKENDS, "missing", Missing)
+    (answer,) = asked(monkeypatch, Aer={"kind": "missing"})
+    assert answer.status == "absent"
+    assert not answer.serious
+    assert "pip install 'qgen-hep[qiskit]'" in text_of([answer])
+
+
+def test_a_wrong_answer_fails_and_says_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wrong(Statevector):
+        def probs(self, circuit: object, angles: torch.Tensor) -> torch.Tensor:
+            return super().probs(circuit, angles).flip(-1).roll(1, -1)
+
+    class Broken(Statevector):
+        def probs(self, circuit: object, angles: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no carrier\nat all")
+
+    monkeypatch.setitem(BACKENDS, "wrong", Wrong)
+    monkeypatch.setitem(BACKENDS, "broken", Broken)
+    wrong, broken = asked(monkeypatch, **{"state vector": {"kind": "wrong"}, "other": {"kind": "broken"}})
+    assert wrong.status == "FAIL"
+    assert wrong.serious
+    assert "gives 0.5, 0.5, 0, 0" in wrong.reason
+    assert (broken.status, broken.reason, broken.serious) == ("FAIL", "no carrier at all", False)
+    monkeypatch.setattr(doctor, "BACKENDS", {"other": {"kind": "broken"}})
+    assert CliRunner().invoke(app, ["doctor"]).exit_code == 0
+    monkeypatch.setattr(doctor, "BACKENDS", {"state vector": {"kind": "wrong"}})
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    assert "FAIL" in result.output
+
+
+def test_packages_have_their_version_or_the_line_that_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {package.name: package.version for package in packages()}
+    assert versions["torch"] == torch.__version__
+    real = importlib.metadata.version
+
+    def without(name: str) -> str:
+        if name == "mthree":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", without)
+    assert "not installed: pip install 'qgen-hep[mitigation]'" in text_of([])
+
+
+def test_limits_grow_with_memory_and_shrink_with_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("circuits.backends.memory.free_memory", lambda device: 2**34)
+    found = limits()
+    assert found["free memory"] == "17.2 GB"
+    assert found["exact"].startswith("about 29 qubits, 30 in complex64")
+    assert found["exact, with gradients"].startswith("about 28 qubits")
+    assert found["density matrix"] == "about 14 qubits"
