@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, MinLen
 from pydantic import BaseModel, ConfigDict
 
-from circuits.backends import backend_options
+from circuits.backends import backend_config, backend_options
 from experiments.scores import ModelScores, Results, Score, checked
 from qgen.run import RESULTS, read_json
 
@@ -39,6 +39,8 @@ BACKENDS = "backends"
 """The folder of re-scorings in a run's folder."""
 
 LONGEST_LABEL = 80
+ORDER = {"device": 0, "shots": 2, "mitigation": 3}
+"""Where keys of a configuration stand in a label; the others stand at 1."""
 
 Role = Literal["exact", "sampled", "noisy", "mitigated"]
 ROLES: tuple[Role, ...] = ("exact", "sampled", "noisy", "mitigated")
@@ -172,7 +174,7 @@ def label_of(config: Mapping[str, Any]) -> str:
         name: str(default).removeprefix("torch.") for name, (_, default) in backend_options(config["kind"]).items()
     }
     words, whole = [str(config["kind"])], True
-    for key, value in config.items():
+    for key, value in sorted(config.items(), key=lambda item: ORDER.get(item[0], 1)):
         if key == "kind" or value is None or (key != "shots" and str(value) == defaults.get(key)):
             continue
         if key == "shots":
@@ -180,8 +182,9 @@ def label_of(config: Mapping[str, Any]) -> str:
         elif key in ("device", "noise") and isinstance(value, str):
             words.append(value)
         elif key == "mitigation":
-            words += [entry if isinstance(entry, str) else next(iter(entry)) for entry in value]
-            whole = whole and all(isinstance(entry, str) for entry in value)
+            names = [entry if isinstance(entry, str) else next(iter(entry)) for entry in value]
+            words += names
+            whole = whole and value in (names, backend_config({"kind": "statevector", key: names})[key])
         elif isinstance(value, str | int | float):
             words.append(f"{key}-{value}")
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -178,7 +179,7 @@ def backends_table(run: Run, rescored: Mapping[str, Rescoring]) -> RenderableTyp
     for name, rows in models.items():
         for row in rows:
             where = f"{row.label} (the run)" if row.facts is None else row.label
-            cells = [Text.assemble((name, "bold"), f"\n{where}")]
+            cells = [Text("\n").join([Text(name, "bold"), *map(Text, textwrap.wrap(where, LONGEST_NAME))])]
             cells += [_number(row.scores.metrics.get(metric)) for metric in metrics]
             cells += [_with_floor(row.distances.get(distance)) for distance in distances]
             lines.append(([*cells, Text(f"{row.scores.sample_seconds:.2f}")], ""))

@@ -261,6 +261,16 @@ def test_distances_are_those_of_the_distributions(run: Run) -> None:
     assert generator.backend is own
 
 
+def test_the_backend_of_the_run_gives_its_numbers_again_from_shots_too(tmp_path: Path) -> None:
+    shots = {"kind": "statevector", "shots": 40}
+    models = {"joint": {**RAW["models"]["joint"], "backend": shots}}
+    run = load_run(run_experiment(resolve({**RAW, "models": models, "seeds": [0]}), tmp_path / "run"))
+    found = rescore(run, {"again": shots, "exact": "statevector"}).results
+    assert stored(run, "again")["models"]["joint"]["metrics"] == run.results["models"]["joint"]["metrics"]
+    rows = side_by_side(run, read_results(run.results), found)["joint"]
+    assert [row.label for row in rows] == ["statevector-40-shots", "again", "exact"]
+
+
 def test_shots_alone_leave_a_backend_at_its_floor_and_noise_does_not(run: Run) -> None:
     generator = run.generator("joint")
     shots = 2000
@@ -280,6 +290,26 @@ def test_jobs_elsewhere_are_announced_and_asked_for_once(run: Run) -> None:
     joint = found.results["far"].models["joint"].seeds["0"]
     assert joint["circuits"] == 2
     assert joint["distances"][DISTANCE]["uncertainty"] == joint["distances"][DISTANCE]["floor_uncertainty"] > 0
+
+
+def test_noise_is_seen_and_its_mitigation_too(run: Run) -> None:
+    noisy = {"kind": "density_matrix", "noise": {"readout": {"p01": 0.08, "p10": 0.1}}}
+    backends = {"noisy": noisy, "mitigated": {**noisy, "shots": 20000, "mitigation": ["readout"]}}
+    found = rescore(run, backends, ["joint"]).results
+    assert {label: one.backend.role for label, one in found.items()} == {"noisy": "noisy", "mitigated": "mitigated"}
+    distance = {label: one.models["joint"].distances[DISTANCE] for label, one in found.items()}
+    assert distance["noisy"].floor == distance["noisy"].uncertainty == 0
+    assert 0 < distance["mitigated"].floor < distance["mitigated"].value < distance["noisy"].value / 2
+
+
+def test_jobs_are_kept_with_the_scores(run: Run) -> None:
+    rescore(run, {"aer": {"kind": "qiskit", "device": "aer", "shots": 100}}, ["joint"])
+    content = stored(run, "aer")
+    assert content["backend"]["role"] == "sampled"
+    jobs = content["models"]["joint"]["seeds"]["0"]["jobs"]
+    assert len(jobs) == 6  # the events, and five times the distribution
+    assert all(job["id"] and job["status"] == "done" for job in jobs)
+    assert sum(job["shots"] * job["n_circuits"] for job in jobs) == content["models"]["joint"]["seeds"]["0"]["measured"]
 
 
 @pytest.mark.parametrize(
