@@ -375,6 +375,15 @@ def _parameters(row: Reals, offsets: Reals, places: Integers, indices: Integers,
 
 
 @compiled
+def _aligned(like: Reals, size: int) -> Reals:
+    """An array that starts where a vector may."""
+    lanes = 64 // like.itemsize
+    array = np.empty(size + lanes, like.dtype)
+    skip = (-(array.ctypes.data // like.itemsize)) % lanes
+    return array[skip : skip + size]
+
+
+@compiled
 def _count(steps: Integers) -> tuple[int, int]:
     """Steps that permute, and phases of parities."""
     moves = parities = 0
@@ -413,7 +422,6 @@ def forward(
     fixed: Reals,
     rows: Reals,
     states: Reals,
-    scratch: Reals,
     probabilities: Reals,
 ) -> None:
     """Final states, or their probabilities, or both.
@@ -422,26 +430,26 @@ def forward(
         steps, bits, masks, offsets, places, indices, scales, targets, fixed: the fields of a ``Sweep``; ``fixed`` as
             pairs of reals of the state's precision.
         rows: ``(batch, n_angles)`` float64.
-        states: ``(batch, 2 * 2**n_bits)``, or ``(1, ...)`` if only the probabilities are asked for.
-        scratch: ``(2 * 2**n_bits,)``.
+        states: ``(batch, 2 * 2**n_bits)``, or ``(0, ...)`` if only the probabilities are asked for.
         probabilities: ``(batch, 2**n_wires)``, or ``(batch, 0)``.
     """
     size = states.shape[1]
     chunk_bits = 0
     while chunk_bits < _CHUNK_BITS and 4 << chunk_bits <= size:
         chunk_bits += 1
-    chunk = np.empty(2 << chunk_bits, states.dtype)
+    chunk = _aligned(states, 2 << chunk_bits)
     tables = np.empty((2, 3 * (64 // states.itemsize)), states.dtype)
     n_turns = bits.size
     angles = np.empty(offsets.size)
     cosines, sines = np.empty(n_turns), np.empty(n_turns)
+    scratch, unkept = _aligned(states, size), _aligned(states, 0 if states.shape[0] else size)
     moves, parities = _count(steps)
     total = np.empty(size // 2 if parities else 0)
     for sample in range(rows.shape[0]):
         _parameters(rows[sample], offsets, places, indices, scales, angles)
         for g in range(n_turns):
             cosines[g], sines[g] = np.cos(0.5 * angles[g]), np.sin(0.5 * angles[g])
-        final = states[sample if states.shape[0] > 1 else 0]
+        final = states[sample] if states.shape[0] else unkept
         state, other = (scratch, final) if moves % 2 else (final, scratch)
         state[:] = 0.0
         state[0] = 1.0
@@ -472,7 +480,6 @@ def backward(
     states: Reals,
     given: Reals,
     by_parts: bool,
-    scratch: Reals,
     gradients: Reals,
 ) -> None:
     """Derivatives of a loss by the angles.
@@ -482,18 +489,18 @@ def backward(
         states: ``(batch, 2 * 2**n_bits)``, the final states.
         given: derivatives of the loss by the probabilities, ``(batch, 2**n_wires)``, or, ``by_parts``, by the real and
             imaginary parts of the final states, ``(batch, 2 * 2**n_wires)``.
-        scratch: ``(2, 4 * 2**n_bits)``.
-        gradients: ``(batch, n_angles)`` float64, zeros; the result.
+        gradients: ``(batch, n_angles)`` float64; the result.
     """
     size = states.shape[1]
     chunk_bits = 0
     while chunk_bits < _CHUNK_BITS and 4 << chunk_bits <= size:
         chunk_bits += 1
-    chunk = np.empty(2 << chunk_bits, states.dtype)
+    chunk = _aligned(states, 2 << chunk_bits)
     tables = np.empty((3, 3 * (64 // states.itemsize)), states.dtype)
     n_turns = bits.size
     angles, slopes = np.empty(offsets.size), np.empty(offsets.size)
     cosines, sines = np.empty(n_turns), np.empty(n_turns)
+    first, second = _aligned(states, 2 * size), _aligned(states, 2 * size)
     _, parities = _count(steps)
     total, density = np.empty(size // 2 if parities else 0), np.empty(size // 2 if parities else 0)
     for sample in range(rows.shape[0]):
@@ -501,7 +508,7 @@ def backward(
         for g in range(n_turns):
             cosines[g], sines[g] = np.cos(0.5 * angles[g]), -np.sin(0.5 * angles[g])
         slopes[:] = 0.0
-        state, other = scratch[0], scratch[1]
+        state, other = first, second
         _seed(state, states[sample], given[sample], by_parts)
         for number in range(steps.shape[0] - 1, -1, -1):
             step = steps[number]
@@ -525,5 +532,7 @@ def backward(
                 )
                 if step[1] >= 0:
                     state, other = other, state
+        for index in range(gradients.shape[1]):
+            gradients[sample, index] = 0.0
         for entry in range(places.size):
             gradients[sample, indices[entry]] += scales[entry] * slopes[places[entry]]

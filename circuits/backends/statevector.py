@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -32,6 +31,8 @@ _MOST_SWEPT = 20
 _PER_ROW = {"swept": (2, 4), "grouped": (4, 8), "plain": (10, 40)}
 _SHARED = {"swept": (2, 6), "grouped": (4, 6), "plain": (2, 2)}
 """State vectors that a path keeps at once for each set of angles and for all, without and with gradients."""
+
+_ALWAYS_FREE = 2**24  # bytes; asking the system takes longer than a small circuit
 
 
 class Statevector:
@@ -92,13 +93,12 @@ class Statevector:
         Raises:
             ValueError: angles of another shape, or more memory needed than there is.
         """
-        flat, path = self._prepare(circuit, angles)
+        path = self._path(circuit, angles)
         if path == "swept":
-            state = swept_state(circuit, flat, self.dtype)
-        elif path == "plain":
-            state = plain_state(circuit, flat, self.dtype, self.device)
-        else:
-            state = grouped_state(circuit, flat, self.dtype, self.device)
+            return swept_state(circuit, angles, self.dtype)
+        if path == "plain":
+            return plain_state(circuit, angles, self.dtype, self.device)
+        state = grouped_state(circuit, self._rows(angles), self.dtype, self.device)
         return state.reshape(*angles.shape[:-1], 2**circuit.n_wires)
 
     def probs(self, circuit: Circuit, angles: Tensor) -> Tensor:
@@ -114,13 +114,12 @@ class Statevector:
         Raises:
             ValueError: angles of another shape, or more memory needed than there is.
         """
-        flat, path = self._prepare(circuit, angles)
+        path = self._path(circuit, angles)
         if path == "swept":
-            probabilities = swept_probs(circuit, flat, self.dtype)
-        elif path == "plain":
-            probabilities = plain_probs(circuit, flat, self.dtype, self.device)
-        else:
-            probabilities = grouped_probs(circuit, flat, self.dtype, self.device)
+            return swept_probs(circuit, angles, self.dtype)
+        if path == "plain":
+            return plain_probs(circuit, angles, self.dtype, self.device)
+        probabilities = grouped_probs(circuit, self._rows(angles), self.dtype, self.device)
         return probabilities.reshape(*angles.shape[:-1], 2**circuit.n_wires)
 
     def expval(self, circuit: Circuit, angles: Tensor, observables: Sequence[str]) -> Tensor:
@@ -143,13 +142,12 @@ class Statevector:
         tensor([1., 1.], dtype=torch.float64)
         """
         strings = parse_observables(observables, circuit.n_wires)
-        flat, path = self._prepare(circuit, angles)
+        path = self._path(circuit, angles)
         if path == "swept":
-            values = swept_expval(circuit, flat, self.dtype, strings)
-        elif path == "plain":
-            values = plain_expval(circuit, flat, strings, self.dtype, self.device)
-        else:
-            values = state_expval(grouped_state(circuit, flat, self.dtype, self.device), strings)
+            return swept_expval(circuit, angles, self.dtype, strings)
+        if path == "plain":
+            return plain_expval(circuit, angles, strings, self.dtype, self.device)
+        values = state_expval(grouped_state(circuit, self._rows(angles), self.dtype, self.device), strings)
         return values.reshape(*angles.shape[:-1], len(strings))
 
     @torch.no_grad()
@@ -171,20 +169,27 @@ class Statevector:
         check_shots(shots)
         return draw_bits(self.probs(circuit, angles), shots, fresh_generator(generator))
 
-    def _prepare(self, circuit: Circuit, angles: Tensor) -> tuple[Tensor, str]:
-        """The angles as ``(batch, n_angles)``, and the path to take; refuses what does not fit the memory."""
+    def _path(self, circuit: Circuit, angles: Tensor) -> str:
+        """How to compute; refuses what does not fit the memory."""
         check_angles(circuit, angles)
-        if circuit.n_wires > _MOST_WIRES:
-            raise ValueError(f"{circuit.n_wires} qubits: a state vector has at most {_MOST_WIRES}")
-        batch = math.prod(angles.shape[:-1])
+        n_wires = circuit.n_wires
+        if n_wires > _MOST_WIRES:
+            raise ValueError(f"{n_wires} qubits: a state vector has at most {_MOST_WIRES}")
         if torch._C._are_functorch_transforms_active():
             path = "plain"
-        elif self.device.type == "cpu" and circuit.n_wires <= _MOST_SWEPT and is_swept(circuit):
+        elif n_wires <= _MOST_SWEPT and self.device.type == angles.device.type == "cpu" and is_swept(circuit):
             path = "swept"
         else:
             path = "grouped"
+        batch = angles.shape[:-1].numel()
         taped = angles.requires_grad and torch.is_grad_enabled()
         states = max(batch, 1) * _PER_ROW[path][taped] + _SHARED[path][taped]
-        what = f"{circuit.n_wires} qubits, batch of {batch}{', with gradients' if taped else ''}"
-        check_memory(states * self.dtype.itemsize << circuit.n_wires, self.memory_limit, self.device, what)
-        return angles.reshape(batch, circuit.n_angles).to(self.device), path
+        needed = states * self.dtype.itemsize << n_wires
+        if needed > _ALWAYS_FREE or self.memory_limit is not None:
+            what = f"{n_wires} qubits, batch of {batch}{', with gradients' if taped else ''}"
+            check_memory(needed, self.memory_limit, self.device, what)
+        return path
+
+    def _rows(self, angles: Tensor) -> Tensor:
+        """The angles as ``(batch, n_angles)``, on the device."""
+        return angles.reshape(angles.shape[:-1].numel(), angles.shape[-1]).to(self.device)

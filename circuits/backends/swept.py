@@ -33,23 +33,24 @@ def _arrays(circuit: Circuit, real: torch.dtype) -> tuple[Any, ...]:
     return sweep.n_bits, (sweep.steps, sweep.bits, sweep.masks, *affine, sweep.targets, fixed)
 
 
-def _rows(angles: Tensor) -> Any:
-    return angles.detach().to(torch.float64).contiguous().numpy()
+def _rows(angles: Tensor, batch: int) -> Any:
+    return angles.detach().to(torch.float64).numpy().reshape(batch, angles.shape[-1])
 
 
 def _run(
     circuit: Circuit, dtype: torch.dtype, angles: Tensor, keep: bool, probabilities: bool
 ) -> tuple[Tensor, Tensor]:
-    """Final states as pairs of reals, of all sets of angles or of none in particular, and probabilities."""
+    """Final states as pairs of reals, if they are to be kept, and probabilities, if they are asked for."""
     from circuits.backends.kernels import forward
 
     real = dtype.to_real()
     n_bits, arrays = _arrays(circuit, real)
-    batch = len(angles)
-    states = torch.empty((batch if keep else 1, 2 << n_bits), dtype=real)
-    values = torch.empty((batch, 2**circuit.n_wires if probabilities else 0), dtype=real)
-    scratch = torch.empty(2 << n_bits, dtype=real)
-    forward(*arrays, _rows(angles), states.numpy(), scratch.numpy(), values.numpy())
+    shape = angles.shape[:-1]
+    batch = shape.numel()
+    width = 2**circuit.n_wires if probabilities else 0
+    states = torch.empty((batch if keep else 0, 2 << n_bits), dtype=real)
+    values = torch.empty((*shape, width), dtype=real)
+    forward(*arrays, _rows(angles, batch), states.numpy(), values.numpy().reshape(batch, width))
     return states, values
 
 
@@ -58,10 +59,11 @@ def _back(circuit: Circuit, angles: Tensor, states: Tensor, given: Tensor, by_pa
     from circuits.backends.kernels import backward
 
     _, arrays = _arrays(circuit, states.dtype)
-    scratch = torch.empty((2, 2 * states.shape[1]), dtype=states.dtype)
-    gradients = torch.zeros(angles.shape, dtype=torch.float64)
-    given = given.contiguous()
-    backward(*arrays, _rows(angles), states.numpy(), given.numpy(), by_parts, scratch.numpy(), gradients.numpy())
+    batch = len(states)
+    gradients = torch.empty(angles.shape, dtype=torch.float64)
+    slopes = given.contiguous().numpy().reshape(batch, given.shape[-1])
+    flat = gradients.numpy().reshape(batch, angles.shape[-1])
+    backward(*arrays, _rows(angles, batch), states.numpy(), slopes, by_parts, flat)
     return gradients.to(angles.dtype)
 
 
@@ -98,7 +100,8 @@ class _State(torch.autograd.Function):
         states, _ = _run(circuit, dtype, angles, True, False)
         ctx.save_for_backward(angles, states)
         ctx.circuit, ctx.dtype = circuit, dtype
-        return torch.view_as_complex(states.view(len(states), -1, 2))[:, : 2**circuit.n_wires].clone()
+        amplitudes = torch.view_as_complex(states.view(*angles.shape[:-1], states.shape[1] // 2, 2))
+        return amplitudes[..., : 2**circuit.n_wires].clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
@@ -106,7 +109,7 @@ class _State(torch.autograd.Function):
         (gradient,) = gradients
         if torch.is_grad_enabled():
             return _again(lambda a: plain_state(ctx.circuit, a, ctx.dtype, _CPU), angles, gradient), None, None
-        parts = torch.view_as_real(gradient.resolve_conj()).reshape(len(states), -1)
+        parts = torch.view_as_real(gradient.resolve_conj()).flatten(-2)
         return _back(ctx.circuit, angles, states, parts, True), None, None
 
 
@@ -120,8 +123,8 @@ class _Expval(torch.autograd.Function):
         states, _ = _run(circuit, dtype, angles, True, False)
         ctx.save_for_backward(angles, states)
         ctx.circuit, ctx.dtype, ctx.strings = circuit, dtype, strings
-        values = torch.empty((len(angles), len(strings)), dtype=states.dtype)
-        expectations(*Strings.of(strings).arrays, states.numpy(), values.numpy())
+        values = torch.empty((*angles.shape[:-1], len(strings)), dtype=states.dtype)
+        expectations(*Strings.of(strings).arrays, states.numpy(), values.numpy().reshape(len(states), len(strings)))
         return values
 
     @staticmethod
@@ -134,7 +137,8 @@ class _Expval(torch.autograd.Function):
             again = _again(lambda a: plain_expval(ctx.circuit, a, ctx.strings, ctx.dtype, _CPU), angles, gradient)
             return again, None, None, None
         given = torch.empty_like(states)
-        seeds(*Strings.of(ctx.strings).arrays, states.numpy(), gradient.contiguous().numpy(), given.numpy())
+        slopes = gradient.contiguous().numpy().reshape(len(states), len(ctx.strings))
+        seeds(*Strings.of(ctx.strings).arrays, states.numpy(), slopes, given.numpy())
         return _back(ctx.circuit, angles, states, given, True), None, None, None
 
 
@@ -143,11 +147,11 @@ def swept_probs(circuit: Circuit, angles: Tensor, dtype: torch.dtype) -> Tensor:
 
     Args:
         circuit: the circuit.
-        angles: ``(batch, n_angles)`` real, in radians, on the CPU.
+        angles: ``(..., n_angles)`` real, in radians, on the CPU.
         dtype: ``torch.complex128`` or ``torch.complex64``.
 
     Returns:
-        ``(batch, 2**n_wires)`` real; wire 0 is the most significant bit.
+        ``(..., 2**n_wires)`` real; wire 0 is the most significant bit.
 
     >>> from circuits import Gate
     >>> swept_probs(Circuit(2, [Gate("H", [0])]), torch.zeros(1, 0), torch.complex128)
@@ -158,12 +162,12 @@ def swept_probs(circuit: Circuit, angles: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def swept_state(circuit: Circuit, angles: Tensor, dtype: torch.dtype) -> Tensor:
-    """Amplitudes of the final state, ``(batch, 2**n_wires)`` complex; arguments as in :func:`swept_probs`."""
+    """Amplitudes of the final state, ``(..., 2**n_wires)`` complex; arguments as in :func:`swept_probs`."""
     result: Tensor = _State.apply(angles, circuit, dtype)
     return result
 
 
 def swept_expval(circuit: Circuit, angles: Tensor, dtype: torch.dtype, strings: Sequence[PauliString]) -> Tensor:
-    """Expectation values of Pauli strings, ``(batch, n_strings)`` real; arguments as in :func:`swept_probs`."""
+    """Expectation values of Pauli strings, ``(..., n_strings)`` real; arguments as in :func:`swept_probs`."""
     result: Tensor = _Expval.apply(angles, circuit, dtype, strings)
     return result
