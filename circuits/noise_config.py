@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -104,20 +103,20 @@ def _check_keys(value: object, where: str, allowed: Sequence[str], needed: Seque
             raise ValueError(f"{where} lacks {key}; the fields are {', '.join(allowed)}")
 
 
-def _number(value: object, where: str) -> float:
-    """A number; also ``1e-6`` as text, which YAML reads as text."""
-    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9.]+([eE][+-]?[0-9]+)?", value):
+def _plain(value: object) -> object:
+    """The value; a number such as ``1e-6``, which YAML reads as text, as a number."""
+    if isinstance(value, str):
         with contextlib.suppress(ValueError):
-            value = float(value)
-    return finite_number(value, where)
+            return float(value)
+    return value
+
+
+def _number(value: object, where: str) -> float:
+    return finite_number(_plain(value), where)
 
 
 def _probability(value: object, where: str) -> float:
-    try:
-        number: object = _number(value, where)
-    except ValueError:
-        number = value
-    return probability(number, where)
+    return probability(_plain(value), where)
 
 
 def _sized(value: Mapping[str, Any], size: str) -> GateNoise:

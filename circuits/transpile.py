@@ -78,7 +78,7 @@ def transpile(
     if circuit.n_wires > device.n_qubits:
         raise ValueError(f"the circuit has {circuit.n_wires} qubits; {device.name} has {device.n_qubits}")
     manager = _pass_manager(device, tuple(infidelity.items()), tuple(readout))
-    written = to_qiskit(circuit)
+    written = to_qiskit(circuit, barriers=True)
     names = [f"angles[{index}]" for index in range(circuit.n_angles)]
     measured = written.copy()
     measured.measure_all(add_bits=True)
@@ -110,6 +110,8 @@ def _pass_manager(
     errors = dict(infidelity)
     target = Target(num_qubits=device.n_qubits)
     for name, places in device.operations:
+        if not places:
+            continue  # Qiskit would take it for a gate between any qubits
         gate = qiskit_class(name)(*(Parameter(f"t{slot}") for slot in range(gate_definition(name).n_angles)))
         target.add_instruction(
             gate, {place: InstructionProperties(error=errors.get((name, place), 0.0)) for place in places}
