@@ -88,7 +88,7 @@ def run(
 @app.command()
 def evaluate(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", help="Folder of a finished run, to score its models elsewhere.")
+        Path | None, typer.Argument(metavar="RUN", help="Folder of a finished run, to score its models elsewhere.")
     ] = None,
     truth: Annotated[Path | None, typer.Option(help="File of true events.")] = None,
     generated: Annotated[Path | None, typer.Option(help="File of generated events.")] = None,
@@ -114,8 +114,8 @@ def evaluate(
     """Score any file of events against any other, or the models of a run on other backends; nothing is trained.
 
     `qgen evaluate --truth FILE --generated FILE` or `qgen evaluate RUN --backend statevector --backend
-    '{kind: qiskit, device: fake_manila, shots: 4096, mitigation: [readout]}'`. The scores of a run are kept in its
-    folder, and `qgen evaluate RUN` shows them.
+    '{kind: qiskit, device: fake_manila, shots: 4096}'`. The scores of a run are kept in its folder, and
+    `qgen evaluate RUN` shows them.
     """
     from qgen.files import check_place
 
