@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,21 @@ from torch import Tensor
 from circuits.backends.base import Capabilities
 from circuits.backends.devices import find_device
 from circuits.backends.jobs import JobLog, JobRecord, Request
+from circuits.backends.placement import REGISTER, Placement, Ready
 from circuits.backends.sampled import SamplingBackend
+from circuits.backends.samplers import (
+    aer_noise,
+    aer_sampler,
+    aer_simulator,
+    device_of,
+    is_aer,
+    is_fake,
+    is_ibm,
+    is_noisy,
+    noise_text,
+    plain_sampler,
+    runtime_sampler,
+)
 from circuits.circuit import Circuit
 
 if TYPE_CHECKING:
@@ -24,27 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Qiskit"]
 
-_REGISTER = "bits"
 _MODES = ("job", "session", "batch")
-_KEPT = 256
 _MOST_EXECUTIONS = 10_000_000
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A circuit ready for the device.
-
-    Args:
-        circuit: with the device's gates, and measurements into one register.
-        columns: for each of its parameters, the place in the angle vector.
-        digest: hash of the circuit as it was given.
-        bind: the sampler must get the circuit with its angles bound, one PUB for each row.
-    """
-
-    circuit: QuantumCircuit
-    columns: list[int]
-    digest: str
-    bind: bool
 
 
 @dataclass(frozen=True)
@@ -81,7 +76,8 @@ class Qiskit(SamplingBackend):
             takes, or an Aer noise model.
         options: of Aer's simulator (``method``, ``max_bond_dimension``, ``blocking_qubits``, ...), or of the runtime
             sampler (``dynamical_decoupling``, ``twirling``, ...).
-        optimization_level: of the transpiler, 0 to 3.
+        optimization_level: of the transpiler, 0 to 3. A gate that follows its own inverse is kept: it was put there to
+            be run (folded gates of zero-noise extrapolation).
         seed: makes the shots of ``probs`` and ``expval`` repeatable, and the transpiler's choices (0 by default).
         mode: ``job``, ``session`` or ``batch``; how IBM Quantum runs several jobs. :meth:`close` ends the last two.
         max_circuits: circuits with bound angles in one job; by default no limit, and on IBM Quantum 10 million shots.
@@ -132,27 +128,24 @@ class Qiskit(SamplingBackend):
         self.mode = mode
         self.max_circuits = max_circuits
         self._options = dict(options or {})
-        self._seed_transpiler = 0 if seed is None else seed % 2**31
         self._session: Any = None
-        self._prepared: dict[Circuit, _Prepared] = {}
-        self._passes: Any = None
+        self._object = None if isinstance(sampler, str) else sampler
         self._choose(device, sampler, noise)
-        self._noise_text = _noise_text(noise)
+        self._noise_text = noise_text(noise)
         if service is None:
             service = getattr(self._device, "service", None)
         self._log = JobLog(
-            self._device_name,
-            jobs_folder,
-            retries,
-            retry_wait,
-            None if service is None else service.job,
+            self._device_name, jobs_folder, retries, retry_wait, None if service is None else service.job
         )
         if self._simulated:
             self._log.retries = 0
+        self._placement = Placement(
+            self._device, self._device_name, optimization_level, 0 if seed is None else seed % 2**31
+        )
 
     def _choose(self, device: Any, sampler: Any, noise: Any) -> None:
-        """Settles which device there is and which sampler runs on it."""
-        own = sampler is not None and not isinstance(sampler, str)
+        """Settles which device there is and which kind of sampler runs on it."""
+        own = self._object is not None
         if isinstance(sampler, str) and sampler != "runtime":
             raise ValueError(f"sampler is {sampler!r}; 'runtime' or a SamplerV2 object is needed")
         if own and not callable(getattr(sampler, "run", None)):
@@ -161,32 +154,31 @@ class Qiskit(SamplingBackend):
             raise ValueError("options are given with a sampler; give them to the sampler itself")
         if device is None and not own:
             device = "aer"
-        self._device_name = device if isinstance(device, str) else ""
+        name = device if isinstance(device, str) else ""
         if device is None:
-            device = _device_of(sampler)
+            device = device_of(sampler)
         elif isinstance(device, str):
             device = find_device(device)
-        self._device = device
-        self._device_name = self._device_name or str(type(sampler).__name__ if device is None else device.name)
-        fake = _is_fake(device)
-        self._remote = _is_ibm(device)
-        aer = not own and sampler is None and (fake or _is_aer(device))
-        if noise is not None and (not aer or fake):
-            raise ValueError(f"noise is for Aer; {self._device_name} brings its own")
-        self._noisy = noise is not None or _has_noise(device)
+        self._remote = is_ibm(device)
+        if self._remote or not name:  # least_busy stands for another device every day
+            name = str(type(sampler).__name__ if device is None else device.name)
+        self._device_name = name
         self._simulated = not own and not self._remote
-        self._aer = aer or (own and _is_aer(sampler))
-        self._make: Callable[[int], Any]
         if own:
-            self._make = lambda seed: sampler
-        elif aer:
-            self._device = _simulator(device, self._options | ({} if noise is None else {"noise_model": _aer(noise)}))
-            self._make = self._aer_sampler
-        elif sampler == "runtime" or self._remote:
-            self._make = self._runtime_sampler
-            _runtime_with(self._device, self._options)
+            self._kind = "object"
+        elif self._remote or sampler == "runtime":
+            self._kind = "runtime"
+            runtime_sampler(device, self._options)
         else:
-            self._make = self._plain_sampler
+            self._kind = "aer" if is_fake(device) or is_aer(device) else "plain"
+        if noise is not None and (self._kind != "aer" or is_fake(device)):
+            raise ValueError(f"noise is for Aer; {self._device_name} brings its own")
+        self._noisy = noise is not None or is_noisy(device)
+        self._binds_wrongly = self._kind == "aer" or is_aer(self._object)
+        if self._kind == "aer":
+            extra = {} if noise is None else {"noise_model": aer_noise(noise)}
+            device = aer_simulator(device, self._options | extra)
+        self._device = device
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -212,13 +204,33 @@ class Qiskit(SamplingBackend):
             self._session.close()
             self._session = None
 
+    # circuits on the device
+
     def transpiled(self, circuit: Circuit) -> QuantumCircuit:
         """The circuit as the device gets it, parameters free.
 
         Raises:
             ValueError: the device is too small, or cannot host the circuit.
         """
-        return self._prepare(circuit).circuit
+        return self._placement.ready(circuit).circuit
+
+    def physical_wires(self, circuit: Circuit) -> tuple[int, ...]:
+        """For each wire of the circuit, the device's qubit on which it is measured.
+
+        Raises:
+            ValueError: the device is too small, or cannot host the circuit.
+        """
+        return self._placement.ready(circuit).qubits
+
+    def place(self, circuit: Circuit, qubits: Sequence[int]) -> None:
+        """Put the circuit on these qubits of the device, one for each wire, from now on.
+
+        Raises:
+            ValueError: not one qubit of the device for each wire.
+        """
+        self._placement.place(circuit, qubits)
+
+    # measurements
 
     def sample_circuits(
         self, circuits: Sequence[Circuit], angles: Tensor, shots: int, generator: torch.Generator
@@ -233,7 +245,7 @@ class Qiskit(SamplingBackend):
         values = angles.detach().to("cpu", torch.float64).reshape(batch.numel(), angles.shape[-1]).numpy()
         if not np.isfinite(values).all():
             raise ValueError("angles are not finite")
-        prepared = [self._prepare(circuit) for circuit in circuits]
+        prepared = [self._placement.ready(circuit) for circuit in circuits]
         jobs = list(_jobs(len(circuits), len(values), self._limit(shots)))
         requests = [self._request(pieces, prepared, values, shots, generator) for pieces in jobs]
         parts: list[list[np.ndarray]] = [[] for _ in circuits]
@@ -255,59 +267,21 @@ class Qiskit(SamplingBackend):
             raise ValueError(f"shots is {shots}; {self._device_name} takes at most {_MOST_EXECUTIONS} in a job")
         return min(self.max_circuits or _MOST_EXECUTIONS, _MOST_EXECUTIONS // shots)
 
-    # circuits for the device
-
-    def _prepare(self, circuit: Circuit) -> _Prepared:
-        known = self._prepared.get(circuit)
-        if known is not None:
-            return known
-        size = getattr(self._device, "num_qubits", None)
-        if size is not None and circuit.n_wires > size:
-            raise ValueError(f"circuit has {circuit.n_wires} wires; {self._device_name} has {size} qubits")
-        measured = self._transpile(_measured(circuit))
-        digest = hashlib.sha256(circuit.to_json().encode()).hexdigest()
-        columns = [parameter.index for parameter in measured.parameters]
-        result = _Prepared(measured, columns, digest, self._aer and _has_free_controlled_gates(measured))
-        if len(self._prepared) >= _KEPT:
-            del self._prepared[next(iter(self._prepared))]
-        self._prepared[circuit] = result
-        return result
-
-    def _transpile(self, circuit: QuantumCircuit) -> QuantumCircuit:
-        if self._device is None:
-            return circuit
-        from qiskit.exceptions import QiskitError
-        from qiskit.transpiler import generate_preset_pass_manager
-
-        if self._passes is None:
-            self._passes = generate_preset_pass_manager(
-                self.optimization_level, backend=self._device, seed_transpiler=self._seed_transpiler
-            )
-        try:
-            return self._passes.run(circuit)
-        except QiskitError as error:
-            reason = " ".join(str(error).split()).strip("'\"")
-            raise ValueError(f"{self._device_name} cannot host the circuit: {reason}") from error
-
     # samplers
 
-    def _aer_sampler(self, seed: int) -> Any:
-        from qiskit_aer.primitives import SamplerV2
-
-        return SamplerV2.from_backend(self._device, seed=seed)
-
-    def _plain_sampler(self, seed: int) -> Any:
-        from qiskit.primitives import BackendSamplerV2
-
-        return BackendSamplerV2(backend=self._device, options={"seed_simulator": seed, **self._options})
-
-    def _runtime_sampler(self, seed: int) -> Any:
+    def _sampler(self, seed: int) -> Any:
+        if self._kind == "object":
+            return self._object
+        if self._kind == "aer":
+            return aer_sampler(self._device, seed)
+        if self._kind == "plain":
+            return plain_sampler(self._device, seed, self._options)
         options = dict(self._options)
         if not self._remote:
             options["simulator"] = {"seed_simulator": seed, **options.get("simulator", {})}
-        return _runtime_with(self._place(), options)
+        return runtime_sampler(self._mode(), options)
 
-    def _place(self) -> Any:
+    def _mode(self) -> Any:
         """Where the runtime runs: the device, or a session or batch on it, opened when it is first needed."""
         if self.mode == "job":
             return self._device
@@ -322,14 +296,20 @@ class Qiskit(SamplingBackend):
     def _request(
         self,
         pieces: Sequence[_Piece],
-        prepared: Sequence[_Prepared],
+        prepared: Sequence[Ready],
         values: np.ndarray,
         shots: int,
         generator: torch.Generator,
     ) -> Request:
         seed = 0
         content = hashlib.sha256()
-        about = [self._device_name, shots, self.optimization_level, sorted(self._options.items()), self._noise_text]
+        about = [
+            self._device_name,
+            shots,
+            self.optimization_level,
+            sorted(self._options.items()),
+            self._noise_text,
+        ]
         if self._simulated:
             seed = int(torch.randint(2**31 - 1, (1,), generator=generator, device=generator.device))
             about.append(seed)
@@ -346,7 +326,7 @@ class Qiskit(SamplingBackend):
         )
 
     def _submit(
-        self, pieces: Sequence[_Piece], prepared: Sequence[_Prepared], values: np.ndarray, shots: int, seed: int
+        self, pieces: Sequence[_Piece], prepared: Sequence[Ready], values: np.ndarray, shots: int, seed: int
     ) -> Any:
         pubs: list[Any] = []
         for piece in pieces:
@@ -354,31 +334,11 @@ class Qiskit(SamplingBackend):
             rows = values[piece.start : piece.stop, ready.columns]
             if not ready.columns:  # samplers do not agree on how a batch without parameters is written
                 pubs += [(ready.circuit,)] * len(rows)
-            elif ready.bind:
+            elif ready.controlled and self._binds_wrongly:
                 pubs += [(ready.circuit.assign_parameters(row),) for row in rows]
             else:
                 pubs.append((ready.circuit, rows))
-        return self._make(seed).run(pubs, shots=shots)
-
-
-def _measured(circuit: Circuit) -> QuantumCircuit:
-    """The circuit with its measurements: wire 0 goes to the last, most significant, classical bit."""
-    from qiskit import ClassicalRegister
-
-    result = circuit.to_qiskit()
-    result.add_register(ClassicalRegister(circuit.n_wires, _REGISTER))
-    result.measure(range(circuit.n_wires), range(circuit.n_wires - 1, -1, -1))
-    return result
-
-
-def _has_free_controlled_gates(circuit: QuantumCircuit) -> bool:
-    """Whether there are gates whose parameters Aer (0.18 at least) does not bind: it takes 0 for them, silently."""
-    from qiskit.circuit import ControlledGate
-
-    return any(
-        isinstance(step.operation, ControlledGate) and any(getattr(p, "parameters", ()) for p in step.operation.params)
-        for step in circuit.data
-    )
+        return self._sampler(seed).run(pubs, shots=shots)
 
 
 def _jobs(n_circuits: int, n_rows: int, limit: int | None) -> Iterator[list[_Piece]]:
@@ -401,7 +361,7 @@ def _jobs(n_circuits: int, n_rows: int, limit: int | None) -> Iterator[list[_Pie
 
 def _decode(pieces: Sequence[_Piece], shots: int, result: Any) -> list[np.ndarray]:
     """Packed bits of each piece, ``(rows, shots, bytes)``; or a result for each row."""
-    found = [np.asarray(pub.data[_REGISTER].array) for pub in result]
+    found = [np.asarray(pub.data[REGISTER].array) for pub in result]
     arrays, place = [], 0
     for piece in pieces:
         rows = piece.stop - piece.start
@@ -419,102 +379,3 @@ def _unpack(parts: Sequence[np.ndarray], n_wires: int) -> Tensor:
     """Bits of packed bits, most significant first."""
     bits = np.unpackbits(np.concatenate(parts), axis=-1)
     return torch.from_numpy(np.ascontiguousarray(bits[..., bits.shape[-1] - n_wires :]))
-
-
-# devices --------------------------------------------------------------------------------------------------------------
-
-
-def _module(value: Any) -> set[str]:
-    """Packages that the object's classes come from."""
-    return {cls.__module__ for cls in type(value).__mro__}
-
-
-def _is_fake(device: Any) -> bool:
-    return "qiskit_ibm_runtime.fake_provider.fake_backend" in _module(device)
-
-
-def _is_ibm(device: Any) -> bool:
-    return "qiskit_ibm_runtime.ibm_backend" in _module(device)
-
-
-def _is_aer(device: Any) -> bool:
-    return any(name.startswith("qiskit_aer.") for name in _module(device))
-
-
-def _has_noise(device: Any) -> bool:
-    """Whether the device says so: errors in its calibration, or a noise model of Aer."""
-    if device is None:
-        return False
-    model = getattr(device.options, "noise_model", None)
-    if model is not None:
-        return not model.is_ideal()
-    places = [
-        properties for name in device.target.operation_names for properties in (device.target[name] or {}).values()
-    ]
-    return any(properties is not None and bool(properties.error) for properties in places)
-
-
-def _device_of(sampler: Any) -> Any:
-    """The device of a sampler object, None if it has none (it then takes any gate)."""
-    for name in ("backend", "_backend"):
-        device = getattr(sampler, name, None)
-        if callable(device) and not hasattr(device, "target"):
-            device = device()
-        if hasattr(device, "target"):
-            return device
-    return None
-
-
-def _simulator(device: Any, options: dict[str, Any]) -> Any:
-    """Aer's simulator of the device, with options."""
-    from qiskit_aer import AerError, AerSimulator
-
-    try:
-        if _is_fake(device):
-            return AerSimulator.from_backend(device, **options)
-        if options:
-            device = AerSimulator(**{**device.options.__dict__, **options})
-    except (AerError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"options of Aer are not accepted: {' '.join(str(error).split())}") from error
-    return device
-
-
-def _aer(noise: Any) -> Any:
-    """An Aer noise model of what a user gives."""
-    if isinstance(noise, str | Mapping):
-        from circuits.noise import NoiseModel
-
-        noise = NoiseModel.from_config(noise)
-    if hasattr(noise, "to_aer"):
-        return noise.to_aer()
-    from qiskit_aer.noise import NoiseModel as AerNoiseModel
-
-    if not isinstance(noise, AerNoiseModel):
-        raise ValueError(f"noise is a {type(noise).__name__}; a NoiseModel, a mapping or a device's name is needed")
-    return noise
-
-
-def _noise_text(noise: Any) -> str:
-    """What tells noises apart."""
-    if hasattr(noise, "to_json"):
-        return str(noise.to_json())
-    return repr(noise.to_dict() if hasattr(noise, "to_dict") else noise)
-
-
-def _runtime_with(mode: Any, options: dict[str, Any]) -> Any:
-    """The sampler of qiskit-ibm-runtime; the one that works on the client's side where there is one."""
-    try:
-        from qiskit_ibm_runtime.executor_sampler import Sampler
-    except ImportError:
-        try:
-            from qiskit_ibm_runtime import SamplerV2 as Sampler
-        except ImportError as error:
-            raise ImportError(
-                "the qiskit backend needs qiskit-ibm-runtime; install it with: pip install 'qgen-hep[qiskit]'"
-            ) from error
-    try:
-        return Sampler(mode=mode, options=options)
-    except (ValueError, TypeError) as error:
-        faults: list[Any] = error.errors() if hasattr(error, "errors") else [{"loc": (), "msg": str(error)}]
-        reason = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults).lstrip(": ")
-        raise ValueError(f"options of the runtime sampler are not accepted: {' '.join(reason.split())}") from error

@@ -70,7 +70,7 @@ def test_any_sampler_agrees_with_the_state_vector(make):
     assert bits.dtype == torch.uint8
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(data=st.data())
 def test_random_circuits(circuits, data):
     circuit = data.draw(circuits(max_wires=3))
@@ -188,7 +188,7 @@ def test_circuits_are_transpiled_once(monkeypatch):
     backend = Qiskit("fake_manila", 10)
     ready = backend.transpiled(circuit)
     assert len(ready.parameters) == circuit.n_angles
-    monkeypatch.setattr(Qiskit, "_transpile", None)
+    monkeypatch.setattr(backend._placement, "_transpiled", None)
     backend.probs(circuit, angles)
     assert backend.transpiled(circuit) is ready
 
@@ -528,9 +528,9 @@ def test_a_sampler_that_gives_too_few_shots():
 
 def test_many_shots_are_unpacked_at_once():
     circuit = Circuit(12, [Gate("H", wire) for wire in range(12)])
-    bits = Qiskit("aer", seed=1).sample(circuit, torch.zeros(0), 200_000)
-    assert bits.shape == (200_000, 12)
-    assert (bits.double().mean(0) - 0.5).abs().max() < 5 * 0.5 / math.sqrt(200_000)
+    bits = Qiskit("aer", seed=1).sample(circuit, torch.zeros(0), 100_000)
+    assert bits.shape == (100_000, 12)
+    assert (bits.double().mean(0) - 0.5).abs().max() < 5 * 0.5 / math.sqrt(100_000)
     assert np.unique(bits.numpy(), axis=0).shape[0] == 4096
 
 
@@ -539,3 +539,35 @@ def test_the_circuit_of_a_device_has_its_gates():
     ready = Qiskit("fake_manila").transpiled(circuit)
     assert isinstance(ready, QuantumCircuit)
     assert set(ready.count_ops()) <= {"cx", "rz", "sx", "x", "measure"}
+
+
+def test_circuits_are_placed_where_they_are_wanted():
+    circuit = Circuit(2, [Gate("RY", [0], [0]), Gate("CNOT", [0, 1])])
+    backend = Qiskit("fake_manila", 2000, seed=1)
+    for qubits in ((3, 4), (2, 1), (0, 1)):
+        backend.place(circuit, qubits)
+        assert backend.physical_wires(circuit) == qubits
+        ready = backend.transpiled(circuit)
+        used = {ready.find_bit(qubit).index for step in ready.data for qubit in step.qubits}
+        assert used == set(qubits)
+        assert backend.probs(circuit, torch.tensor([math.pi])).argmax() == 0b11
+    assert Qiskit("aer").physical_wires(circuit) == (0, 1)
+    assert Qiskit(sampler=StatevectorSampler()).physical_wires(circuit) == (0, 1)
+    for wrong in ((0,), (0, 0), (4, 5)):
+        with pytest.raises(ValueError, match=r"^qubits are \[.*\]; 2 different ones of 0 to 4 are needed$"):
+            backend.place(circuit, wrong)
+
+
+def test_wires_are_followed_to_where_routing_moves_them():
+    ring = Circuit(5, [Gate("X", [1]), *(Gate("CNOT", [w, (w + k) % 5]) for k in (1, 2) for w in range(5))])
+    backend = Qiskit("fake_manila", seed=1)
+    ready = backend.transpiled(ring)
+    final = ready.layout.final_index_layout()
+    assert backend.physical_wires(ring) == tuple(final[wire] for wire in range(5))
+
+
+def test_folded_gates_are_run():
+    folded = Circuit(2, [Gate("H", 0), *[Gate("CNOT", [0, 1])] * 5])
+    backend = Qiskit("fake_manila", 2000, seed=1)
+    assert backend.transpiled(folded).count_ops()["cx"] == 5
+    assert backend.probs(folded, torch.zeros(0))[[0, 3]].sum() > 0.7
