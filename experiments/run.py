@@ -168,8 +168,10 @@ def _put_on_backend(
     """
     if config.backend is None:
         return False
-    with _named(name):
+    try:
         backend = backend_for(config.backend, name, seed, device, jobs)
+    except ValueError as error:
+        raise ValueError(f"models.{name}.{error}") from error
     generator.backend = backend
     return backend.capabilities.remote
 

@@ -101,7 +101,8 @@ def make_backend(
     if "dtype" in plain:
         plain["dtype"] = DTYPES[plain["dtype"]]
     if "noise" in plain:
-        plain["noise"] = _in_field("backend.", lambda: _noise(plain["noise"]))
+        where = "backend." if isinstance(plain["noise"], Mapping) else "backend.noise: "
+        plain["noise"] = _in_field(where, lambda: _noise(plain["noise"]))
     if shots is not None and "shots" in _parameters(cls):
         plain["shots"], shots = shots, None
     made: Backend = _built("backend", cls, plain, seed)
@@ -340,6 +341,8 @@ def _checked_value(place: str, name: str, hint: Any, value: Any) -> Any:
         if not isinstance(value, str) or value not in DTYPES:
             raise ValueError(f"{place}: found {value!r}; one of {', '.join(DTYPES)} is needed")
         return value
+    if name in ("device", "sampler") and not isinstance(value, str):
+        raise ValueError(f"{place}: found {value!r}; a name is needed")
     if name == "noise":
         if isinstance(value, Mapping):
             _in_field(place.removesuffix("noise"), lambda: _noise(value))

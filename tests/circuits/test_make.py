@@ -170,6 +170,9 @@ def test_a_kind_alone_is_a_configuration():
         ),
         ({"kind": "density_matrix", "noise": {"depolarising": 0.1}}, "^backend.noise.depolarising: .*depolarizing"),
         ({"kind": "density_matrix", "noise": 3}, "backend.noise: found 3; expected keys and values, or the name of a"),
+        ({"kind": "qiskit", "device": 3}, "backend.device: found 3; a name is needed"),
+        ({"kind": "qiskit", "sampler": ["runtime"]}, "backend.sampler: found .* a name is needed"),
+        ({"kind": "pennylane", "options": 3}, "backend.options: input should be a valid dictionary .found 3."),
         ({"kind": "statevector", "gradient": "spsaa"}, "backend.gradient: unknown name 'spsaa'; did you mean spsa"),
     ],
 )
@@ -197,6 +200,25 @@ def outcome(value):
         return type(backend_config(value))
     except ValueError as error:
         return "one line" if len(str(error).splitlines()) == 1 else str(error)
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        (
+            {"kind": "qiskit", "device": "fake_manilla"},
+            "^backend: unknown device 'fake_manilla'; did you mean fake_manila",
+        ),
+        ({"kind": "density_matrix", "noise": "fake_manilla"}, "^backend.noise: unknown device 'fake_manilla'; did you"),
+        ({"kind": "pennylane", "device": "defualt.qubit"}, "^backend: unknown PennyLane device 'defualt.qubit'"),
+        ({"kind": "statevector", "mitigation": [{"zne": {"scales": [0.5]}}]}, "^backend.mitigation.zne: .*0.5"),
+        ({"kind": "statevector", "gradient": {"spsa": {"repeats": 0}}}, "^backend.gradient.spsa: repeats is 0"),
+    ],
+)
+def test_what_is_not_there_is_said_in_one_line(config, line):
+    with pytest.raises(ValueError, match=line) as info:
+        make_backend(**config)
+    assert "\n" not in str(info.value)
 
 
 @settings(max_examples=200, deadline=None)

@@ -175,6 +175,20 @@ def test_new_events_are_drawn_on_the_backend_of_the_run_or_on_another(
         run.sample("born", 20, backend="nowhere")
 
 
+def test_a_device_that_is_not_there_or_too_small_is_said_before_anything_trains(tmp_path: Path) -> None:
+    absent = experiment({"kind": "qiskit", "device": "fake_manilla"})
+    with pytest.raises(
+        ValueError, match=r"models\.born\.backend: unknown device 'fake_manilla'; did you mean fake_man"
+    ):
+        run_experiment(absent, tmp_path / "run")
+    models = experiment().plain()["models"]
+    models["born"]["bits"] = 3
+    small = experiment({"kind": "qiskit", "device": "fake_manila"}, models=models)
+    with pytest.raises(ValueError, match=r"models\.born: .* 6 wires; fake_manila has 5 qubits"):
+        run_experiment(small, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
 def test_an_objective_that_needs_probabilities_refuses_shots_first(tmp_path: Path) -> None:
     models = experiment().plain()["models"]
     models["born"]["objective"] = {"kind": "nll"}
