@@ -67,7 +67,7 @@ def grouped_probs(
 
 def _grouped(circuit: Circuit, angles: Tensor, dtype: torch.dtype, device: torch.device | str, squared: bool) -> Tensor:
     batch = len(angles)
-    if batch > 1 and angles.stride(0) == 0:  # one row, expanded
+    if batch > 1 and (angles.stride(0) == 0 or circuit.n_angles == 0):  # one row, expanded
         angles = angles[:1]
     group = 4 if circuit.n_wires >= (10 if len(angles) == 1 else 13) else 2  # larger matrices cost more than they save
     program = compile_circuit(circuit, group, dtype, torch.device(device))
@@ -243,7 +243,7 @@ def _overlaps(dual: Tensor, state: Tensor, width: int) -> Tensor:
     On a GPU the sum is cut to pieces that run side by side.
     """
     batch, size = state.shape
-    pieces = max(1, size // width // 1024) if state.device.type != "cpu" else 1
+    pieces = 1 if _on_cpu(state) else max(1, size // width // 1024)
     result = state.new_empty((batch * pieces, width, width))
     shape = (batch * pieces, size // width // pieces, width)
     _product(dual.view(shape).mH, state.view(shape), result)
@@ -256,17 +256,19 @@ def _split(state: Tensor, width: int) -> Tensor:
     return state.view(batch, width, size // width) if width > 0 else state.view(batch, size // -width, -width)
 
 
+def _on_cpu(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu"
+
+
 def _by_row(state: Tensor) -> bool:
     """On the CPU, few long rows are faster one by one."""
-    return state.device.type == "cpu" and (len(state) == 1 or state.shape[1] >= 2**12)
+    return _on_cpu(state) and (len(state) == 1 or state.shape[1] >= 2**12)
 
 
 def _product(left: Tensor, right: Tensor, target: Tensor) -> None:
     """Matrix products ``(batch or 1, ., .)`` into ``target``."""
     batch = len(target)
-    if target.device.type == "cpu" and (
-        batch == 1 or left.shape[1] * left.shape[2] + right.shape[1] * right.shape[2] >= 2**12
-    ):
+    if _on_cpu(target) and (batch == 1 or left.shape[1] * left.shape[2] + right.shape[1] * right.shape[2] >= 2**12):
         for row in range(batch):
             torch.mm(left[row if len(left) > 1 else 0], right[row if len(right) > 1 else 0], out=target[row])
     else:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from circuits import Angle, Circuit, Gate, ansatz
+from circuits.backends import adjoint
 from circuits.backends.adjoint import grouped_probs, grouped_state
 from circuits.backends.program import compile_circuit, permute
 
@@ -99,7 +101,7 @@ def test_first_and_second_derivatives_of_every_gate(function, every_gate, rng):
         return (function(every_gate, values) * some).sum()
 
     assert torch.autograd.gradcheck(scalar, angles)
-    assert torch.autograd.gradgradcheck(scalar, angles)
+    assert torch.autograd.gradgradcheck(scalar, angles, fast_mode=True)
 
 
 def test_an_expanded_batch_is_one_circuit(rng):
@@ -139,6 +141,32 @@ def test_precision_and_device(every_gate, rng, device, dtype, tolerance):
     torch.testing.assert_close(gradient, expected, rtol=0, atol=10 * tolerance)
 
 
+@pytest.mark.parametrize(("n_wires", "batch"), [(14, 1), (13, 2), (5, 3)])
+def test_the_path_of_other_devices(n_wires, batch, monkeypatch, rng):
+    monkeypatch.setattr(adjoint, "_on_cpu", lambda tensor: False)
+    circuit = ansatz.hardware_efficient(n_wires, 2, topology="ring") + ansatz.hardware_efficient(
+        n_wires, 1, entangler="CZ"
+    )
+    _compare(circuit, torch.rand((batch, circuit.n_angles), generator=rng, dtype=torch.float64) * 6, rng)
+
+
+def test_no_value_is_looked_at(every_gate):
+    """On the meta device, which has none; on a GPU a look would wait for all that is queued."""
+    angles = torch.zeros((2, every_gate.n_angles), dtype=torch.float64, device="meta", requires_grad=True)
+    probabilities = grouped_probs(every_gate, angles, device="meta")
+    assert (probabilities.shape, probabilities.device.type) == ((2, 16), "meta")
+    probabilities.square().sum().backward()
+    assert angles.grad.shape == angles.shape
+
+
+def test_inference_first_and_gradients_later(rng):
+    circuit = ansatz.brickwork(7, 3) + Circuit(7, [Gate("CRY", [0, 4], [0]), Gate("CZ", [3, 5])])
+    angles = torch.rand((1, circuit.n_angles), generator=rng)
+    with torch.inference_mode():
+        grouped_probs(circuit, angles, torch.complex64)
+    assert bool(_gradient(lambda a: grouped_probs(circuit, a, torch.complex64).square().sum(), angles).any())
+
+
 def test_threads_are_the_callers_again(rng):
     circuit = ansatz.hardware_efficient(5, 1)
     angles = torch.rand((1, circuit.n_angles), generator=rng, dtype=torch.float64, requires_grad=True)
@@ -148,21 +176,23 @@ def test_threads_are_the_callers_again(rng):
 
 
 MEMORY = """
-import resource, torch
+import re, torch
+from pathlib import Path
 from circuits import ansatz
 from circuits.backends.adjoint import grouped_probs
 torch.set_num_threads(1)
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-small, large = (ansatz.hardware_efficient(n, 10, topology="ring", entangler="CZ") for n in (12, 19))
-before = 0
-for circuit in (small, large):
-    before = peak()
-    angles = torch.ones(1, circuit.n_angles, dtype=torch.float64, requires_grad=True)
-    grouped_probs(circuit, angles).square().sum().backward()
-print((peak() - before) / (16 * 2**19))
+for n_wires, n_layers in ((12, 2), (17, 2), (17, 6)):
+    parts = [ansatz.hardware_efficient(n_wires, n_layers, topology="ring", entangler=e) for e in ("CNOT", "CZ")]
+    angles = torch.ones(1, 4 * n_layers * n_wires, dtype=torch.float64, requires_grad=True)
+    grouped_probs(parts[0] + parts[1], angles).square().sum().backward()
+    print(int(re.search("VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) / (16 * 2**7))
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is counted otherwise")
 def test_memory_is_of_a_few_states_not_of_all_gates():
-    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 12  # autograd through every operation keeps 80 states here
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # what is freed is given back at once
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True, env=environment)
+    before, short, long = map(float, done.stdout.split())
+    assert short - before < 16
+    assert long - short < 9  # the tables of another program; autograd would keep 40 more states
