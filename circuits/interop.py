@@ -73,11 +73,13 @@ _FROM_QISKIT = {qiskit: name for name, qiskit in _TO_QISKIT.items()} | {
 _QISKIT_IGNORED = ("Barrier", "IGate", "GlobalPhaseGate", "Delay")
 
 
-def to_qiskit(circuit: Circuit) -> QuantumCircuit:
+def to_qiskit(circuit: Circuit, barriers: bool = False) -> QuantumCircuit:
     """The circuit as a Qiskit ``QuantumCircuit`` without measurements.
 
     Args:
         circuit: the circuit. ``Rot`` becomes ``U`` and ``MultiRZ`` on more than two wires a ladder of CNOTs around RZ.
+        barriers: put one between a gate and its inverse right after it. A transpiler then keeps both, as circuits need
+            whose gates are folded on purpose (:func:`circuits.mitigation.fold`).
 
     Returns:
         A circuit whose parameters are the elements of one ``ParameterVector`` named ``angles``, of length
@@ -98,7 +100,9 @@ def to_qiskit(circuit: Circuit) -> QuantumCircuit:
         expression = vector[angle.index] if angle.scale == 1 else angle.scale * vector[angle.index]
         return expression if angle.offset == 0 else expression + angle.offset
 
-    for gate in circuit.gates:
+    for before, gate in zip((None, *circuit.gates), circuit.gates, strict=False):
+        if barriers and before is not None and gate == before.inverse():
+            result.barrier()
         for name, wires, angles in expand_gates(gate):
             result.append(qiskit_class(name)(*map(value, angles)), wires)
     return result

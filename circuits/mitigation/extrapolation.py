@@ -128,7 +128,7 @@ class ZeroNoiseExtrapolation:
         """
         return self._extrapolated(circuit, angles, observables, uncertain=False).value
 
-    def probs_with_uncertainty(self, circuit: Circuit, angles: Tensor) -> Estimate:
+    def probs_with_error(self, circuit: Circuit, angles: Tensor) -> Estimate:
         """Extrapolated probabilities, which may be negative, and their deviations, each ``(..., 2**n_wires)``.
 
         Deviations follow from those of the inner backend's values through the covariance of the fit. An exact backend's
@@ -140,10 +140,10 @@ class ZeroNoiseExtrapolation:
         """
         return self._extrapolated(circuit, angles, None, uncertain=True)
 
-    def expval_with_uncertainty(self, circuit: Circuit, angles: Tensor, observables: Sequence[str]) -> Estimate:
+    def expval_with_error(self, circuit: Circuit, angles: Tensor, observables: Sequence[str]) -> Estimate:
         """Extrapolated expectation values and their deviations, each ``(..., n_observables)``.
 
-        Deviations are as in :meth:`probs_with_uncertainty`.
+        Deviations are as in :meth:`probs_with_error`.
 
         Raises:
             ValueError: as in :meth:`expval`, or the inner backend cannot tell the uncertainty of its values.

@@ -148,11 +148,11 @@ def estimates(
     """
     if isinstance(backend, SamplingBackend):
         found = _measured(backend, circuits, angles, observables)
-    elif uncertain and hasattr(backend, "expval_with_uncertainty"):
+    elif uncertain and hasattr(backend, "expval_with_error"):
         found = [
-            backend.probs_with_uncertainty(circuit, angles)  # type: ignore[attr-defined]
+            Estimate(*backend.probs_with_error(circuit, angles))  # type: ignore[attr-defined]
             if observables is None
-            else backend.expval_with_uncertainty(circuit, angles, observables)
+            else Estimate(*backend.expval_with_error(circuit, angles, observables))
             for circuit in circuits
         ]
     elif uncertain and not backend.capabilities.exact:

@@ -33,6 +33,7 @@ from circuits.mitigation.measure import (
     stacked,
 )
 from circuits.mitigation.twirling import PauliTwirling
+from circuits.noise import NoiseModel
 
 __all__ = ["ReadoutMitigation"]
 
@@ -41,11 +42,11 @@ class ReadoutMitigation:
     """A backend whose readout errors are measured first and then corrected (M3, 2108.12518).
 
     Each wire has a confusion matrix, the probabilities to read 0 or 1 after 0 or 1 was prepared; errors of different
-    wires are taken as independent. Circuits that prepare basis states measure all matrices at once. The layout counts:
-    on a device, wires belong to the qubits that a circuit is placed on. A backend may therefore offer
-    ``physical_wires(circuit)``, the qubits, and ``calibration_probs(circuit)``, the confusion matrices on them
-    ``(n_wires, 2, 2)`` as :meth:`confusion` gives them; without, the layout is the wires themselves. A layout is
-    calibrated once.
+    wires are taken as independent. Circuits that prepare basis states measure all matrices at once, once for each
+    layout: on a device, wires belong to the qubits that the circuit is placed on. A backend that places circuits
+    offers ``physical_wires(circuit)``, the qubits on which the wires are measured, and ``place(circuit, qubits)``,
+    which puts a circuit on qubits. For an engine with a :class:`~circuits.noise.NoiseModel` (its attribute ``noise``)
+    the matrices are the model's; seen through shots, they are known as well as so many shots tell.
 
     Measured counts are corrected by mthree among the bit strings that occurred, which scales to many wires. The
     probabilities of a backend without shots, and expectation values, are corrected by the inverse matrices, which is
@@ -93,7 +94,10 @@ class ReadoutMitigation:
         self.method = method
         self.distance = distance
         self.generator = fresh_generator(generator)
+        # calibration has a seed of its own: the first one of a layout is the same whenever it is asked for
+        self._seed = int(torch.randint(2**62, (), generator=self.generator, device=self.generator.device))
         self._confusion: dict[tuple[int, ...], Tensor] = {}
+        self._calibrations: dict[tuple[int, ...], int] = {}
         if shots_of(backend) is not None and importlib.util.find_spec("mthree") is None:
             raise ImportError("readout mitigation needs mthree; install it with: pip install 'qgen-hep[mitigation]'")
 
@@ -126,24 +130,23 @@ class ReadoutMitigation:
         """The confusion matrices on a circuit's layout, measured anew and kept for all circuits on it.
 
         Raises:
-            ValueError: the backend would place the calibration circuits elsewhere, or a wire's readout does not tell
-                0 from 1.
+            ValueError: the backend cannot place the calibration circuits where the circuit runs, or a wire's readout
+                does not tell 0 from 1.
         """
         layout = self._layout(circuit)
-        offered = next((layer for layer in layers(self.backend) if hasattr(layer, "calibration_probs")), None)
-        if offered is not None:
-            matrices = offered.calibration_probs(circuit).detach().to("cpu", torch.float64)
+        earlier = self._calibrations.get(layout, 0)
+        generator = torch.Generator().manual_seed(self._seed + earlier)
+        noise = next(filter(None, map(_noise_model, layers(self.backend))), None)
+        if noise is not None:
+            prepared = noise.prepare(circuit)
+            exact = [error.confusion for error in prepared.noise.readout_of(prepared.measured)]
+            matrices = self._as_well_as_shots(torch.tensor(exact, dtype=torch.float64), generator)
         else:
-            matrices = self._measure(circuit.n_wires, layout)
-        shape = (circuit.n_wires, 2, 2)
-        if matrices.shape != shape or not torch.allclose(matrices.sum(1), torch.ones(shape[:2], dtype=torch.float64)):
-            raise ValueError(
-                f"{self.backend.name}: its confusion matrices are not {shape} with columns that sum to one"
-            )
+            matrices = self._measure(circuit.n_wires, layout, generator)
         for wire, gain in enumerate((matrices[:, 0, 0] + matrices[:, 1, 1] - 1).tolist()):
             if gain < 0.01:
                 raise ValueError(f"wire {wire}: readout does not tell 0 from 1, confusion {matrices[wire].tolist()}")
-        self._confusion[layout] = matrices
+        self._confusion[layout], self._calibrations[layout] = matrices, earlier + 1
         return matrices
 
     def overhead(self, circuit: Circuit) -> float:
@@ -157,23 +160,37 @@ class ReadoutMitigation:
         for layer in layers(self.backend):
             if hasattr(layer, "physical_wires"):
                 return tuple(layer.physical_wires(circuit))
+            if (noise := _noise_model(layer)) is not None:
+                prepared = noise.prepare(circuit)
+                return tuple(prepared.physical[wire] for wire in prepared.measured)
         return tuple(range(circuit.n_wires))
 
-    def _measure(self, n_wires: int, layout: tuple[int, ...]) -> Tensor:
+    def _as_well_as_shots(self, matrices: Tensor, generator: torch.Generator) -> Tensor:
+        """Confusion matrices as the calibration's shots would show them; exact without shots."""
+        if shots_of(self.backend) is None:
+            return matrices
+        shots = torch.full((len(matrices), 2), float(self.calibration_shots), dtype=torch.float64)
+        ones = torch.binomial(shots, matrices[:, 1], generator=generator) / self.calibration_shots
+        return torch.stack([1 - ones, ones], 1)
+
+    def _measure(self, n_wires: int, layout: tuple[int, ...], generator: torch.Generator) -> Tensor:
         prepared = _prepared_states(n_wires, self.method)
         circuits = [Circuit(n_wires, [Gate("X", wire) for wire in range(n_wires) if row[wire]]) for row in prepared]
+        placing = next((layer for layer in layers(self.backend) if hasattr(layer, "place")), None)
         for circuit in circuits:
+            if placing is not None:
+                placing.place(circuit, layout)
             if self._layout(circuit) != layout:
                 raise ValueError(
-                    f"{self.backend.name}: the circuit runs on qubits {list(layout)}, its calibration would on "
-                    f"{list(self._layout(circuit))}; the backend has to offer calibration_probs or a fixed layout"
+                    f"{self.backend.name}: the circuit runs on qubits {list(layout)}, its calibration on "
+                    f"{list(self._layout(circuit))}; the backend cannot be calibrated"
                 )
         none = torch.zeros(0, dtype=torch.float64)
         if shots_of(self.backend) is None:
             read = torch.stack([_ones(self.backend.probs(circuit, none)) for circuit in circuits])
         else:
             shots = -(-2 * self.calibration_shots // len(circuits))
-            measured = sample_each(self.backend, circuits, none, shots, self.generator)
+            measured = sample_each(self.backend, circuits, none, shots, generator)
             read = torch.stack([bits.to(torch.float64).mean(-2) for bits in measured])
         read = read.detach().to("cpu", torch.float64)
         was_one = prepared.to(torch.float64)
@@ -208,9 +225,9 @@ class ReadoutMitigation:
         Raises:
             ValueError: angles of another shape, an impossible observable, or as in :meth:`calibrate`.
         """
-        return self.expval_with_uncertainty(circuit, angles, observables).value
+        return self.expval_with_error(circuit, angles, observables).value
 
-    def probs_with_uncertainty(self, circuit: Circuit, angles: Tensor) -> Estimate:
+    def probs_with_error(self, circuit: Circuit, angles: Tensor) -> Estimate:
         """Corrected probabilities, which may be negative, and their deviations, each ``(..., 2**n_wires)``.
 
         Deviations are the statistical ones of the shots after correction by the inverse matrices, without those of the
@@ -236,10 +253,10 @@ class ReadoutMitigation:
             deviation = mean_over_parts(corrected, shares).deviation
         return Estimate(self._corrected(circuit, bits), deviation)
 
-    def expval_with_uncertainty(self, circuit: Circuit, angles: Tensor, observables: Sequence[str]) -> Estimate:
+    def expval_with_error(self, circuit: Circuit, angles: Tensor, observables: Sequence[str]) -> Estimate:
         """Corrected expectation values and their deviations, each ``(..., n_observables)``.
 
-        Deviations are as in :meth:`probs_with_uncertainty`.
+        Deviations are as in :meth:`probs_with_error`.
 
         Raises:
             ValueError: as in :meth:`expval`.
@@ -316,6 +333,11 @@ class ReadoutMitigation:
             places = torch.tensor([int(string, 2) for string in quasi], device=found.device)
             corrected[places] = torch.tensor(list(quasi.values()), dtype=found.dtype, device=found.device)
         return result
+
+
+def _noise_model(layer: Backend) -> NoiseModel | None:
+    noise = getattr(layer, "noise", None)
+    return noise if isinstance(noise, NoiseModel) else None
 
 
 def _prepared_states(n_wires: int, method: str) -> Tensor:

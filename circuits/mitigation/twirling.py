@@ -132,7 +132,7 @@ class PauliTwirling:
         Raises:
             ValueError: angles of another shape.
         """
-        return self.probs_with_uncertainty(circuit, angles).value
+        return self.probs_with_error(circuit, angles).value
 
     def expval(self, circuit: Circuit, angles: Tensor, observables: Sequence[str]) -> Tensor:
         """Expectation values of Pauli strings, averaged over the twirls, ``(..., n_observables)``.
@@ -140,9 +140,9 @@ class PauliTwirling:
         Raises:
             ValueError: angles of another shape, or an impossible observable.
         """
-        return self.expval_with_uncertainty(circuit, angles, observables).value
+        return self.expval_with_error(circuit, angles, observables).value
 
-    def probs_with_uncertainty(self, circuit: Circuit, angles: Tensor) -> Estimate:
+    def probs_with_error(self, circuit: Circuit, angles: Tensor) -> Estimate:
         """Probabilities and their deviations, from the spread over the twirls, each ``(..., 2**n_wires)``.
 
         Raises:
@@ -153,7 +153,7 @@ class PauliTwirling:
             return self._spread(circuit, angles, None)
         return frequencies_over_shots(self.sample(circuit, angles, shots, self.generator), self.twirls)
 
-    def expval_with_uncertainty(self, circuit: Circuit, angles: Tensor, observables: Sequence[str]) -> Estimate:
+    def expval_with_error(self, circuit: Circuit, angles: Tensor, observables: Sequence[str]) -> Estimate:
         """Expectation values and their deviations, from the spread over the twirls, each ``(..., n_observables)``.
 
         Raises:

@@ -146,8 +146,8 @@ def test_deviations_are_the_spread(fit, rng):
     backend = ZeroNoiseExtrapolation(device, scales=(1, 2, 3), fit=fit)
     angles = ANGLES[:1].expand(rows, -1)
     for found in (
-        backend.expval_with_uncertainty(CIRCUIT, angles, OBSERVABLES),
-        backend.probs_with_uncertainty(CIRCUIT, angles),
+        backend.expval_with_error(CIRCUIT, angles, OBSERVABLES),
+        backend.probs_with_error(CIRCUIT, angles),
     ):
         torch.testing.assert_close(found.deviation.mean(0), found.value.std(0), rtol=0.2, atol=2e-3)
     probs = backend.probs(CIRCUIT, angles)
@@ -183,9 +183,9 @@ def test_gradients_pass_through_linear_fits():
 
 
 def test_uncertainty_of_exact_values_is_the_scatter():
-    found = ZeroNoiseExtrapolation(Fading(KEEP)).expval_with_uncertainty(CIRCUIT, ANGLES, ["ZII"])
+    found = ZeroNoiseExtrapolation(Fading(KEEP)).expval_with_error(CIRCUIT, ANGLES, ["ZII"])
     assert float(found.deviation.min()) > 0
-    found = ZeroNoiseExtrapolation(Fading(KEEP), fit="polynomial").expval_with_uncertainty(CIRCUIT, ANGLES, ["ZII"])
+    found = ZeroNoiseExtrapolation(Fading(KEEP), fit="polynomial").expval_with_error(CIRCUIT, ANGLES, ["ZII"])
     assert bool(found.deviation.isnan().all())
 
 
@@ -195,7 +195,7 @@ def test_a_backend_that_cannot_tell_its_uncertainty_is_refused(rng):
 
     backend = ZeroNoiseExtrapolation(Random())
     with pytest.raises(ValueError, match="statevector: the uncertainty of its values is not known"):
-        backend.probs_with_uncertainty(CIRCUIT, ANGLES)
+        backend.probs_with_error(CIRCUIT, ANGLES)
     torch.testing.assert_close(backend.probs(CIRCUIT, ANGLES), Statevector().probs(CIRCUIT, ANGLES))
 
 

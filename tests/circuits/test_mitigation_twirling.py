@@ -54,11 +54,11 @@ def test_coherent_errors_no_longer_add_up(rng):
     angle, length = 0.15, 10
     raw = OverRotated(angle).expval(_chain(length), torch.zeros(0), ["ZI"])
     assert float(raw) == pytest.approx(math.cos(length / 2 * angle) ** 2, abs=1e-12)
-    backend = PauliTwirling(OverRotated(angle), twirls=2000, generator=rng)
-    found = backend.expval_with_uncertainty(_chain(length), torch.zeros(0), ["ZI"])
+    backend = PauliTwirling(OverRotated(angle), twirls=400, generator=rng)
+    found = backend.expval_with_error(_chain(length), torch.zeros(0), ["ZI"])
     expected = math.cos(angle) ** length
     assert abs(float(found.value) - expected) < 5 * float(found.deviation)
-    assert float(found.deviation) < 0.015
+    assert float(found.deviation) < 0.03
     assert 1 - expected < 0.25 * (1 - float(raw))
 
 
@@ -79,7 +79,7 @@ def test_the_twirled_error_is_a_pauli_channel(name, error, prepare, rng):
     torch.testing.assert_close(Statevector().expval(circuit, torch.zeros(0), _PAULIS), ideal, rtol=0, atol=1e-12)
     raw = OverRotated(angle).expval(circuit, torch.zeros(0), _PAULIS)
     moved = (raw - ideal).abs()[ideal.abs() < 0.5]
-    found = PauliTwirling(OverRotated(angle), twirls=300, generator=rng).expval_with_uncertainty(
+    found = PauliTwirling(OverRotated(angle), twirls=300, generator=rng).expval_with_error(
         circuit, torch.zeros(0), _PAULIS
     )
     # diagonal: a Pauli string that anticommutes with the error shrinks by cos(a), the others stay; nothing else comes
@@ -92,13 +92,13 @@ def test_the_twirled_error_is_a_pauli_channel(name, error, prepare, rng):
 
 
 def test_exact_and_sampled_agree(rng):
-    exact = PauliTwirling(OverRotated(0.3), twirls=150, generator=rng)
-    sampled = PauliTwirling(Sampled(OverRotated(0.3), 100_000, rng), twirls=150, generator=rng)
+    exact = PauliTwirling(OverRotated(0.3), twirls=100, generator=rng)
+    sampled = PauliTwirling(Sampled(OverRotated(0.3), 100_000, rng), twirls=100, generator=rng)
     for one, other in (
-        (exact.probs_with_uncertainty(CIRCUIT, ANGLES), sampled.probs_with_uncertainty(CIRCUIT, ANGLES)),
+        (exact.probs_with_error(CIRCUIT, ANGLES), sampled.probs_with_error(CIRCUIT, ANGLES)),
         (
-            exact.expval_with_uncertainty(CIRCUIT, ANGLES, OBSERVABLES),
-            sampled.expval_with_uncertainty(CIRCUIT, ANGLES, OBSERVABLES),
+            exact.expval_with_error(CIRCUIT, ANGLES, OBSERVABLES),
+            sampled.expval_with_error(CIRCUIT, ANGLES, OBSERVABLES),
         ),
     ):
         error = (one.deviation.square() + other.deviation.square()).sqrt()
@@ -107,13 +107,13 @@ def test_exact_and_sampled_agree(rng):
 
 def test_the_deviation_is_the_spread(rng):
     # few shots for each twirl and a large coherent error: the spread over twirls must be in it
-    backend = PauliTwirling(Sampled(OverRotated(1.0), 203, rng), twirls=10, generator=rng)
+    backend = PauliTwirling(Sampled(OverRotated(1.0), 123, rng), twirls=6, generator=rng)
     angles = ANGLES[0]
-    found = [backend.expval_with_uncertainty(CIRCUIT, angles, OBSERVABLES) for _ in range(60)]
+    found = [backend.expval_with_error(CIRCUIT, angles, OBSERVABLES) for _ in range(40)]
     values, deviations = (torch.stack(part) for part in zip(*found, strict=True))
     rms = deviations.square().mean(0).sqrt()
-    torch.testing.assert_close(rms, values.std(0), rtol=0.4, atol=1e-12)
-    found = [backend.probs_with_uncertainty(CIRCUIT, angles) for _ in range(60)]
+    torch.testing.assert_close(rms, values.std(0), rtol=0.5, atol=1e-12)
+    found = [backend.probs_with_error(CIRCUIT, angles) for _ in range(40)]
     values, deviations = (torch.stack(part) for part in zip(*found, strict=True))
     torch.testing.assert_close(deviations.square().mean(0).sqrt(), values.std(0), rtol=0.5, atol=1e-12)
 
@@ -166,7 +166,7 @@ def test_capabilities_tell_the_truth(rng):
     assert sampled.capabilities == Capabilities(differentiable=False, exact=False, noisy=False, batched=True)
     assert isinstance(sampled, Backend)
     assert sampled.name == "statevector, 10 shots, Pauli twirled"
-    one = PauliTwirling(OverRotated(0.1), twirls=1, generator=rng).expval_with_uncertainty(CIRCUIT, ANGLES, ["ZII"])
+    one = PauliTwirling(OverRotated(0.1), twirls=1, generator=rng).expval_with_error(CIRCUIT, ANGLES, ["ZII"])
     assert bool(one.deviation.isnan().all())
 
 
