@@ -114,7 +114,8 @@ def _repeat(run: Callable[[], Any], seconds: float, times: list[float]) -> None:
 def _compare(name: str, found: Sequence[np.ndarray], reference: Sequence[np.ndarray], relative: float) -> None:
     for one, other in zip(found, reference, strict=True):
         difference = float(np.abs(one.reshape(-1) - other.reshape(-1)).max())
-        allowed = min(TOLERANCE, relative * float(np.abs(other).max()))
+        largest = float(np.abs(other).max())
+        allowed = min(TOLERANCE * max(1.0, largest), relative * largest)
         if not difference <= allowed:
             raise ArithmeticError(f"{name} differs from the others by {difference:.2g}; {allowed:.2g} is allowed")
 

@@ -21,6 +21,9 @@ from circuits.backends import Statevector
 SINGLE_TOLERANCE = 1e-3
 """Of complex64, as a fraction of the largest entry of the gradient; 1e-5 in absolute terms holds besides."""
 
+STATES_PER_GATE = 1.6
+"""State vectors that torch's autograd keeps, as measured on the peers that rely on it."""
+
 
 def gradient_builders(work: Work) -> dict[str, Builder]:
     """All contenders for the gradient step, ours first; those in complex64 have it in their names."""
@@ -102,7 +105,7 @@ def default_qubit(work: Work) -> Contender:
     """Torch's autograd through the device; a batch by broadcasting."""
     import pennylane as qml
 
-    need_memory(3 * len(work.circuit) * work.bytes_per_state)
+    need_memory(STATES_PER_GATE * len(work.circuit) * work.bytes_per_state)
     wires = range(work.n_qubits)
 
     @qml.qnode(qml.device("default.qubit", wires=work.n_qubits), interface="torch", diff_method="backprop")
@@ -258,7 +261,7 @@ def deepquantum_circuit(work: Work, single: bool = False, noise: float | None = 
 def deepquantum(work: Work, single: bool = False) -> Contender:
     """Torch's autograd; a batch by ``vmap``."""
     circuit = deepquantum_circuit(work, single)
-    need_memory(3 * len(work.circuit) * work.bytes_per_state / (2 if single else 1))
+    need_memory(STATES_PER_GATE * len(work.circuit) * work.bytes_per_state / (2 if single else 1))
     real = torch.float32 if single else torch.float64
 
     def probabilities(angles: Tensor) -> Tensor:
@@ -291,7 +294,7 @@ def torchquantum_states(work: Work) -> Callable[[Tensor], Any]:
 def torchquantum(work: Work) -> Contender:
     """Torch's autograd, in its one precision; a batch is its native form."""
     states = torchquantum_states(work)
-    need_memory(3 * len(work.circuit) * work.bytes_per_state / 2)
+    need_memory(STATES_PER_GATE * len(work.circuit) * work.bytes_per_state / 2)
 
     def probabilities(angles: Tensor) -> Tensor:
         amplitudes = states(angles).states.reshape(*angles.shape[:-1], -1)

@@ -46,7 +46,6 @@ def builders(work: Work, shots: int) -> dict[str, Builder]:
         OURS: lambda: _ours(work, shots),
         "default.qubit": lambda: _pennylane(work, shots, "default.qubit"),
         "lightning.qubit": lambda: _pennylane(work, shots, "lightning.qubit"),
-        "lightning.qubit counts": lambda: _pennylane(work, shots, "lightning.qubit", counts=True),
         "Aer counts": lambda: _aer(work, shots, "double"),
         "qujax numbers": lambda: _qujax(work, shots),
         "deepquantum counts": lambda: _deepquantum(work, shots),
@@ -110,20 +109,17 @@ def _ours(work: Work, shots: int, single: bool = False) -> Contender:
     return _contender(work, shots, lambda: backend.sample(circuit, angles, shots, rng), _bits_to_counts)
 
 
-def _pennylane(work: Work, shots: int, device: str, counts: bool = False) -> Contender:
+def _pennylane(work: Work, shots: int, device: str) -> Contender:
     import pennylane as qml
-
-    measured = qml.counts if counts else qml.sample
 
     @qml.set_shots(shots)
     @qml.qnode(qml.device(device, wires=work.n_qubits, seed=work.seed), diff_method=None)
     def node(angles: Any) -> Any:
         operations(work, angles)
-        return measured(wires=range(work.n_qubits))
+        return qml.sample(wires=range(work.n_qubits))
 
     angles = work.angles.tolist()
-    read = (lambda found: _strings_to_counts(found, work.n_qubits)) if counts else _bits_to_counts
-    return _contender(work, shots, lambda: node(angles), read)
+    return _contender(work, shots, lambda: node(angles), _bits_to_counts)
 
 
 def _aer(work: Work, shots: int, precision: str) -> Contender:
