@@ -8,6 +8,7 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
+from circuits import Circuit, Gate
 from circuits.backends import BACKENDS, Statevector
 from experiments import doctor
 from experiments.cli import app
@@ -69,6 +70,20 @@ def test_a_wrong_answer_fails_and_says_what_it_was(monkeypatch: pytest.MonkeyPat
     assert "FAIL" in result.output
 
 
+def test_the_network_is_asked_only_if_told_to_and_no_account_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unreachable:
+        def __init__(self) -> None:
+            raise ValueError("device 'least_busy': no IBM Quantum account is saved here")
+
+    monkeypatch.setitem(BACKENDS, "unreachable", Unreachable)
+    monkeypatch.setattr(doctor, "BACKENDS", {})
+    monkeypatch.setattr(doctor, "ON_NETWORK", {"IBM": {"kind": "unreachable"}})
+    assert list(answers()) == []
+    (answer,) = answers(network=True)
+    assert answer.status == "absent"
+    assert "no IBM Quantum account is saved here" in answer.reason
+
+
 def test_packages_have_their_version_or_the_line_that_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {package.name: package.version for package in packages()}
     assert versions["torch"] == torch.__version__
@@ -87,6 +102,18 @@ def test_limits_grow_with_memory_and_shrink_with_gradients(monkeypatch: pytest.M
     monkeypatch.setattr("circuits.backends.memory.free_memory", lambda device: 2**34)
     found = limits()
     assert found["free memory"] == "17.2 GB"
-    assert found["exact"].startswith("about 29 qubits, 30 in complex64")
-    assert found["exact, with gradients"].startswith("about 28 qubits")
+    assert found["exact"].startswith("about 27 qubits, 28 in complex64")
+    assert found["exact, with gradients"].startswith("about 26 qubits")
     assert found["density matrix"] == "about 14 qubits"
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_the_engine_takes_as_many_qubits_as_are_promised(gradient: bool) -> None:
+    n_wires = 21
+    states = doctor.NEEDED_STATES_GRADIENT if gradient else doctor.NEEDED_STATES
+    engine = Statevector(memory_limit=states * 16 * 2**n_wires)
+    angles = torch.zeros(1, dtype=torch.float64, requires_grad=gradient)
+    probs = engine.probs(Circuit(n_wires, [Gate("RX", 0, [0])]), angles)
+    assert probs[0].item() == 1
+    if gradient:
+        probs[0].backward()
