@@ -104,6 +104,15 @@ def test_first_and_second_derivatives_of_every_gate(function, every_gate, rng):
     assert torch.autograd.gradgradcheck(scalar, angles, fast_mode=True)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own, in forward derivatives
+def test_forward_over_reverse(every_gate, rng):
+    angles = torch.rand(every_gate.n_angles, generator=rng, dtype=torch.float64)
+    some = torch.rand(16, generator=rng, dtype=torch.float64)
+    hessian = torch.func.hessian(lambda a: _plain(every_gate, a[None])[0].abs().square() @ some)(angles)
+    expected = torch.autograd.functional.hessian(lambda a: grouped_probs(every_gate, a[None])[0] @ some, angles)
+    torch.testing.assert_close(hessian, expected, rtol=0, atol=1e-12)
+
+
 def test_an_expanded_batch_is_one_circuit(rng):
     circuit = ansatz.hardware_efficient(6, 2)
     row = torch.rand(circuit.n_angles, generator=rng, dtype=torch.float64)

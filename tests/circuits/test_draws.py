@@ -55,7 +55,7 @@ def test_many_shots_are_split(rng):
 
 
 @SOME
-@given(data=st.data(), n_wires=st.integers(1, 12), rows=st.integers(1, 3), few=st.integers(1, 400))
+@given(data=st.data(), n_wires=st.integers(1, 12), rows=st.integers(1, 3), few=st.integers(500, 5000))
 def test_a_table_finds_what_a_search_finds(data, n_wires, rows, few):
     rng = torch.Generator().manual_seed(data.draw(st.integers(0, 1000)))
     probabilities = _uneven((rows, 2**n_wires), rng)
