@@ -10,18 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from circuits.backends.base import PauliString
-from circuits.backends.kernels import compiled, walsh
+from circuits.backends.compiled import Integers, Reals, compiled, inner
+from circuits.backends.moves import walsh
 
 __all__ = ["Strings", "expectations", "seeds"]
-
-Reals = NDArray[Any]
-Integers = NDArray[np.int64]
 
 _FEW = 4  # strings with the same flip below which each is summed on its own
 
@@ -70,7 +66,7 @@ def _arrays(strings: tuple[PauliString, ...]) -> Strings:
     )
 
 
-@compiled
+@inner
 def _sign(bits: int) -> float:
     """-1 for odd parity."""
     bits ^= bits >> 16

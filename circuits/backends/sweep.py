@@ -156,8 +156,8 @@ class Sweep:
         steps: ``(n_steps, 7)``. Rotations: ``TURN``, first and end of their parameters. Phases, then a permutation:
             ``MOVE``, row of ``targets`` or -1, row of ``fixed`` or -1, first and end of the phases of single bits, and
             of those of parities.
-        bits: ``(n_rotations,)``, the bit of a rotation, ascending within a step.
-        masks: ``(n_phases,)``, the bit of a single phase or -1 for none, or the bits of a parity as a number.
+        bits: ``(n_parameters,)``, the bit of a rotation or of a single phase, -1 for a global phase, or the bits of a
+            parity as a number; ascending within a step.
         offsets: ``(n_parameters,)`` in radians.
         parameters, indices, scales: the entries of the affine map.
         targets: ``(n_permutations, 2**n_bits)``, where an amplitude goes.
@@ -167,7 +167,6 @@ class Sweep:
     n_bits: int
     steps: NDArray[np.int64]
     bits: NDArray[np.int64]
-    masks: NDArray[np.int64]
     offsets: NDArray[np.float64]
     parameters: NDArray[np.int64]
     indices: NDArray[np.int64]
@@ -255,11 +254,12 @@ class _Builder:
             for mask, value in terms:
                 phase += value * (1.0 - 2.0 * (np.bitwise_count(states & mask) % 2))
             fixed[row] = np.exp(1j * phase)
+        steps = np.array(self.steps, np.int64).reshape(-1, 7)
+        steps[steps[:, 0] == MOVE, 3:] += len(self.turns)
         return Sweep(
             self.n_bits,
-            np.array(self.steps, np.int64).reshape(-1, 7),
-            np.array([bit for bit, _ in self.turns], np.int64),
-            np.array([mask for mask, _ in self.phases], np.int64),
+            steps,
+            np.array([bits for bits, _ in sums], np.int64),
             np.array([sum(angle.offset for angle in angles) for _, angles in sums], np.float64),
             np.array([place for place, _, _ in entries], np.int64),
             np.array([index for _, index, _ in entries], np.int64),

@@ -30,7 +30,7 @@ def _arrays(circuit: Circuit, real: torch.dtype) -> tuple[Any, ...]:
     sweep = compile_sweep(circuit)
     fixed = sweep.fixed.view(np.float64).astype(np.float32 if real == torch.float32 else np.float64)
     affine = sweep.offsets, sweep.parameters, sweep.indices, sweep.scales
-    return sweep.n_bits, (sweep.steps, sweep.bits, sweep.masks, *affine, sweep.targets, fixed)
+    return sweep.n_bits, (sweep.steps, sweep.bits, *affine, sweep.targets, fixed)
 
 
 def _rows(angles: Tensor, batch: int) -> Any:

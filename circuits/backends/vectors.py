@@ -19,6 +19,7 @@ from typing import Any
 
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import extending, types
+from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin, models, register_model
 
@@ -263,7 +264,9 @@ def nearest(typing_context: Any, value: Any) -> Any:
     """Every lane rounded to the nearest integer."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.call(builder.module.declare_intrinsic("llvm.rint", [args[0].type]), args)
+        kind = args[0].type
+        name = f"llvm.rint.v{kind.count}{kind.element.intrinsic_name}"
+        return builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind]), name), args)
 
     return value(value), generate
 
