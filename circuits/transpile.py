@@ -55,10 +55,10 @@ class Device:
 def transpile(
     circuit: Circuit, device: Device, infidelity: Mapping[Place, float], readout: Sequence[float]
 ) -> tuple[Circuit, tuple[int, ...], tuple[int, ...]]:
-    """The circuit on a device, by Qiskit's transpiler at optimization level 1 with a fixed seed.
+    """The circuit on a device: layout, routing and translation by Qiskit's transpiler at level 1, with a fixed seed.
 
     Parameters stay parameters: the result's angles are affine in the circuit's, so that it is transpiled once for all
-    angles.
+    angles. No gates are merged or cancelled, since circuits may repeat gates for the sake of their noise.
 
     Args:
         circuit: the circuit.
@@ -120,4 +120,6 @@ def _pass_manager(
     target.add_instruction(
         Measure(), {(qubit,): InstructionProperties(error=wrong[qubit]) for qubit in range(device.n_qubits)}
     )
-    return generate_preset_pass_manager(optimization_level=1, target=target, seed_transpiler=0)
+    manager = generate_preset_pass_manager(optimization_level=1, target=target, seed_transpiler=0)
+    manager.init = manager.optimization = None  # both cancel gates
+    return manager

@@ -274,11 +274,6 @@ class TransferProgram:
             )
             for kind, angles in self._kinds.items()
         ]
-        ground = torch.tensor([1.0, 0.0, 0.0, 1.0], dtype=dtype, device=device)
-        start = ground
-        for _ in range(self.n_wires - 1):
-            start = torch.kron(start, ground)
-        self._start = start[None]
 
     def _compile(self, blocks: Sequence[_Block]) -> tuple[int, ...]:
         order = list(range(self.n_wires))
@@ -339,7 +334,7 @@ class TransferProgram:
         matrices = {
             id(template): template.matrices(by_kind, self._identity).unbind(1) for template in self._templates.values()
         }
-        state = self._start
+        state = _ground_state(self.n_wires, self.dtype, self.device)[None]
         for operation in self._operations:
             batch, size = state.shape
             if isinstance(operation, _Apply):
@@ -352,6 +347,13 @@ class TransferProgram:
                 axes = [0, *(axis + 1 for axis in operation)]
                 state = state.view(batch, *[4] * self.n_wires).permute(axes).reshape(batch, size)
         return state.expand(len(angles), -1)
+
+
+def _ground_state(n_wires: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    if n_wires == 1:
+        return torch.tensor([1.0, 0.0, 0.0, 1.0], dtype=dtype, device=device)
+    half = _ground_state(n_wires // 2, dtype, device)
+    return torch.kron(half, half if n_wires % 2 == 0 else _ground_state(n_wires // 2 + 1, dtype, device))
 
 
 def _moved(polynomial: _Polynomial, dtype: torch.dtype, device: torch.device) -> _Polynomial:

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from circuits import ansatz
+from circuits import Circuit, Gate, ansatz
 from circuits.backends import DensityMatrix, Statevector
 from circuits.channels import (
     AmplitudeDamping,
@@ -250,6 +250,11 @@ def test_transpiled_circuits_keep_to_the_device_and_compute_the_same(circuits, d
     assert prepared.circuit.n_angles == circuit.n_angles
     assert quiet.prepare(circuit) is prepared
     torch.testing.assert_close(DensityMatrix(quiet).probs(circuit, angles), Statevector().probs(circuit, angles))
+
+
+def test_gates_that_undo_each_other_are_run():
+    again = Circuit(2, [Gate("CNOT", [0, 1]), Gate("X", 1), Gate("X", 1), Gate("CNOT", [0, 1])])
+    assert NoiseModel.from_config("fake_manila").prepare(again).circuit.counts == {"CNOT": 2, "X": 2}
 
 
 def test_the_device_in_a_configuration():
