@@ -109,6 +109,7 @@ class _Run(torch.autograd.Function):
         angles, state, *matrices = ctx.saved_tensors
         (gradient,) = gradients
         if torch.is_grad_enabled():
+            angles = angles.view_as(angles)  # apart from the angles that the matrices come from
             again = program.run(angles, matrices)
             again = _squares(again) if ctx.squared else again
             inputs = [tensor for tensor in (angles, *matrices) if tensor.requires_grad]

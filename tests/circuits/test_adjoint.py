@@ -101,6 +101,8 @@ def test_first_and_second_derivatives_of_every_gate(function, every_gate, rng):
         return (function(every_gate, values) * some).sum()
 
     assert torch.autograd.gradcheck(scalar, angles)
+    first, again = (torch.autograd.grad(scalar(angles), angles, create_graph=graph)[0] for graph in (False, True))
+    torch.testing.assert_close(again, first, rtol=0, atol=1e-12)
     assert torch.autograd.gradgradcheck(scalar, angles, fast_mode=True)
 
 
