@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,16 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import yaml
+from rich.console import Console
+from typer.testing import CliRunner
 
 from circuits.backends import BACKENDS, Statevector
+from experiments.cli import app
 from experiments.config import Experiment, resolve
 from experiments.run import Reporter, run_experiment
+from experiments.tables import catalogue
 from qgen import load_run
+from qgen.data import load_events
 from qgen.statefile import load_state
 
 
@@ -67,6 +73,7 @@ def test_shots_change_the_training_and_the_seed_fixes_them(tmp_path: Path) -> No
     assert yaml.safe_load((one / "config.yaml").read_text())["models"]["born"]["backend"]["shots"] == 100
 
 
+NOISY = "{kind: density_matrix, noise: {depolarizing: {two_qubit: 0.9}}}"
 NOISE = {"depolarizing": {"two_qubit": 0.05}, "readout": {"p01": 0.02, "p10": 0.05}}
 
 
@@ -197,3 +204,34 @@ def test_an_objective_that_needs_probabilities_refuses_shots_first(tmp_path: Pat
     ):
         run_experiment(experiment({"kind": "statevector", "shots": 100}, models=models), tmp_path / "run")
     assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_the_list_of_backends_is_what_a_line_may_say() -> None:
+    console = Console(width=400, record=True, file=io.StringIO())
+    console.print(catalogue("backends"))
+    text = console.export_text()
+    for kind in BACKENDS:
+        assert f" {kind} " in text
+    for part in (
+        "noise: keys and values",
+        "dtype: dtype = complex128",
+        "mitigation: zne",
+        "fit: linear|polynomial|exponential = linear",
+        "gradient: spsa",
+        "pip install 'qgen-hep[qiskit]'",
+        "pip install 'qgen-hep[mitigation]'",
+    ):
+        assert part in text
+    assert "generator" not in text
+
+
+def test_events_are_drawn_elsewhere_from_the_command_line(tmp_path: Path) -> None:
+    folder = run_experiment(experiment(steps=1), tmp_path / "run")
+    call = ["sample", str(folder), "--model", "born", "-n", "30", "--out"]
+    for name, options in (("exact", []), ("named", ["--backend", "statevector"]), ("noisy", ["--backend", NOISY])):
+        assert CliRunner().invoke(app, [*call, str(tmp_path / f"{name}.h5"), *options]).exit_code == 0
+    exact, named, noisy = (load_events(tmp_path / f"{name}.h5").samples for name in ("exact", "named", "noisy"))
+    assert torch.equal(exact, named)
+    assert not torch.equal(exact, noisy)
+    refused = CliRunner().invoke(app, [*call, str(tmp_path / "x.h5"), "--backend", "{kind: statevector, shotz: 1}"])
+    assert "backend.shotz: unknown key 'shotz'; did you mean shots" in str(refused.exception)
