@@ -12,11 +12,11 @@ from torch import Tensor
 __all__ = ["draw_bits", "draw_counts", "frequencies"]
 
 _CHUNK = 2**18
-"""Numbers drawn at once, or as many as there are states where these are more: what a processor's cache holds."""
+"""Numbers drawn at once, or four for each state where these are more: what a processor's cache holds."""
 _LARGEST_CHUNK = 2**22
 _FEW = 2**14
 """Draws up to which a binary search is as good as a table."""
-_LARGEST_TABLE = 2**20
+_SMALL_TABLE, _LARGEST_TABLE = 2**16, 2**20
 _SHOTS_PER_STATE = 3
 """Above it, splitting the shots over the states is faster than listing them."""
 
@@ -117,7 +117,7 @@ def _cumulative(probabilities: Tensor) -> Tensor:
 
 def _states(cumulative: Tensor, shots: int, generator: torch.Generator) -> Iterator[tuple[slice, slice, Tensor]]:
     """Drawn states in pieces: which rows, which shots, and their numbers ``(rows, shots)``."""
-    columns = min(shots, max(_CHUNK, min(cumulative.shape[1], _LARGEST_CHUNK)))
+    columns = min(shots, max(_CHUNK, min(4 * cumulative.shape[1], _LARGEST_CHUNK)))
     rows = max(1, _CHUNK // columns)
     for top in range(0, len(cumulative), rows):
         part = cumulative[top : top + rows]
@@ -136,7 +136,8 @@ def _invert(cumulative: Tensor, uniform: Tensor) -> Tensor:
         from circuits.backends.guide import invert
 
         states = torch.empty(uniform.shape, dtype=torch.int32)
-        table = np.empty(min(size, _LARGEST_TABLE) + 1, dtype=np.int32)
+        buckets = max(min(4 * size, _SMALL_TABLE), min(size, _LARGEST_TABLE))
+        table = np.empty(buckets + 1, dtype=np.int32)
         invert(cumulative.numpy(), uniform.numpy(), states.numpy(), table)
         return states
     total = cumulative[:, -1:]

@@ -42,13 +42,17 @@ def invert(cumulative: Any, uniform: Any, states: Any, table: Any) -> None:
             fraction = uniform[row, shot]
             value = min(fraction * total, limit)
             bucket = int(fraction * buckets)
-            state, last = table[bucket], table[bucket + 1]
-            while last - state > _NARROW:
-                middle = (state + last) >> 1
-                if edges[middle] <= value:
-                    state = middle + 1
-                else:
-                    last = middle
-            while edges[state] <= value:
-                state += 1
+            state = table[bucket]
+            state += edges[state] <= value  # nearly always enough, and no branch to guess
+            state += edges[state] <= value
+            if edges[state] <= value:
+                last = table[bucket + 1]
+                while last - state > _NARROW:
+                    middle = (state + last) >> 1
+                    if edges[middle] <= value:
+                        state = middle + 1
+                    else:
+                        last = middle
+                while edges[state] <= value:
+                    state += 1
             states[row, shot] = state
