@@ -20,6 +20,7 @@ from circuits.backends.base import (
     measurement_groups,
     parse_observables,
 )
+from circuits.backends.layers import shots_of
 from circuits.backends.quasi import nearest_probabilities
 from circuits.backends.sampled import SamplingBackend
 from circuits.circuit import Angle, Circuit, Gate
@@ -94,7 +95,7 @@ def _over_rows(
     which = torch.arange(len(flat), device=weights.device) // n_rows
     at_once = len(flat)
     if not backend.capabilities.remote:  # a machine elsewhere gets one job
-        bits = (getattr(backend, "shots", None) or 0) * circuit.n_wires
+        bits = (shots_of(backend) or 0) * circuit.n_wires
         at_once = max(1, _NUMBERS_AT_ONCE // max(2**circuit.n_wires, bits))
     parts = [function(rows, table[of]) for rows, of in zip(flat.split(at_once), which.split(at_once), strict=True)]
     result = torch.cat(parts, -1)

@@ -18,13 +18,14 @@ from circuits.backends.base import (
     check_shots,
     draw_bits,
     fresh_generator,
+    measurement_groups,
     parse_observables,
 )
 from circuits.backends.quasi import nearest_probabilities
 from circuits.circuit import Circuit
 from circuits.mitigation.fits import exponential_at_zero, polynomial_at_zero
 from circuits.mitigation.folding import fold
-from circuits.mitigation.measure import Estimate, estimates
+from circuits.mitigation.measure import Estimate, estimates, place_like
 
 __all__ = ["ZeroNoiseExtrapolation"]
 
@@ -41,8 +42,8 @@ class ZeroNoiseExtrapolation:
     all probabilities of a circuit share one rate, and values at zero noise stay possible. Its precise definition is
     that of :func:`circuits.mitigation.fits.exponential_at_zero`.
 
-    The inner backend has to run the folded gates. A transpiler that cancels neighbouring inverses leaves no noise to
-    scale; for Qiskit that is any optimization level above 0.
+    The inner backend has to run the folded gates, on the same qubits. The package's own backends do: circuits reach
+    Qiskit's transpiler with barriers between a gate and its inverse, and are placed where the one without folds starts.
 
     Args:
         backend: the inner backend.
@@ -84,6 +85,7 @@ class ZeroNoiseExtrapolation:
         self.folding = folding
         self._check_number(self.scales, "scales are")
         self._folded = lru_cache(maxsize=64)(self._fold)
+        self._placed: set[Circuit] = set()
 
     @property
     def name(self) -> str:
@@ -172,11 +174,22 @@ class ZeroNoiseExtrapolation:
         self._check_number(scales, f"a circuit of {len(circuit)} gates is folded to the scales")
         return list(zip(scales, folded, strict=True))
 
+    def _place(self, circuit: Circuit, folded: Sequence[Circuit], observables: Sequence[str] | None) -> None:
+        """Puts the circuits that will be measured where the circuit starts."""
+        measured = list(folded)
+        if observables is not None:
+            strings = parse_observables(observables, circuit.n_wires)
+            measured = [group for one in folded for group, _ in measurement_groups(one, strings)]
+        new = [one for one in dict.fromkeys(measured) if one != circuit and one not in self._placed]
+        place_like(self.backend, circuit, new)
+        self._placed.update(new)
+
     def _extrapolated(
         self, circuit: Circuit, angles: Tensor, observables: Sequence[str] | None, uncertain: bool
     ) -> Estimate:
         check_angles(circuit, angles)
         reached, folded = zip(*self._folded(circuit), strict=True)
+        self._place(circuit, folded, observables)
         values, deviations = estimates(self.backend, folded, angles, observables, uncertain)
         scales = torch.tensor(reached, dtype=torch.float64)
         known = None if self.backend.capabilities.exact else deviations

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from circuits.backends.base import Backend, PauliString, frequencies, measurement_groups, parse_observables
+from circuits.backends.layers import layers
 from circuits.backends.sampled import SamplingBackend
 from circuits.circuit import Circuit
 
@@ -19,6 +20,7 @@ __all__ = [
     "frequencies_over_shots",
     "mean_over_parts",
     "mean_over_shots",
+    "place_like",
     "sample_each",
     "signs",
     "stacked",
@@ -30,6 +32,21 @@ class Estimate(NamedTuple):
 
     value: Tensor
     deviation: Tensor
+
+
+def place_like(backend: Backend, circuit: Circuit, others: Sequence[Circuit]) -> None:
+    """Puts other circuits with the same pairs of wires on the qubits on which a circuit starts.
+
+    Only backends that place circuits have something to do: left alone, a transpiler may choose other qubits, with other
+    errors, for a circuit that is twirled or folded.
+    """
+    for layer in layers(backend):
+        if hasattr(layer, "place") and hasattr(layer, "transpiled"):
+            layout = layer.transpiled(circuit).layout
+            if layout is not None:
+                start = layout.initial_index_layout(filter_ancillas=True)
+                for other in others:
+                    layer.place(other, start)
 
 
 def sample_each(

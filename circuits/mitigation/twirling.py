@@ -19,7 +19,14 @@ from circuits.backends.base import (
 )
 from circuits.backends.layers import shots_of
 from circuits.circuit import Circuit, Gate
-from circuits.mitigation.measure import Estimate, expectations, frequencies_over_shots, mean_over_parts, sample_each
+from circuits.mitigation.measure import (
+    Estimate,
+    expectations,
+    frequencies_over_shots,
+    mean_over_parts,
+    place_like,
+    sample_each,
+)
 
 __all__ = ["TWIRLED", "PauliTwirling"]
 
@@ -186,6 +193,7 @@ class PauliTwirling:
         for circuit in circuits:
             count = min(self.twirls, shots) if any(gate.name in TWIRLED for gate in circuit.gates) else 1
             twirled.append([self.twirl(circuit, generator) for _ in range(count)])
+            place_like(self.backend, circuit, twirled[-1])
         most = max(-(-shots // len(of_one)) for of_one in twirled)
         flat = [one for of_one in twirled for one in of_one]
         measured = iter(sample_each(self.backend, flat, angles, most, generator))
