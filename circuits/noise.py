@@ -75,6 +75,8 @@ class NoiseModel:
     device: Device | None = None
 
     def __post_init__(self) -> None:
+        for each in ("one_qubit", "two_qubit", "by_gate", "by_place", "readout"):
+            object.__setattr__(self, each, tuple(getattr(self, each)))
         for name in (*(row[0] for row in self.by_gate), *(row[0] for row in self.by_place)):
             gate_definition(name)
             if name in ("Rot", "MultiRZ"):

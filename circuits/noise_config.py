@@ -89,7 +89,10 @@ def read_noise(value: Mapping[str, Any] | str | NoiseModel | None) -> NoiseModel
 def _device_noise(name: str) -> NoiseModel:
     from circuits.backends.devices import find_device
 
-    return NoiseModel.from_qiskit(find_device(name))
+    noise = NoiseModel.from_qiskit(find_device(name))
+    if noise.device is None:
+        raise ValueError(f"noise: {name} has no calibration to read noise from; name a device such as 'fake_manila'")
+    return noise
 
 
 def _check_keys(value: object, where: str, allowed: Sequence[str], needed: Sequence[str] = ()) -> None:

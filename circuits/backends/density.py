@@ -19,7 +19,7 @@ from circuits.backends.base import (
     fresh_generator,
     parse_observables,
 )
-from circuits.backends.memory import check_memory
+from circuits.backends.memory import check_memory, torch_device
 from circuits.backends.transfer import TransferProgram, compile_transfer
 from circuits.channels import ReadoutError
 from circuits.circuit import Circuit
@@ -72,12 +72,7 @@ class DensityMatrix:
             raise ValueError(f"dtype is {dtype}; torch.float32 or torch.float64 is needed")
         self.dtype = dtype
         self.noise = NoiseModel.from_config(noise)
-        try:
-            self.device = torch.device(device)
-        except RuntimeError as error:
-            raise ValueError(f"device {device!r} is unknown; cpu, cuda or cuda:N is needed") from error
-        if self.device.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError(f"device {str(device)!r}: no CUDA device is available here")
+        self.device = torch_device(device)
         self.memory_limit = memory_limit
 
     @property

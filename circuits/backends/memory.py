@@ -1,4 +1,4 @@
-"""How much memory a computation may take."""
+"""Where a computation may run, and how much memory it may take."""
 
 from __future__ import annotations
 
@@ -7,7 +7,22 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["check_memory", "free_memory"]
+__all__ = ["check_memory", "free_memory", "torch_device"]
+
+
+def torch_device(device: torch.device | str) -> torch.device:
+    """The device, if there is one.
+
+    Raises:
+        ValueError: an unknown name, or CUDA where there is none.
+    """
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device {device!r} is unknown; cpu, cuda or cuda:N is needed") from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {str(found)!r}: no CUDA device is available here")
+    return found
 
 
 def free_memory(device: torch.device) -> int:

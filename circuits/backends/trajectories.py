@@ -24,7 +24,7 @@ from circuits.backends.base import (
     parse_observables,
 )
 from circuits.backends.density import measured_probabilities
-from circuits.backends.memory import check_memory
+from circuits.backends.memory import check_memory, torch_device
 from circuits.channels import Depolarizing, GateNoise, OneQubitChannel, ReadoutError
 from circuits.circuit import Circuit, Gate
 from circuits.gate_table import gate_matrix
@@ -44,8 +44,8 @@ class Trajectories:
     Each trajectory is a state vector that meets random errors: of every noise channel one Kraus operator acts, drawn
     with its probability. Averages over trajectories converge to those of
     :class:`~circuits.backends.density.DensityMatrix`, with an error that falls as ``1 / sqrt(n_trajectories)``, in the
-    memory of state vectors, ``2**n`` instead of ``4**n``. Readout errors are counted exactly. It runs on the CPU and is
-    not differentiable; :class:`~circuits.backends.gradients.ParameterShift` makes it so.
+    memory of state vectors, ``2**n`` instead of ``4**n``. Readout errors are counted exactly. Trajectories run on the
+    CPU, compiled, and are not differentiable; :class:`~circuits.backends.gradients.ParameterShift` makes them so.
 
     Args:
         noise: the noise, or what :meth:`circuits.noise.NoiseModel.from_config` reads; None for none.
@@ -53,10 +53,11 @@ class Trajectories:
         generator: source of the randomness of ``probs`` and ``expval``; without one, a new one seeded by the operating
             system.
         dtype: of the state, ``torch.complex128`` or ``torch.complex64``; results are float64.
+        device: any torch device; results live there, wherever they were computed.
         memory_limit: bytes that a call may take; by default what is free.
 
     Raises:
-        ValueError: another dtype, fewer than one trajectory, or an impossible noise model.
+        ValueError: another dtype, a device that is not here, fewer than one trajectory, or an impossible noise model.
 
     >>> from circuits.backends import DensityMatrix
     >>> noise = {"depolarizing": 0.05, "amplitude_damping": 0.1}
@@ -76,6 +77,7 @@ class Trajectories:
         n_trajectories: int = 1000,
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.complex128,
+        device: torch.device | str = "cpu",
         memory_limit: int | None = None,
     ) -> None:
         if dtype not in (torch.complex64, torch.complex128):
@@ -84,6 +86,7 @@ class Trajectories:
         self.n_trajectories = integer(n_trajectories, "n_trajectories", 1)
         self.generator = fresh_generator(generator)
         self.dtype = dtype
+        self.device = torch_device(device)
         self.memory_limit = memory_limit
 
     @property
@@ -172,7 +175,7 @@ class Trajectories:
             bits = torch.cat([draw_bits(probs, each, generator).flatten(0, 1) for probs in chunks])
             rows.append(bits[torch.randperm(len(bits), generator=generator)[:shots]])
         drawn = torch.stack(rows) if rows else torch.empty((0, shots, circuit.n_wires), dtype=torch.uint8)
-        return drawn.reshape(*angles.shape[:-1], shots, circuit.n_wires)
+        return drawn.reshape(*angles.shape[:-1], shots, circuit.n_wires).to(self.device)
 
     def _averaged(
         self, circuit: Circuit, angles: Tensor, value: Any, size: int, turns: tuple[tuple[str, int], ...] = ()
@@ -196,8 +199,9 @@ class Trajectories:
             errors.append((variance / n).sqrt())
         shape = (*angles.shape[:-1], size)
         if not means:
-            return torch.zeros(shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
-        return torch.stack(means).reshape(shape), torch.stack(errors).reshape(shape)
+            means = errors = [torch.zeros(0, size, dtype=torch.float64)]
+        mean, error = (torch.stack(rows).reshape(shape).to(self.device) for rows in (means, errors))
+        return mean, error
 
     @torch.no_grad()
     def _run(

@@ -168,6 +168,7 @@ def test_scaled():
         ({"device": "fake_manila", "depolarizing": 0.1}, "noise.depolarizing: fake_manila has its own"),
         ({"scale": -2}, "noise scale is -2.0"),
         ("fake_manilla", "unknown device 'fake_manilla'; did you mean fake_manila"),
+        ("aer", "noise: aer has no calibration to read noise from"),
         (0.1, "noise: found 0.1; a mapping"),
     ],
 )

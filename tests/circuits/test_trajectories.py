@@ -139,6 +139,8 @@ def test_faults():
         Trajectories(n_trajectories=0)
     with pytest.raises(ValueError, match="dtype is torch.float64"):
         Trajectories(dtype=torch.float64)
+    with pytest.raises(ValueError, match="device 'gpu' is unknown; cpu, cuda or cuda:N is needed"):
+        Trajectories(device="gpu")
     with pytest.raises(ValueError, match="trajectories of 2 qubits: needs about"):
         Trajectories(memory_limit=10).probs(circuit, angles)
     with pytest.raises(ValueError, match="shots is 0"):
