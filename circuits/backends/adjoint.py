@@ -118,7 +118,7 @@ class _Run(torch.autograd.Function):
             found = iter(torch.autograd.grad(again, inputs, gradient, create_graph=True, allow_unused=True))
             return None, None, *(next(found) if tensor.requires_grad else None for tensor in (angles, *matrices))
         with _threads(state.numel()):
-            cotangent = state * (2 * gradient) if ctx.squared else gradient.contiguous()
+            cotangent = state * (2 * gradient) if ctx.squared else gradient.resolve_conj().clone()
             del gradient, gradients
             return None, None, *_backward(program, angles, matrices, state, cotangent, ctx.needs_input_grad[2:])
 
@@ -152,7 +152,7 @@ def _backward(
     """The gradients by the angles, where they enter by phases, and by the matrices."""
     by_angle = torch.zeros_like(angles)
     by_matrix = [torch.zeros_like(stack) for stack in matrices]
-    psi, dual = _Walk(state, keep=True), _Walk(cotangent, keep=True)
+    psi, dual = _Walk(state, keep=True), _Walk(cotangent.contiguous())
     dual.spare = psi.spare
     for operation in reversed(program.operations):
         if isinstance(operation, Diagonal):

@@ -13,13 +13,11 @@ from torch import Tensor
 
 from circuits.backends.frame import Frame
 from circuits.backends.schedule import Block, Elementary, schedule
+from circuits.backends.templates import Kind, Template
 from circuits.circuit import Circuit
 from circuits.gate_table import gate_definition, gate_matrix
 
 __all__ = ["Dense", "Diagonal", "Operation", "Program", "compile_circuit", "permute", "walsh_transform"]
-
-Kind = tuple[str, int]
-"""A gate's name and number of wires: gates of one kind have their matrices computed together."""
 
 _LARGE = 20
 """Wires above which few programs are kept."""
@@ -78,73 +76,6 @@ def walsh_transform(values: Tensor) -> Tensor:
         values = values.reshape(batch, 2**width, size >> width).transpose(1, 2) @ matrix
         left -= width
     return values.reshape(batch, size)
-
-
-def _free(gate: Elementary) -> bool:
-    return gate.angle is not None and gate.angle.index is not None
-
-
-class _Template:
-    """The matrix of all dense blocks that differ only in which free angles they have.
-
-    Args:
-        n_wires: wires of the block.
-        steps: for each gate its positions in the block, and its fixed matrix or its kind.
-    """
-
-    def __init__(self, n_wires: int, steps: Sequence[tuple[tuple[int, ...], Tensor | Kind]]) -> None:
-        self.n_wires = n_wires
-        self.steps = steps
-        self.members: list[list[int]] = []
-        self.indices: list[Tensor] = []
-
-    def add(self, members: list[int]) -> int:
-        """One more block, whose free gates have these places among their kinds; its number."""
-        self.members.append(members)
-        return len(self.members) - 1
-
-    def freeze(self, device: torch.device) -> None:
-        self.indices = [torch.tensor(column, device=device) for column in zip(*self.members, strict=True)]
-
-    def matrices(self, by_kind: dict[Kind, Tensor], identity: Tensor) -> Tensor:
-        """The blocks' matrices, ``(batch or 1, blocks or 1, 2**n_wires, 2**n_wires)``."""
-        indices = iter(self.indices)
-        total: Tensor | None = None
-        single: list[Tensor | None] = [None] * self.n_wires
-        for positions, source in self.steps:
-            matrix = source if isinstance(source, Tensor) else by_kind[source].index_select(1, next(indices))
-            if len(positions) == 1:
-                before = single[positions[0]]
-                single[positions[0]] = matrix if before is None else matrix @ before
-            else:
-                total = _apply_local(self._merge(total, single, identity), matrix, positions, self.n_wires)
-                single = [None] * self.n_wires
-        return self._merge(total, single, identity)
-
-    @staticmethod
-    def _merge(total: Tensor | None, single: list[Tensor | None], identity: Tensor) -> Tensor:
-        if total is not None and all(matrix is None for matrix in single):
-            return total
-        layer = identity if single[0] is None else single[0]
-        for matrix in single[1:]:
-            right = identity if matrix is None else matrix
-            size = layer.shape[-1] * 2
-            product = layer[..., :, None, :, None] * right[..., None, :, None, :]
-            layer = product.reshape(*product.shape[:-4], size, size)
-        return layer if total is None else layer @ total
-
-
-def _apply_local(total: Tensor, gate: Tensor, positions: Sequence[int], n_wires: int) -> Tensor:
-    """``gate`` on some wires of a block times the block's matrix so far."""
-    lead, size = total.shape[:-2], total.shape[-1]
-    split = total.reshape(*lead, *[2] * n_wires, size)
-    axes = [len(lead) + position for position in positions]
-    front = list(range(len(lead), len(lead) + len(positions)))
-    moved = split.movedim(axes, front)
-    width = gate.shape[-1]
-    product = gate @ moved.reshape(*lead, width, size * size // width)
-    shaped = product.reshape(*product.shape[:-2], *moved.shape[len(lead) :])
-    return shaped.movedim(front, axes).reshape(*product.shape[:-2], size, size)
 
 
 class Diagonal:
@@ -256,7 +187,7 @@ class Program:
     def __init__(self, circuit: Circuit, group: int, dtype: torch.dtype, device: torch.device) -> None:
         self.n_wires, self.dtype, self.device = circuit.n_wires, dtype, device
         self._kinds: dict[Kind, list[tuple[int, float, float]]] = {}
-        self._templates: dict[tuple[Any, ...], _Template] = {}
+        self._templates: dict[tuple[Any, ...], Template] = {}
         self._factors: dict[tuple[tuple[int, float], ...], Tensor] = {}
         self._permutations: dict[Frame, tuple[Tensor, Tensor]] = {}
         self.operations: list[Operation] = []  # after those in `first`, which make the initial product state
@@ -355,7 +286,7 @@ class Program:
                 fixed = gate_matrix(gate.name, torch.tensor(value, dtype=torch.float64), len(gate.wires))
                 steps.append((positions, fixed.to(self.device, self.dtype)[None, None]))
                 key.append((positions, gate.name, *value))
-        template = self._templates.setdefault(tuple(key), _Template(len(wires), steps))
+        template = self._templates.setdefault(tuple(key), Template(len(wires), steps))
         number = list(self._templates.values()).index(template)
         return Dense(len(wires), number, template.add(members))
 
