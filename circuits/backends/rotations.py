@@ -29,6 +29,7 @@ from circuits.backends.vectors import (
 __all__ = ["measure_all", "turn_all"]
 
 _GROUPS = 1024  # row sets whose overlaps are summed in the state's precision
+_BLOCK = 2**17  # bytes that stay in the cache while all rotations within them are done
 
 
 @inner
@@ -68,8 +69,10 @@ def _turn_rows(state: Reals, shifts: Any, cosines: Reals, sines: Reals, g: int) 
 
 
 @inner
-def turn_all(state: Reals, tables: Reals, bits: Integers, first: int, end: int, cosines: Reals, sines: Reals) -> None:
-    """The rotations of one step, on psi."""
+def _turn_block(
+    state: Reals, tables: Reals, bits: Integers, first: int, end: int, cosines: Reals, sines: Reals
+) -> None:
+    """Rotations on psi, one pass over it for three of them."""
     g, inside = _lane_tables(tables[0], tables[1], 2, bits, first, end, cosines, sines)
     if g > first:
         c, s = load_lanes(tables[0], 2), load_lanes(tables[1], 2)
@@ -137,7 +140,7 @@ def _measure_lanes(state: Reals, tables: Reals, bits: Integers, first: int, end:
 
 
 @inner
-def measure_all(
+def _measure_block(
     state: Reals,
     tables: Reals,
     bits: Integers,
@@ -147,7 +150,7 @@ def measure_all(
     sines: Reals,
     slopes: Reals,
 ) -> None:
-    """The rotations of one step undone, on psi and lambda, and the derivatives by their angles."""
+    """Rotations undone on psi and lambda and the derivatives by their angles, one pass for three of them."""
     g, inside = _lane_tables(tables[0], tables[1], 4, bits, first, end, cosines, sines)
     if g > first:
         _measure_lanes(state, tables, bits, first, g, slopes)
@@ -163,3 +166,33 @@ def measure_all(
             shifts = (bits[g] - inside, bits[g + 1] - inside, bits[g + 2] - inside)
             _measure_rows(state, tables[2], shifts, cosines, sines, g, slopes)
             g += 3
+
+
+@inner
+def _within(bits: Integers, first: int, end: int, n_amplitudes: int) -> int:
+    """The first of the rotations whose bit does not lie within so many amplitudes."""
+    while first < end and 1 << bits[first] < n_amplitudes:
+        first += 1
+    return first
+
+
+@inner
+def turn_all(state: Reals, tables: Reals, bits: Integers, first: int, end: int, cosines: Reals, sines: Reals) -> None:
+    """The rotations of one step, on psi."""
+    block = min(state.size, _BLOCK // state.itemsize)
+    middle = _within(bits, first, end, block // 2)
+    for start in range(0, state.size, block):
+        _turn_block(state[start : start + block], tables, bits, first, middle, cosines, sines)
+    _turn_block(state, tables, bits, middle, end, cosines, sines)
+
+
+@inner
+def measure_all(
+    state: Reals, tables: Reals, bits: Integers, first: int, end: int, cosines: Reals, sines: Reals, slopes: Reals
+) -> None:
+    """The rotations of one step undone, on psi and lambda, and the derivatives by their angles."""
+    block = min(state.size, _BLOCK // state.itemsize)
+    middle = _within(bits, first, end, block // 4)
+    for start in range(0, state.size, block):
+        _measure_block(state[start : start + block], tables, bits, first, middle, cosines, sines, slopes)
+    _measure_block(state, tables, bits, middle, end, cosines, sines, slopes)

@@ -34,7 +34,8 @@ def _arrays(circuit: Circuit, real: torch.dtype) -> tuple[Any, ...]:
 
 
 def _rows(angles: Tensor, batch: int) -> Any:
-    return angles.detach().to(torch.float64).numpy().reshape(batch, angles.shape[-1])
+    """The angles as the kernels take them; another layout would be another compilation."""
+    return angles.detach().to(torch.float64).contiguous().numpy().reshape(batch, angles.shape[-1])
 
 
 def _run(
