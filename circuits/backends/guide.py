@@ -15,7 +15,15 @@ __all__ = ["invert"]
 _NARROW = 8
 
 
-@numba.njit(cache=True, nogil=True)
+def _compiled(function: Any) -> Any:
+    """Machine code, kept on disk where that can be written."""
+    try:
+        return numba.njit(cache=True, nogil=True)(function)
+    except RuntimeError:
+        return numba.njit(nogil=True)(function)
+
+
+@_compiled
 def invert(cumulative: Any, uniform: Any, states: Any, table: Any) -> None:
     """For each uniform number the first state whose cumulative probability is above it.
 
