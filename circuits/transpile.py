@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from circuits.circuit import Circuit
+from circuits.circuit import Circuit, Gate
 from circuits.gate_table import gate_definition
-from circuits.interop import from_qiskit_named, qiskit_class, to_qiskit
+from circuits.interop import expand_gates, from_qiskit_named, qiskit_class, to_qiskit
 
 if TYPE_CHECKING:
     from qiskit.transpiler import PassManager
@@ -58,7 +58,8 @@ def transpile(
     """The circuit on a device: layout, routing and translation by Qiskit's transpiler at level 1, with a fixed seed.
 
     Parameters stay parameters: the result's angles are affine in the circuit's, so that it is transpiled once for all
-    angles. No gates are merged or cancelled, since circuits may repeat gates for the sake of their noise.
+    angles. No gates are merged or cancelled, since circuits may repeat gates for the sake of their noise. Circuits with
+    the same pairs of wires start on the same qubits, so that those which stand for each other share their noise.
 
     Args:
         circuit: the circuit.
@@ -77,13 +78,14 @@ def transpile(
 
     if circuit.n_wires > device.n_qubits:
         raise ValueError(f"the circuit has {circuit.n_wires} qubits; {device.name} has {device.n_qubits}")
-    manager = _pass_manager(device, tuple(infidelity.items()), tuple(readout))
+    known = device, tuple(infidelity.items()), tuple(readout)
     written = to_qiskit(circuit, barriers=True)
     names = [f"angles[{index}]" for index in range(circuit.n_angles)]
     measured = written.copy()
     measured.measure_all(add_bits=True)
     try:
-        result = manager.run(measured)
+        start = _start(circuit.n_wires, _pairs(circuit), *known)
+        result = _pass_manager(*known, start).run(measured)
     except TranspilerError as error:
         reason = str(error).strip("\"' ").splitlines()[0]
         raise ValueError(f"{device.name} cannot host the circuit of {circuit.n_wires} qubits: {reason}") from error
@@ -100,9 +102,33 @@ def transpile(
     return kept, tuple(used), tuple(number[place[wire]] for wire in range(circuit.n_wires))
 
 
-@lru_cache(maxsize=16)
+def _pairs(circuit: Circuit) -> tuple[tuple[int, ...], ...]:
+    """The pairs of wires with a gate between them, by their first one."""
+    gates = (wires for gate in circuit.gates for _, wires, _ in expand_gates(gate))
+    return tuple(dict.fromkeys(wires for wires in gates if len(wires) == 2))
+
+
+@lru_cache(maxsize=256)
+def _start(
+    n_wires: int,
+    pairs: tuple[tuple[int, ...], ...],
+    device: Device,
+    infidelity: tuple[tuple[Place, float], ...],
+    readout: tuple[float, ...],
+) -> tuple[int, ...]:
+    """The qubits on which a circuit with these pairs starts, chosen as for one CNOT between each."""
+    written = to_qiskit(Circuit(n_wires, [Gate("CNOT", pair) for pair in pairs]))
+    written.measure_all()
+    placed = _pass_manager(device, infidelity, readout, None).run(written)
+    return tuple(placed.layout.initial_index_layout(filter_ancillas=True))
+
+
+@lru_cache(maxsize=64)
 def _pass_manager(
-    device: Device, infidelity: tuple[tuple[Place, float], ...], readout: tuple[float, ...]
+    device: Device,
+    infidelity: tuple[tuple[Place, float], ...],
+    readout: tuple[float, ...],
+    start: tuple[int, ...] | None,
 ) -> PassManager:
     from qiskit.circuit import Measure, Parameter
     from qiskit.transpiler import InstructionProperties, Target, generate_preset_pass_manager
@@ -120,6 +146,9 @@ def _pass_manager(
     target.add_instruction(
         Measure(), {(qubit,): InstructionProperties(error=wrong[qubit]) for qubit in range(device.n_qubits)}
     )
-    manager = generate_preset_pass_manager(optimization_level=1, target=target, seed_transpiler=0)
+    layout = None if start is None else list(start)
+    manager = generate_preset_pass_manager(
+        optimization_level=1, target=target, seed_transpiler=0, initial_layout=layout
+    )
     manager.init = manager.optimization = None  # both cancel gates
     return manager

@@ -75,6 +75,21 @@ def test_noise_models_of_devices_keep_folded_gates():
     assert [count["CNOT"] for count in counts] == [counts[0]["CNOT"] * scale for scale in (1, 3, 5)]
 
 
+@pytest.mark.parametrize("name", ["fake_manila", "fake_torino"])
+def test_noise_models_of_devices_keep_twirled_and_folded_circuits_in_place(name, rng):
+    noise = NoiseModel.from_config(name)
+
+    def qubits(circuit):
+        prepared = noise.prepare(circuit)
+        return tuple(prepared.physical[wire] for wire in prepared.measured)
+
+    twirling = PauliTwirling(Statevector(), generator=rng)
+    for n_wires, topology in ((4, "ring"), (3, "ring"), (5, "linear")):
+        circuit = ansatz.hardware_efficient(n_wires, 2, topology=topology)
+        others = [*(twirling.twirl(circuit) for _ in range(5)), fold(circuit, 3), fold(circuit, 3, "gates")]
+        assert {qubits(other) for other in others} == {qubits(circuit)}
+
+
 def test_barriers_stand_between_inverses_only():
     circuit = Circuit(2, [Gate("H", 0), Gate("RX", 0, [0]), Gate("RX", 0, [0]).inverse(), Gate("H", 1), Gate("H", 0)])
     written = to_qiskit(circuit, barriers=True)
