@@ -21,6 +21,8 @@ SINGLE = ", complex64"
 """At the end of the name of a contender in single precision."""
 
 TOLERANCE = 1e-5
+ENOUGH_S = 30.0
+"""Seconds after which a contender gets no further turns."""
 
 
 class Absent(Exception):
@@ -63,7 +65,7 @@ def race(builders: Mapping[str, Builder], seconds: float, rounds: int = 3) -> di
     Args:
         builders: contenders by name.
         seconds: how long each is timed, in all rounds together; every round has one call at least.
-        rounds: how many turns each gets.
+        rounds: how many turns each gets, fewer if one call takes very long.
 
     Returns:
         A timing for each name, or why there is none.
@@ -92,6 +94,8 @@ def race(builders: Mapping[str, Builder], seconds: float, rounds: int = 3) -> di
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
+            if sum(times[name]) > 1e3 * ENOUGH_S:
+                continue
             gc.collect()
             _repeat(run, seconds / rounds, times[name])
     timings: dict[str, Timing | str] = {
