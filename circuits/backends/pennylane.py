@@ -39,19 +39,19 @@ _PACKAGES = {
     "qrack": "pennylane-qrack",
     "qulacs": "pennylane-qulacs",
 }
-_BACKPROPAGATES = "default.qubit"
-_BROADCASTS = ("default.qubit", "default.mixed")
+_BACKPROPAGATES = "default.qubit"  # and takes a batch at once
 
 
 class PennyLane:
     """Any PennyLane device: simulators on CPU and GPU, and machines with a plugin.
 
-    Without shots the device is asked for exact values. ``default.qubit`` then differentiates by backpropagation, the
-    ``lightning`` devices by the adjoint method (2009.02823), probabilities as the expectation value of the diagonal
-    observable that the loss asks for. Other devices, and all devices with shots, do not differentiate:
-    :class:`~circuits.backends.gradients.ParameterShift` and ``SPSA`` do it for them. (``default.mixed`` has a
-    backpropagation of its own, which gives NaN for gates with equal eigenvalues and is not used.) Results
-    are on the CPU.
+    Without shots the device is asked for exact values. ``default.qubit`` then takes a batch at once and differentiates
+    by backpropagation; the ``lightning`` devices differentiate by the adjoint method (2009.02823), probabilities as the
+    expectation value of the diagonal observable that the loss asks for. Other devices, and all devices with shots, do
+    not differentiate: :class:`~circuits.backends.gradients.ParameterShift` and ``SPSA`` do it for them. (Batches and
+    backpropagation of ``default.mixed`` are not used: in PennyLane 0.45 they fail for single wires, and give NaN for
+    diagonal gates.)
+    Results are on the CPU.
 
     Args:
         device: a name that PennyLane knows: ``default.qubit``, ``default.mixed``, ``lightning.qubit``,
@@ -105,7 +105,7 @@ class PennyLane:
             differentiable=exact and (self.device == _BACKPROPAGATES or self._adjoint),
             exact=exact,
             noisy=bool(self._options.get("readout_prob")),
-            batched=self.device in _BROADCASTS,
+            batched=self.device == _BACKPROPAGATES,
         )
 
     @property
@@ -142,7 +142,12 @@ class PennyLane:
         if self._measured is not None:
             return self._measured.expval(circuit, angles, observables)
         strings = parse_observables(observables, circuit.n_wires)
-        return self._evaluate(circuit, angles, strings).reshape(*angles.shape[:-1], len(strings))
+        measured = [string for string in strings if string.factors]  # devices disagree on how to measure nothing
+        if measured:
+            columns = iter(self._evaluate(circuit, angles, measured).unbind(-1))
+        one = torch.ones(check_angles(circuit, angles).shape[:-1].numel(), dtype=torch.float64)
+        values = torch.stack([next(columns) if string.factors else one for string in strings], -1)
+        return values.reshape(*angles.shape[:-1], len(strings))
 
     def sample(self, circuit: Circuit, angles: Tensor, shots: int, generator: torch.Generator | None = None) -> Tensor:
         """Measured bits, ``(..., shots, n_wires)`` uint8; wire 0 first.
@@ -191,8 +196,8 @@ class PennyLane:
             measurements = [qml.probs(wires=range(circuit.n_wires))]
         else:
             measurements = [qml.expval(_observable(string)) for string in strings]
-        broadcast = self.device in _BROADCASTS
-        gradient = self.device == _BACKPROPAGATES and flat.requires_grad and torch.is_grad_enabled()
+        broadcast = self.device == _BACKPROPAGATES
+        gradient = broadcast and flat.requires_grad and torch.is_grad_enabled()
         inputs = flat if gradient else flat.detach().numpy()
         tapes = [_tape(circuit, values, measurements) for values in ([inputs] if broadcast else inputs)]
         results = _execute(self._device(circuit.n_wires), tapes, "backprop" if gradient else None)
@@ -317,7 +322,7 @@ def _observable(string: PauliString) -> Any:
     import pennylane as qml
 
     factors = [{"X": qml.X, "Y": qml.Y, "Z": qml.Z}[letter](wire) for wire, letter in string.factors]
-    return qml.prod(*factors) if len(factors) > 1 else (factors or [qml.Identity(0)])[0]
+    return qml.prod(*factors) if len(factors) > 1 else factors[0]
 
 
 def _double(value: Any) -> Tensor:

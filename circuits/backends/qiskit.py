@@ -74,10 +74,11 @@ class Qiskit(SamplingBackend):
             devices too (its local mode); or any ``SamplerV2`` object, which brings its own device and randomness.
         noise: for Aer, a :class:`~circuits.noise.NoiseModel`, what :meth:`~circuits.noise.NoiseModel.from_config`
             takes, or an Aer noise model.
-        options: of Aer's simulator (``method``, ``max_bond_dimension``, ``blocking_qubits``, ...), or of the runtime
+        options: of Aer's simulator (``method``, ``precision``, ``blocking_qubits``, ...), or of the runtime
             sampler (``dynamical_decoupling``, ``twirling``, ...).
-        optimization_level: of the transpiler, 0 to 3. A gate that follows its own inverse is kept: it was put there to
-            be run (folded gates of zero-noise extrapolation).
+        optimization_level: of the transpiler, 0 to 3; by default 1, and 0 with ``noise``, which acts on the gates as
+            they are written. A gate that follows its own inverse is always kept: it was put there to be run (folded
+            gates of zero-noise extrapolation).
         seed: makes the shots of ``probs`` and ``expval`` repeatable, and the transpiler's choices (0 by default).
         mode: ``job``, ``session`` or ``batch``; how IBM Quantum runs several jobs. :meth:`close` ends the last two.
         max_circuits: circuits with bound angles in one job; by default no limit, and on IBM Quantum 10 million shots.
@@ -106,7 +107,7 @@ class Qiskit(SamplingBackend):
         sampler: Any = None,
         noise: Any = None,
         options: Mapping[str, Any] | None = None,
-        optimization_level: int = 1,
+        optimization_level: int | None = None,
         seed: int | None = None,
         mode: str = "job",
         max_circuits: int | None = None,
@@ -118,6 +119,8 @@ class Qiskit(SamplingBackend):
         if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63):
             raise ValueError(f"seed is {seed!r}; an integer of at least 0 is needed")
         super().__init__(shots, None if seed is None else torch.Generator().manual_seed(seed))
+        if optimization_level is None:
+            optimization_level = 1 if noise is None else 0
         if optimization_level not in (0, 1, 2, 3):
             raise ValueError(f"optimization_level is {optimization_level!r}; 0, 1, 2 or 3 is needed")
         if mode not in _MODES:

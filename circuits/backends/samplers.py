@@ -89,6 +89,11 @@ def aer_noise(noise: Any) -> Any:
 
         noise = NoiseModel.from_config(noise)
     if hasattr(noise, "to_aer"):
+        device = getattr(noise, "device", None)
+        if device is not None:
+            raise ValueError(
+                f"noise is that of {device.name}, for its gates and qubits; give device {device.name!r} instead"
+            )
         return noise.to_aer()
     from qiskit_aer.noise import NoiseModel as AerNoiseModel
 

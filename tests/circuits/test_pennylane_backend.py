@@ -143,6 +143,27 @@ def test_options_reach_the_device():
     assert single.dtype == torch.float64
 
 
+@pytest.mark.parametrize("device", ["default.qubit", "default.mixed", "lightning.qubit", "reference.qubit"])
+def test_the_identity_is_one(device):
+    angles = torch.ones(2, 1, requires_grad=True)
+    circuit = Circuit(1, [Gate("RY", 0, [0])])
+    assert PennyLane(device).expval(circuit, angles, ["I"]).tolist() == [[1.0], [1.0]]
+    values = PennyLane(device).expval(circuit, angles, ["I", "Z", "I0"]).detach()
+    torch.testing.assert_close(values[0], torch.tensor([1, math.cos(1), 1], dtype=torch.float64))
+
+
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+@pytest.mark.parametrize("device", ["default.mixed", "reference.qubit", "lightning.qubit"])
+def test_wires_that_no_gate_touches(device, circuits, data):
+    circuit = data.draw(circuits(max_wires=3, max_gates=2))
+    strings = [letter + str(wire) for wire in range(circuit.n_wires) for letter in "XYZ"]
+    backend, exact = PennyLane(device), Statevector()
+    torch.testing.assert_close(backend.probs(circuit, ANGLES), exact.probs(circuit, ANGLES), rtol=0, atol=1e-10)
+    found, expected = (engine.expval(circuit, ANGLES, strings) for engine in (backend, exact))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
 def test_nothing_global_is_touched():
     numbers, torch_state = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002, the global state is the point
     circuit, angles = ansatz_with_angles()

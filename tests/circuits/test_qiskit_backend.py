@@ -22,9 +22,10 @@ from qiskit_aer.primitives import SamplerV2
 from qiskit_ibm_runtime.fake_provider import FakeManilaV2
 
 from circuits import Circuit, Gate, ansatz
-from circuits.backends import Backend, Statevector
+from circuits.backends import Backend, DensityMatrix, Statevector
 from circuits.backends.jobs import JobError
 from circuits.backends.qiskit import Qiskit
+from circuits.noise import NoiseModel
 
 ANGLES = torch.tensor([0.4, -1.3, 2.2, 0.9], dtype=torch.float64)
 STRINGS = ["XYZ", "ZZI", "IIX", "III", "Z1"]
@@ -160,6 +161,19 @@ def test_noise_models():
         assert backend.capabilities.noisy
         assert close(backend.probs(flip, torch.zeros(0)), expected, 4000)
     assert Qiskit(AerSimulator(noise_model=error)).capabilities.noisy
+
+
+def test_noise_acts_on_the_gates_as_they_are_written():
+    circuit = Circuit(1, [Gate("X", 0), Gate("Y", 0), Gate("RX", 0, [0])])
+    noise = NoiseModel.from_config({"depolarizing": 0.1})
+    angles = torch.tensor([[0.0], [0.4]], dtype=torch.float64)
+    expected = DensityMatrix(noise).probs(circuit, angles)
+    assert close(Qiskit("aer", 8000, noise={"depolarizing": 0.1}, seed=1).probs(circuit, angles), expected, 8000)
+
+
+def test_the_noise_of_a_device_belongs_on_the_device():
+    with pytest.raises(ValueError, match="for its gates and qubits; give device 'fake_manila' instead"):
+        Qiskit("aer", noise="fake_manila")
 
 
 # one job, many circuits
