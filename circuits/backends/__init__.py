@@ -2,20 +2,23 @@
 
 from circuits.backends.base import Backend, Capabilities, PauliString
 from circuits.backends.density import DensityMatrix
-from circuits.backends.gradients import ParameterShift
+from circuits.backends.gradients import GradientEstimate, ParameterShift
 from circuits.backends.layers import layers, reseed, shots_of
 from circuits.backends.make import backend_beside, backend_config, backend_options, builds_alone, make_backend
 from circuits.backends.pennylane import PennyLane
 from circuits.backends.qiskit import Qiskit
 from circuits.backends.sampled import Sampled, SamplingBackend
+from circuits.backends.spsa import SPSA
 from circuits.backends.statevector import Statevector
 from circuits.backends.trajectories import Trajectories
 
 __all__ = [
     "BACKENDS",
+    "SPSA",
     "Backend",
     "Capabilities",
     "DensityMatrix",
+    "GradientEstimate",
     "ParameterShift",
     "PauliString",
     "PennyLane",

@@ -14,7 +14,6 @@ from torch import Tensor
 from circuits.backends.base import (
     Backend,
     Capabilities,
-    PauliString,
     check_angles,
     frequencies,
     measurement_groups,
@@ -22,7 +21,7 @@ from circuits.backends.base import (
 )
 from circuits.backends.layers import shots_of
 from circuits.backends.quasi import nearest_probabilities
-from circuits.backends.sampled import SamplingBackend
+from circuits.backends.sampled import SamplingBackend, signs
 from circuits.circuit import Angle, Circuit, Gate
 from circuits.gate_table import gate_definition
 
@@ -122,10 +121,6 @@ def output_weights(
         raise ValueError(f"weights have shape {tuple(weights.shape)}; {shape} is needed") from error
 
 
-def _signs(bits: Tensor, string: PauliString) -> Tensor:
-    return 1 - 2 * (bits[..., [wire for wire, _ in string.factors]].sum(-1) % 2).to(torch.float64)
-
-
 def _measured_sums(
     backend: SamplingBackend, circuit: Circuit, observables: Sequence[str] | None, angles: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -144,8 +139,8 @@ def _measured_sums(
         measured = backend.sample_circuits([group for group, _ in groups], rows, shots, backend.generator)
         total = torch.zeros((2, len(rows)), dtype=torch.float64, device=weights.device)
         for (_, places), bits in zip(groups, measured, strict=True):
-            signs = torch.stack([_signs(bits, strings[place]) for place in places], 1).to(weights)
-            outcome = (row_weights[:, places, None] * signs).sum(1)
+            each = torch.stack([signs(bits, strings[place]) for place in places], 1).to(weights)
+            outcome = (row_weights[:, places, None] * each).sum(1)
             total += torch.stack([outcome.mean(-1), outcome.var(-1) / shots])
         return total
 

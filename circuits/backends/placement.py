@@ -19,7 +19,7 @@ __all__ = ["REGISTER", "Placement", "Ready"]
 REGISTER = "bits"
 """The classical register that holds the measured bits."""
 
-_KEPT = 256
+_KEPT, _KEPT_PLACES = 256, 4096
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,8 @@ class Placement:
             raise ValueError(
                 f"qubits are {list(qubits)}; {circuit.n_wires} different ones of 0 to {size - 1} are needed"
             )
+        if len(self._wanted) >= _KEPT_PLACES:
+            del self._wanted[next(iter(self._wanted))]
         self._wanted[circuit] = tuple(qubits)
         self._ready.pop(circuit, None)
 

@@ -25,14 +25,17 @@ from circuits.backends.base import (
 from circuits.backends.program import walsh_transform
 from circuits.circuit import Circuit
 
-__all__ = ["Sampled", "SamplingBackend", "parity_means"]
+__all__ = ["Sampled", "SamplingBackend", "parity_means", "signs"]
+
+
+def signs(bits: Tensor, string: PauliString) -> Tensor:
+    """The sign that each measurement gives to a Pauli string, ``(..., shots, n_wires)`` to ``(..., shots)`` float64."""
+    return 1 - 2 * (bits[..., [wire for wire, _ in string.factors]].sum(-1) % 2).to(torch.float64)
 
 
 def parity_means(bits: Tensor, string: PauliString) -> Tensor:
     """Mean sign of a Pauli string over bits measured in its basis, ``(..., shots, n_wires)`` to ``(...)`` float64."""
-    wires = [wire for wire, _ in string.factors]
-    parity = bits[..., wires].sum(-1) % 2
-    return 1 - 2 * parity.to(torch.float64).mean(-1)
+    return signs(bits, string).mean(-1)
 
 
 class SamplingBackend(ABC):

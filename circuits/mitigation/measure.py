@@ -10,7 +10,7 @@ from torch import Tensor
 
 from circuits.backends.base import Backend, PauliString, frequencies, measurement_groups, parse_observables
 from circuits.backends.layers import layers
-from circuits.backends.sampled import SamplingBackend
+from circuits.backends.sampled import SamplingBackend, signs
 from circuits.circuit import Circuit
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "mean_over_shots",
     "place_like",
     "sample_each",
-    "signs",
     "stacked",
 ]
 
@@ -58,11 +57,6 @@ def sample_each(
         measured: list[Tensor] = together(circuits, angles, shots, generator)
         return measured
     return [backend.sample(circuit, angles, shots, generator) for circuit in circuits]
-
-
-def signs(bits: Tensor, string: PauliString) -> Tensor:
-    """The sign that each measurement gives to a Pauli string, ``(..., shots, n_wires)`` to ``(..., shots)`` float64."""
-    return 1 - 2 * (bits[..., [wire for wire, _ in string.factors]].sum(-1) % 2).to(torch.float64)
 
 
 def mean_over_parts(parts: Tensor, shares: Tensor) -> Estimate:
