@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def options(*peers: str) -> argparse.Namespace:
-    return argparse.Namespace(quick=True, seconds=0.001, peers=peers)
+    return argparse.Namespace(quick=True, seconds=0.001, peers=peers, qubits=(4,))
 
 
 def python(*arguments: str) -> str:
@@ -52,7 +52,7 @@ def test_kernels_stay_small_on_many_qubits() -> None:
     assert np.prod([float(len(factor)) for factor in kernel_factors(13)]) == 2**13
 
 
-@pytest.mark.parametrize("work", [Work(3, layers=2), Work(3, layers=2, batch=4)])
+@pytest.mark.parametrize("work", [Work(2, layers=2), Work(2, layers=2, batch=3)])
 def test_all_packages_that_are_here_have_the_same_gradient(work: Work) -> None:
     results = race(gradient_builders(work), seconds=0, rounds=1)
     here = [name for name, result in results.items() if isinstance(result, Timing)]
