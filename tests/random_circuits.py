@@ -13,7 +13,7 @@ N_ANGLES = 4
 
 
 @st.composite
-def random_circuits(draw, max_wires=4, max_gates=12, free=True):
+def random_circuits(draw, max_wires=4, max_gates=12, free=True, names=tuple(GATES)):
     n_wires = draw(st.integers(1, max_wires))
     fixed = st.floats(-math.pi, math.pi, allow_subnormal=False)
     index = st.integers(0, N_ANGLES - 1)
@@ -21,7 +21,7 @@ def random_circuits(draw, max_wires=4, max_gates=12, free=True):
         Angle, index, st.sampled_from([0.5, -1.0, 2.0, 1 / 3]), st.sampled_from([0.0, math.pi / 2, -0.3])
     )
     angle = st.one_of(fixed, index, affine) if free else fixed
-    names = [name for name, gate in GATES.items() if (gate.n_wires or 1) <= n_wires]
+    names = [name for name in names if (GATES[name].n_wires or 1) <= n_wires]
     gates = []
     for _ in range(draw(st.integers(0, max_gates))):
         name = draw(st.sampled_from(names))
