@@ -268,7 +268,7 @@ def report(
 @app.command("list")
 def list_(what: Annotated[str, typer.Argument(metavar="|".join(WHAT))]) -> None:
     """List what there is."""
-    from experiments.tables import catalogue
+    from experiments.catalogue import catalogue
 
     if what not in WHAT:
         from qgen.text import unknown

@@ -158,9 +158,10 @@ def _ask(name: str, config: dict[str, Any]) -> Answer:
 
 
 def limits() -> dict[str, str]:
-    """How far this machine reaches: threads, memory, GPUs and the qubits that fit."""
+    """How far this machine reaches: threads, memory, GPUs and the qubits that fit; devices known by name."""
     import torch
 
+    from circuits.backends.devices import device_names
     from circuits.backends.memory import free_memory
 
     free = free_memory(torch.device("cpu"))
@@ -176,7 +177,9 @@ def limits() -> dict[str, str]:
             f"{torch.cuda.get_device_name(number)}, {free / 1e9:.3g} GB free"
         )
         found |= _reach(f" on cuda:{number}", free)
-    return found
+    snapshots = [name for name in device_names() if name.startswith("fake_")]
+    named = f"{len(snapshots)}, {snapshots[0]} to {snapshots[-1]}" if snapshots else "need qiskit-ibm-runtime"
+    return found | {"snapshots of IBM devices": named}
 
 
 def _reach(where: str, free: int) -> dict[str, str]:

@@ -1,15 +1,12 @@
-"""Tables for the terminal: results of a run, metrics of two files, and what the lab holds."""
+"""Tables for the terminal: results of a run, the same on other backends, and metrics of two files."""
 
 from __future__ import annotations
 
-import inspect
 import textwrap
-import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any
 
-import annotated_types
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -23,11 +20,10 @@ if TYPE_CHECKING:
     from qgen.metrics import MetricRow, MetricTable
     from qgen.run import Run
 
-__all__ = ["CATALOGUES", "backends_table", "catalogue", "metric_table", "results_table"]
+__all__ = ["backends_table", "metric_table", "results_table"]
 
 FLOOR = "truth vs truth"
 LONGEST_NAME = 24
-_BOUNDS = {annotated_types.Ge: "≥", annotated_types.Gt: ">", annotated_types.Le: "≤", annotated_types.Lt: "<"}
 
 MOST_FEATURES = 100
 
@@ -235,170 +231,3 @@ def _unit(row: MetricRow) -> str:
     from qgen.metrics import METRICS
 
     return METRICS[row.metric].unit if row.metric in METRICS and not row.feature else ""
-
-
-def catalogue(what: str) -> Table:
-    """What there is of models, ansatze, datasets, metrics, backends, experiments or objectives.
-
-    A row each, with the first line of its documentation and, where a configuration may set them, its options with their
-    types and defaults.
-
-    Raises:
-        ValueError: ``what`` is none of these.
-    """
-    if what not in CATALOGUES:
-        from qgen.text import unknown
-
-        raise ValueError(unknown("list", what, CATALOGUES))
-    rows = CATALOGUES[what]()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_lines=False)
-    table.add_column(what, style="bold", no_wrap=True)
-    table.add_column("what it is", overflow="fold", ratio=2)
-    options = any(options for _, _, options in rows)
-    if options:
-        table.add_column("options", overflow="fold", ratio=3)
-    for name, description, texts in rows:
-        table.add_row(
-            Text(name), Text(description), *([Text("\n".join(texts))] if options else []), end_section=options
-        )
-    return table
-
-
-Row = tuple[str, str, list[str]]
-
-
-def _models() -> list[Row]:
-    from qgen.registry import generator_class, generators
-
-    rows: list[Row] = []
-    for kind in generators():
-        try:
-            cls = generator_class(kind)
-        except (ImportError, AttributeError) as error:
-            rows.append((kind, f"cannot be imported: {error}", []))
-        else:
-            rows.append((kind, first_line(cls), options_of(cls.for_dataset, without=("dataset", "seed"))))
-    return rows
-
-
-def _ansatze() -> list[Row]:
-    from circuits.ansatz import ANSATZE
-
-    return [(name, first_line(build), options_of(build)) for name, build in ANSATZE.items()]
-
-
-def _datasets() -> list[Row]:
-    from qgen.data import DATASETS
-
-    return [(name, first_line(build), options_of(build)) for name, build in DATASETS.items()]
-
-
-def _metrics() -> list[Row]:
-    from qgen.metrics import METRICS
-
-    return [
-        (name, metric.description + (f" Unit: {metric.unit}." if metric.unit else ""), [])
-        for name, metric in METRICS.items()
-    ]
-
-
-def _backends() -> list[Row]:
-    from circuits.backends import BACKENDS
-    from circuits.backends.make import NOT_PLAIN, catalogue
-
-    rows: list[Row] = []
-    for place, (about, cls) in catalogue().items():
-        options = options_of(cls, without=NOT_PLAIN)
-        noise = "noise: keys and values of a noise model, or the name of a device"
-        options = [noise if line.startswith("noise:") else line for line in options]
-        rows.append((place, f"{first_line(cls)} {about}".strip(), options))
-    around = ["shots: int ≥ 1 or none", "mitigation: list of those below", "gradient: one of those below or none"]
-    rows.insert(len(BACKENDS), ("any kind", "What stands around the engine.", around))
-    return rows
-
-
-def _experiments() -> list[Row]:
-    from experiments.config import config_names
-
-    return [(name, description, []) for name, description in config_names().items()]
-
-
-def _objectives() -> list[Row]:
-    from qgen.training import OBJECTIVES
-
-    return [(name, first_line(cls), options_of(cls)) for name, cls in OBJECTIVES.items()]
-
-
-CATALOGUES: dict[str, Callable[[], list[Row]]] = {
-    "models": _models,
-    "ansatze": _ansatze,
-    "datasets": _datasets,
-    "metrics": _metrics,
-    "backends": _backends,
-    "experiments": _experiments,
-    "objectives": _objectives,
-}
-"""What can be listed."""
-
-
-def first_line(thing: object) -> str:
-    """The first line of the documentation of a class or function, empty if it has none.
-
-    >>> first_line(first_line)
-    'The first line of the documentation of a class or function, empty if it has none.'
-    """
-    return (inspect.getdoc(thing) or "").partition("\n")[0].replace("``", "")
-
-
-def options_of(function: Callable[..., Any], without: Iterable[str] = ()) -> list[str]:
-    """A line for each argument: its name, type and default.
-
-    >>> def build(layers: Annotated[int, annotated_types.Ge(1)] = 4, kind: Literal["a", "b"] | None = None): ...
-    >>> options_of(build)
-    ['layers: int ≥ 1 = 4', 'kind: a|b or none = none']
-    """
-    hints = get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
-    lines = []
-    for name, parameter in inspect.signature(function).parameters.items():
-        if name in without or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
-        text = f"{name}: {type_text(hints[name])}" if name in hints else name
-        lines.append(text if parameter.default is parameter.empty else f"{text} = {_default(parameter.default)}")
-    return lines
-
-
-def _default(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, tuple | list):
-        return f"[{', '.join(map(_default, value))}]"
-    return str(value).lower() if isinstance(value, bool) else str(value).removeprefix("torch.")
-
-
-def type_text(hint: Any) -> str:
-    """A type as a user writes about it.
-
-    >>> type_text(Annotated[float, annotated_types.Gt(0)] | None), type_text(tuple[int, ...]), type_text(dict[str, int])
-    ('float > 0 or none', 'list of int', 'int by str')
-    """
-    origin, inside = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        bounds = [f"{_BOUNDS[type(b)]} {_bound(b):g}" for b in inside[1:] if type(b) in _BOUNDS]
-        return " ".join([type_text(inside[0]), ", ".join(bounds)]).strip()
-    if origin is Literal:
-        return "|".join(map(str, inside))
-    if origin in (Union, types.UnionType):
-        return " or ".join(map(type_text, inside))
-    if hint is types.NoneType:
-        return "none"
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return f"{type_text(inside[1])} by {type_text(inside[0])}"
-    if origin is tuple and inside[-1] is not Ellipsis:
-        return f"[{', '.join(map(type_text, inside))}]"
-    if inside:
-        return f"list of {type_text(inside[0])}"
-    return getattr(hint, "__name__", str(hint))
-
-
-def _bound(bound: Any) -> Any:
-    return next(getattr(bound, name) for name in ("ge", "gt", "le", "lt") if hasattr(bound, name))

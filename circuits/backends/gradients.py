@@ -266,8 +266,8 @@ class ParameterShift:
 
     @property
     def name(self) -> str:
-        """The inner backend's name, marked."""
-        return f"parameter-shift {self.backend.name}"
+        """The inner backend's: how gradients are had does not change the values."""
+        return self.backend.name
 
     @property
     def capabilities(self) -> Capabilities:

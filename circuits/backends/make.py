@@ -92,7 +92,7 @@ def make_backend(
     >>> make_backend("statevector", dtype="complex64").capabilities.exact
     True
     >>> make_backend("statevector", shots=100, seed=1).name
-    'parameter-shift statevector, 100 shots'
+    'statevector, 100 shots'
     """
     plain = backend_config({"kind": kind, "shots": shots, "mitigation": mitigation, "gradient": gradient, **options})
     kind, shots = plain.pop("kind"), plain.pop("shots", None)

@@ -100,8 +100,8 @@ class SPSA:
 
     @property
     def name(self) -> str:
-        """The inner backend's name, marked."""
-        return f"SPSA {self.backend.name}"
+        """The inner backend's: how gradients are had does not change the values."""
+        return self.backend.name
 
     @property
     def capabilities(self) -> Capabilities:

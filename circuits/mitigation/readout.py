@@ -287,17 +287,18 @@ class ReadoutMitigation:
     def sample(self, circuit: Circuit, angles: Tensor, shots: int, generator: torch.Generator | None = None) -> Tensor:
         """Bits drawn from the corrected probabilities, ``(..., shots, n_wires)`` uint8.
 
-        Not measured: single bits cannot be corrected, distributions can. A backend with shots measures as many as are
-        asked for; their corrected frequencies are what is drawn from.
+        Not measured: single bits cannot be corrected, distributions can. A backend with shots measures its own number
+        of them, or as many as are asked for if those are more; their corrected frequencies are what is drawn from.
 
         Raises:
             ValueError: angles of another shape, fewer than one shot, or as in :meth:`calibrate`.
         """
         check_shots(shots)
         generator = fresh_generator(generator)
-        if shots_of(self.backend) is None:
+        measured = shots_of(self.backend)
+        if measured is None:
             return draw_bits(self.probs(circuit, angles), shots, generator)
-        (bits,) = self._bits([circuit], angles, shots, generator)
+        (bits,) = self._bits([circuit], angles, max(measured, shots), generator)
         return draw_bits(nearest_probabilities(self._corrected(circuit, bits)), shots, generator)
 
     def _bits(

@@ -9,7 +9,7 @@ import qiskit_ibm_runtime
 from qiskit_ibm_runtime.accounts import AccountNotFoundError
 from qiskit_ibm_runtime.exceptions import IBMInputValueError
 
-from circuits.backends.devices import device_names, device_report, find_device
+from circuits.backends.devices import device_names, find_device
 
 
 @pytest.mark.parametrize(
@@ -128,41 +128,3 @@ def test_a_missing_package_is_named(monkeypatch):
         find_device("fake_manila")
     assert "fake_manila" not in device_names()
     assert "aer" in device_names()
-
-
-def test_report():
-    reports = {report.engine: report for report in device_report()}
-    assert reports["state vector"].available
-    assert 20 < reports["state vector"].max_qubits < 50
-    assert "cpu" in reports["density matrix"].devices
-    assert {"default.qubit", "default.mixed"} <= set(reports["PennyLane"].devices)
-    assert reports["lightning.qubit"].version
-    assert "aer_density_matrix" in reports["Aer"].devices
-    assert "density_matrix" in reports["Aer"].note
-    assert "fake_manila" in reports["fake IBM devices"].devices
-    assert reports["fake IBM devices"].max_qubits >= 133
-    for report in reports.values():
-        assert report.available or report.note
-        assert "\n" not in report.note
-        assert report.available or not report.devices
-
-
-def test_the_network_is_asked_only_on_request(service, monkeypatch):
-    (quiet,) = [report for report in device_report() if report.engine == "IBM Quantum"]
-    assert quiet.available
-    assert quiet.devices == ()
-    (asked,) = [report for report in device_report(network=True) if report.engine == "IBM Quantum"]
-    assert asked.devices == ("fake_manila", "fake_torino")
-    assert asked.max_qubits == 133
-    monkeypatch.setattr(service, "error", ConnectionError("no route"))
-    (broken,) = [report for report in device_report(network=True) if report.engine == "IBM Quantum"]
-    assert not broken.available
-    assert broken.note == "does not answer: no route"
-
-
-def test_what_is_not_installed_is_reported(monkeypatch):
-    monkeypatch.setattr("circuits.backends.devices._version", lambda package: None)
-    reports = {report.engine: report for report in device_report()}
-    for engine in ("Aer", "fake IBM devices", "IBM Quantum", "readout mitigation"):
-        assert not reports[engine].available
-        assert "pip install" in reports[engine].note

@@ -15,10 +15,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from circuits.backends import BACKENDS, Statevector
+from experiments.catalogue import catalogue
 from experiments.cli import app
 from experiments.config import Experiment, resolve
 from experiments.run import Reporter, run_experiment
-from experiments.tables import catalogue
 from qgen import load_run
 from qgen.data import load_events
 from qgen.statefile import load_state

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
+from experiments.catalogue import CATALOGUES, catalogue, options_of
 from experiments.scores import Score, measured, read_results
-from experiments.tables import CATALOGUES, catalogue, metric_table, options_of, results_table
+from experiments.tables import metric_table, results_table
 from qgen.metrics import MetricResult, MetricRow, MetricTable, evaluate
 
 
