@@ -16,6 +16,20 @@ __all__ = ["CATALOGUES", "catalogue", "first_line", "options_of", "type_text"]
 
 _BOUNDS = {annotated_types.Ge: "≥", annotated_types.Gt: ">", annotated_types.Le: "≤", annotated_types.Lt: "<"}
 
+_WORDS = {
+    "noise": "keys and values of a noise model, or the name of a device",
+    "options": "keys and values, as the device takes them",
+    "sampler": "runtime, or what fits the device",
+    "optimization_level": "0|1|2|3; 1, and with noise 0, if not given",
+    "jobs_folder": "folder, or none",
+    "memory_limit": "bytes; what is free if not given",
+    "retry_wait": "seconds",
+}
+"""What options of backends may be, where their types do not tell it."""
+
+_DEVICES = {"cpu": "cpu, cuda or cuda:N; where the model is if not given", None: "name of a device = aer"}
+"""What the device of a backend may be, by its default."""
+
 
 def catalogue(what: str) -> Table:
     """What there is of models, ansatze, datasets, metrics, backends, experiments or objectives.
@@ -84,15 +98,28 @@ def _metrics() -> list[Row]:
 
 def _backends() -> list[Row]:
     from circuits.backends import BACKENDS
-    from circuits.backends.make import NOT_PLAIN, catalogue
+    from circuits.backends.make import NOT_PLAIN, allowed_dtypes, catalogue
+
+    def line(name: str, default: Any, text: str) -> str:
+        if name == "dtype":
+            return f"dtype: {'|'.join(allowed_dtypes(default))} = {_default(default)}"
+        if name == "device":
+            return f"device: {_DEVICES.get(default, f'name of a device = {default}')}"
+        if name not in _WORDS:
+            return text
+        return f"{name}: {_WORDS[name]}" + ("" if default is None else f" = {_default(default)}")
 
     rows: list[Row] = []
     for place, (about, cls) in catalogue().items():
-        options = options_of(cls, without=NOT_PLAIN)
-        noise = "noise: keys and values of a noise model, or the name of a device"
-        options = [noise if line.startswith("noise:") else line for line in options]
+        defaults = {name: parameter.default for name, parameter in inspect.signature(cls).parameters.items()}
+        texts = {text.partition(":")[0]: text for text in options_of(cls, without=NOT_PLAIN)}
+        options = [line(name, defaults[name], text) for name, text in texts.items()]
         rows.append((place, f"{first_line(cls)} {about}".strip(), options))
-    around = ["shots: int ≥ 1 or none", "mitigation: list of those below", "gradient: one of those below or none"]
+    around = [
+        "shots: int ≥ 1 or none",
+        "mitigation: list of those below, each a name or {name: options}",
+        "gradient: one of those below, a name or {name: options}; parameter-shift where one is needed",
+    ]
     rows.insert(len(BACKENDS), ("any kind", "What stands around the engine.", around))
     return rows
 

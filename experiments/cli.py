@@ -279,7 +279,7 @@ def list_(what: Annotated[str, typer.Argument(metavar="|".join(WHAT))]) -> None:
 
 @app.command()
 def doctor(
-    network: Annotated[bool, typer.Option("--network", help="Also run small jobs on IBM Quantum.")] = False,
+    network: Annotated[bool, typer.Option("--network", help="Also run one small job on IBM Quantum.")] = False,
 ) -> None:
     """Say what is installed, which backends answer and how far they reach; exit status 1 if the lab is broken."""
     from experiments.doctor import answers, diagnosis

@@ -8,7 +8,7 @@ and a model that is added brings its options with it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -20,12 +20,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from qgen.data import DATASETS
 from qgen.metrics import METRICS
+from qgen.plain import read_yaml, read_yaml_file
 from qgen.registry import generator_class, generators
 from qgen.run import CONFIG
 from qgen.text import unknown
 from qgen.training import OBJECTIVES, fit
 
-__all__ = ["Choice", "Experiment", "ModelConfig", "config_names", "load_config", "resolve"]
+__all__ = ["Choice", "Experiment", "ModelConfig", "config_names", "load_config", "plain_backend", "resolve"]
 
 FROM_RUN = frozenset({"generator", "dataset", "objective", "seed", "checkpoint", "checkpoint_every", "callback"})
 
@@ -115,35 +116,13 @@ class _Top(BaseModel):
     evaluation: Evaluation = Evaluation()
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice, and in which ``on``, ``yes`` and ``no`` are words (as in YAML 1.2)."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable):
-                if key in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"key {key!r} is given twice", key_node.start_mark
-                    )
-                seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
 def config_names() -> dict[str, str]:
     """The configurations that come with the lab: name -> description."""
-    found = {}
-    for entry in sorted(files("experiments").joinpath("configs").iterdir(), key=lambda e: e.name):
-        if entry.name.endswith(".yaml"):
-            found[entry.name.removesuffix(".yaml")] = str(_parse(entry.read_text(), entry.name).get("description", ""))
-    return found
+    return {
+        entry.name.removesuffix(".yaml"): str(read_yaml(entry.read_text(), entry.name).get("description", ""))
+        for entry in sorted(files("experiments").joinpath("configs").iterdir(), key=lambda e: e.name)
+        if entry.name.endswith(".yaml")
+    }
 
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -159,7 +138,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Experiment
     """
     names = config_names()
     if str(source) in names:
-        text = files("experiments").joinpath("configs", f"{source}.yaml").read_text()
+        raw = read_yaml(files("experiments").joinpath("configs", f"{source}.yaml").read_text(), str(source))
     else:
         path = Path(source)
         if (path / CONFIG).is_file():
@@ -167,11 +146,9 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Experiment
         if not path.is_file():
             line = unknown("experiment", str(source), names)
             raise FileNotFoundError(f"{line} (nor is it a file or the folder of a run)")
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: not a text file ({error.reason} at byte {error.start})") from error
-    raw = _parse(text, str(source))
+        raw = read_yaml_file(path)
+    if not isinstance(raw, dict):
+        raise ValueError(f"{source}: found {type(raw).__name__}; expected keys and values")
     for override in overrides:
         _override(raw, override)
     return resolve(raw)
@@ -247,14 +224,29 @@ def _model(section: Mapping[str, Any], where: str, default_backend: Any) -> Mode
     )
 
 
+def plain_backend(value: Any) -> dict[str, Any]:
+    """What stands under ``backend:``, checked, with the absolute path of the jobs' folder: a run goes on from anywhere.
+
+    Raises:
+        ValueError: the key is named, with what was found and what is allowed.
+
+    >>> plain_backend("statevector")
+    {'kind': 'statevector', 'dtype': 'complex128'}
+    """
+    from circuits.backends import backend_config
+
+    plain = backend_config(value)
+    if plain.get("jobs_folder") is not None:
+        plain["jobs_folder"] = str(Path(plain["jobs_folder"]).absolute())
+    return plain
+
+
 def _backend(value: Any, where: str) -> dict[str, Any]:
-    """What stands under ``backend:``, checked; an engine that needs nothing from outside is built on trial."""
-    from circuits.backends import backend_config, builds_alone, make_backend
+    """The same; an engine that needs nothing from outside is built on trial."""
+    from circuits.backends import builds_alone, make_backend
 
     try:
-        plain = backend_config(value)
-        if plain.get("jobs_folder") is not None:
-            plain["jobs_folder"] = str(Path(plain["jobs_folder"]).absolute())
+        plain = plain_backend(value)
         if builds_alone(plain):
             make_backend(**plain)
     except ValueError as error:
@@ -322,17 +314,6 @@ def _fields_at(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
     return list(model.model_fields)
 
 
-def _parse(text: str, source: str) -> dict[str, Any]:
-    try:
-        raw = yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        message = " ".join(str(error).split())
-        raise ValueError(f"{source}: not valid YAML ({message})") from error
-    if not isinstance(raw, dict):
-        raise ValueError(f"{source}: found {type(raw).__name__}; expected keys and values")
-    return raw
-
-
 def _override(raw: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
@@ -343,7 +324,4 @@ def _override(raw: dict[str, Any], override: str) -> None:
         place = place.setdefault(key, {})
         if not isinstance(place, dict):
             raise ValueError(f"--set {override!r}: {'.'.join(keys[: depth + 1])} is {place!r}, it has no keys")
-    try:
-        place[keys[-1]] = yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"--set {override!r}: the value is not valid YAML") from error
+    place[keys[-1]] = read_yaml(text, f"--set {override!r}")

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,20 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from circuits import Circuit
-from circuits.backends import Backend, Capabilities, ParameterShift, backend_config
+from circuits.backends import Backend, Capabilities, ParameterShift
 from circuits.backends.layers import layers, shots_of
-from experiments.config import Evaluation
+from experiments.config import Evaluation, plain_backend
 from experiments.distances import distances
 from experiments.judging import Judge, over_seeds
-from experiments.rescored import BACKENDS, Rescoring, Role, read_rescoring
+from experiments.rescored import BACKENDS, Rescoring, Role, read_rescoring, yaml_line
 from experiments.run import JOBS, Reporter, backend_for, claimed, environment
 from experiments.scores import COMPLETED
 from qgen.device import find_device
 from qgen.files import write_atomically
+from qgen.plain import read_yaml, read_yaml_file
 from qgen.random import derive_seed
 from qgen.registry import generator_class
 from qgen.run import GENERATOR, RESULTS, SAMPLES, Run, load_run, read_json
@@ -118,20 +119,24 @@ def backend_of_text(text: str) -> dict[str, Any]:
     """The configuration of a backend as a user names it: a kind, YAML, or a file of YAML.
 
     Raises:
-        ValueError: neither; the key is named where one is wrong.
+        FileNotFoundError: the name of a file that is not there.
+        ValueError: none of these; the key is named where one is wrong.
 
     >>> backend_of_text("{kind: statevector, shots: 100}")["shots"], backend_of_text("statevector")["kind"]
     (100, 'statevector')
     """
     path = Path(text)
-    named = len(text) < 4096 and "\n" not in text and path.is_file()
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8") if named else text)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"backend {text!r}: not valid YAML ({' '.join(str(error).split())})") from error
+    if re.search(r"[{\n]|: ", text):
+        value = read_yaml(text, f"backend {text!r}")
+    elif path.is_file():
+        value = read_yaml_file(path)
+    elif "/" in text or path.suffix in (".yaml", ".yml", ".json"):
+        raise FileNotFoundError(f"backend {text!r}: no such file")
+    else:
+        value = read_yaml(text, f"backend {text!r}")
     if isinstance(value, Mapping) and set(value) == {"backend"}:
         value = value["backend"]
-    return backend_config(value)
+    return plain_backend(value)
 
 
 def _with_circuits(run: Run, asked: Sequence[str] | None, reporter: Reporter) -> list[str]:
@@ -190,7 +195,7 @@ class _Job:
 
     @classmethod
     def of(cls, run: Run, label: str, backend: Mapping[str, Any] | str | Backend, force: bool) -> _Job:
-        config = backend_config(backend) if isinstance(backend, Mapping | str) else backend
+        config = plain_backend(backend) if isinstance(backend, Mapping | str) else backend
         place = run.folder / BACKENDS / label
         stored = read_json(place / RESULTS) if (place / RESULTS).is_file() else None
         if stored is None:
@@ -380,12 +385,3 @@ def _role(backend: Backend) -> Role:
 def _plain(job: Any) -> Any:
     """A record of a job as JSON values."""
     return dataclasses.asdict(job) if dataclasses.is_dataclass(job) and not isinstance(job, type) else str(job)
-
-
-def yaml_line(value: Any) -> str:
-    """Plain data as YAML in one line.
-
-    >>> yaml_line({"kind": "statevector", "mitigation": ["readout"]})
-    '{kind: statevector, mitigation: [readout]}'
-    """
-    return str(yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf)).strip()

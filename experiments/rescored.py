@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import yaml
 from annotated_types import Ge, MinLen
 from pydantic import BaseModel, ConfigDict
 
@@ -33,6 +35,7 @@ __all__ = [
     "rescorings",
     "side_by_side",
     "trained_on",
+    "yaml_line",
 ]
 
 BACKENDS = "backends"
@@ -196,3 +199,12 @@ def label_of(config: Mapping[str, Any]) -> str:
         return name
     digest = hashlib.sha256(json.dumps(dict(config), sort_keys=True).encode()).hexdigest()
     return f"{name[:LONGEST_LABEL]}-{digest[:6]}"
+
+
+def yaml_line(value: Any) -> str:
+    """Plain data as YAML in one line.
+
+    >>> yaml_line({"kind": "statevector", "mitigation": ["readout"]})
+    '{kind: statevector, mitigation: [readout]}'
+    """
+    return str(yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf)).strip()

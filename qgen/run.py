@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from qgen.data import DATASETS, Dataset, load_events
 from qgen.generator import Generator
+from qgen.plain import read_yaml_file
 from qgen.random import derive_seed, new_generator
 from qgen.statefile import load_generator
 from qgen.text import unknown
@@ -188,10 +188,7 @@ def load_run(folder: Path | str) -> Run:
     path = folder / CONFIG
     if not path.is_file():
         raise FileNotFoundError(f"{folder}: no run is here ({CONFIG} is missing)")
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: damaged ({' '.join(str(error).split())})") from error
+    config = read_yaml_file(path)
     needed = {"dataset": dict, "models": dict, "seeds": list}
     config = config if isinstance(config, dict) else {}
     bad = [name for name, kind in needed.items() if not isinstance(config.get(name), kind)]

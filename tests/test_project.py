@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from pathlib import Path
+from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 import yaml
 
+from circuits.backends import BACKENDS, Backend, make_backend
+from circuits.backends.make import MITIGATIONS, NOT_PLAIN
 from experiments.cli import app
+from experiments.rescore import backend_of_text
 from qgen.registry import generators
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+MANUAL = (ROOT / "docs" / "backends.md").read_text()
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -32,6 +40,53 @@ def test_the_example_of_the_readme_runs_and_prints_the_table() -> None:
     assert found.returncode == 0, found.stderr
     assert "correlation" in found.stdout
     assert "truth vs truth" in found.stdout
+
+
+def backend_lines() -> list[str]:
+    """Every ``backend:`` of the README and the manual, by itself."""
+    found = [block for text in (README, MANUAL) for block in blocks(text, "yaml")]
+    return [one for block in found for one in re.findall(r"^backend:.*\n(?:[ ]+.*\n)*", block, flags=re.MULTILINE)]
+
+
+def elsewhere(config: dict[str, Any]) -> bool:
+    """Whether a backend needs a GPU or an account."""
+    device = config.get("device", "")
+    return "gpu" in device or "cuda" in device or device.startswith("ibm_")
+
+
+@pytest.mark.parametrize("line", backend_lines())
+def test_every_backend_that_is_written_about_is_one(line: str) -> None:
+    config = backend_of_text(line)
+    if not elsewhere(config):
+        assert isinstance(make_backend(**config), Backend)
+
+
+def test_every_backend_line_is_found() -> None:
+    assert len(backend_lines()) == README.count("\nbackend:") + MANUAL.count("\nbackend:") >= 18
+
+
+def test_the_examples_of_the_manual_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from qiskit_ibm_runtime import QiskitRuntimeService
+
+    first, account = blocks(MANUAL, "python")
+    names: dict[str, Any] = {}
+    exec(first, names)
+    mentioned = re.findall(r"`engine\.(\w+)", MANUAL)
+    assert len(mentioned) >= 4
+    assert [name for name in mentioned if not hasattr(names["engine"], name)] == []
+    save = create_autospec(QiskitRuntimeService.save_account)
+    monkeypatch.setattr(QiskitRuntimeService, "save_account", save)
+    exec(account, {})
+    save.assert_called_once()
+
+
+def test_the_manual_has_every_backend_and_every_option_of_a_mitigation() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \|$", MANUAL, flags=re.MULTILINE))
+    assert list(rows)[1 : len(BACKENDS) + 1] == list(BACKENDS)
+    for name, path in MITIGATIONS.items():
+        module, _, cls = path.partition(":")
+        options = inspect.signature(getattr(import_module(module), cls)).parameters
+        assert re.findall(r"`(\w+)`", rows[name]) == [key for key in options if key not in NOT_PLAIN]
 
 
 def test_the_model_of_the_contributing_guide_trains_and_is_saved(tmp_path: Path) -> None:

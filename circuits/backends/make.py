@@ -214,6 +214,15 @@ def builds_alone(plain: Mapping[str, Any]) -> bool:
     )
 
 
+def allowed_dtypes(default: torch.dtype) -> list[str]:
+    """Names of the precisions that an engine of this default takes.
+
+    >>> allowed_dtypes(torch.complex128)
+    ['complex64', 'complex128']
+    """
+    return [name for name, dtype in DTYPES.items() if dtype.is_complex == default.is_complex]
+
+
 def backend_options(kind: Any) -> dict[str, tuple[Any, Any]]:
     """Type and default (``inspect.Parameter.empty`` if there is none) of the options of a kind, by name.
 
@@ -326,7 +335,7 @@ def _checked(
     for name, (hint, default) in options.items():
         place = f"{field}.{name}"
         if values.get(name) is not None:
-            plain[name] = _checked_value(place, name, hint, values[name])
+            plain[name] = _checked_value(place, name, hint, values[name], default)
         elif default is inspect.Parameter.empty:
             raise ValueError(f"{place}: missing; {field} needs it")
         elif default is not None and not (name == "device" and default == "cpu"):
@@ -334,12 +343,12 @@ def _checked(
     return plain
 
 
-def _checked_value(place: str, name: str, hint: Any, value: Any) -> Any:
+def _checked_value(place: str, name: str, hint: Any, value: Any, default: Any) -> Any:
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
     if name == "dtype":
-        if not isinstance(value, str) or value not in DTYPES:
-            raise ValueError(f"{place}: found {value!r}; one of {', '.join(DTYPES)} is needed")
+        if value not in (names := allowed_dtypes(default)):
+            raise ValueError(f"{place}: found {value!r}; {' or '.join(names)} is needed")
         return value
     if name in ("device", "sampler") and not isinstance(value, str):
         raise ValueError(f"{place}: found {value!r}; a name is needed")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -109,7 +109,7 @@ class Qiskit(SamplingBackend):
         options: Mapping[str, Any] | None = None,
         optimization_level: int | None = None,
         seed: int | None = None,
-        mode: str = "job",
+        mode: Literal["job", "session", "batch"] = "job",
         max_circuits: int | None = None,
         jobs_folder: str | Path | None = None,
         retries: int = 3,

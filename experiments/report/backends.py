@@ -6,14 +6,13 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.distances import DISTANCES
 from experiments.report.style import TRUTH, WIDTH, Picture, grid_shape, picture
 from experiments.report.summary import Cell, cell
-from experiments.rescored import ROLES, OnBackend, rescorings, side_by_side
+from experiments.rescored import ROLES, OnBackend, rescorings, side_by_side, yaml_line
 from experiments.scores import Results, Score, measured, target
 
 if TYPE_CHECKING:
@@ -93,16 +92,12 @@ def _model(name: str, rows: list[OnBackend], results: Results) -> ModelOnBackend
         if row.facts is None:
             table.append(BackendRow(row.label, "run", cells, row.label, "–", "–", seconds))
             continue
-        config = "given as an object" if row.facts.config is None else _one_line(row.facts.config)
+        config = "given as an object" if row.facts.config is None else yaml_line(row.facts.config)
         shots = "–" if row.facts.shots is None else str(row.facts.shots)
         asked = f"{row.circuits} circuits, {row.measured} shots"
         table.append(BackendRow(row.label, row.facts.role, cells, config, shots, asked, seconds))
     trouble = [f"{row.label}: {row.scores.trouble}" for row in rows if row.scores.trouble]
     return ModelOnBackends(name, [*metrics, *known], table, _drawing(name, rows, metrics, known), trouble)
-
-
-def _one_line(config: dict) -> str:
-    return str(yaml.safe_dump(config, default_flow_style=True, sort_keys=False, width=float("inf"))).strip()
 
 
 def _drawing(name: str, rows: list[OnBackend], metrics: list[str], distances: list[str]) -> Picture:

@@ -150,7 +150,7 @@ def test_a_kind_alone_is_a_configuration():
         ({"kind": "statevector", "seed": 3}, "backend.seed: unknown key 'seed'"),
         ({"kind": "statevector", "shots": 0}, "backend.shots is 0; an integer of at least 1"),
         ({"kind": "statevector", "shots": "many"}, "backend.shots is 'many'; an integer of at least 1"),
-        ({"kind": "statevector", "dtype": "complex32"}, "backend.dtype: found 'complex32'; one of complex64"),
+        ({"kind": "statevector", "dtype": "complex32"}, "backend.dtype: found 'complex32'; complex64 or complex128"),
         ({"kind": "statevector", "dtype": ["complex64"]}, "backend.dtype: found"),
         ({"kind": "statevector", "memory_limit": "big"}, "backend.memory_limit: input should be a valid integer"),
         ({"kind": "statevector", "mitigation": "readout"}, "backend.mitigation: found 'readout'; expected a list"),
@@ -185,7 +185,7 @@ def test_a_mistake_is_one_line_that_names_the_key(value, line):
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"dtype": "float64"}, "backend: dtype is torch.float64; torch.complex64 or torch.complex128 is needed"),
+        ({"dtype": "float64"}, "backend.dtype: found 'float64'; complex64 or complex128 is needed"),
         ({"device": "gpu"}, "backend: device 'gpu' is unknown"),
         ({"shotz": 1}, "backend.shotz: unknown key 'shotz'; did you mean shots"),
     ],

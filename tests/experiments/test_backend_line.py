@@ -214,7 +214,12 @@ def test_the_list_of_backends_is_what_a_line_may_say() -> None:
         assert f" {kind} " in text
     for part in (
         "noise: keys and values",
-        "dtype: dtype = complex128",
+        "dtype: complex64|complex128 = complex128",
+        "dtype: float32|float64 = float64",
+        "device: cpu, cuda or cuda:N",
+        "device: name of a device = default.qubit",
+        "mode: job|session|batch = job",
+        "retry_wait: seconds = 5.0",
         "mitigation: zne",
         "fit: linear|polynomial|exponential = linear",
         "gradient: spsa",
@@ -223,6 +228,8 @@ def test_the_list_of_backends_is_what_a_line_may_say() -> None:
     ):
         assert part in text
     assert "generator" not in text
+    assert ": Any" not in text
+    assert "or Any" not in text
 
 
 def test_events_are_drawn_elsewhere_from_the_command_line(tmp_path: Path) -> None:

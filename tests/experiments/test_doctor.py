@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
+from dataclasses import replace
 
 import pytest
 import torch
@@ -82,6 +83,22 @@ def test_the_network_is_asked_only_if_told_to_and_no_account_is_no_failure(monke
     (answer,) = answers(network=True)
     assert answer.status == "absent"
     assert "no IBM Quantum account is saved here" in answer.reason
+
+
+def test_a_machine_elsewhere_gets_one_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = []
+
+    class Remote(Statevector):
+        capabilities = replace(Statevector.capabilities, differentiable=False, remote=True)
+
+        def probs(self, circuit: Circuit, angles: torch.Tensor) -> torch.Tensor:
+            jobs.append(circuit)
+            return super().probs(circuit, angles)
+
+    monkeypatch.setitem(BACKENDS, "remote", Remote)
+    (answer,) = asked(monkeypatch, IBM={"kind": "remote"})
+    assert answer.status == "PASS"
+    assert len(jobs) == 1
 
 
 def test_packages_have_their_version_or_the_line_that_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
