@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from circuits.channels import CHANNELS, Channel, GateNoise, OverRotation, ReadoutError, noise_transfer
+from circuits.channels import CHANNELS, Channel, Depolarizing, GateNoise, OverRotation, ReadoutError, noise_transfer
 from circuits.circuit import Circuit, Gate
 from circuits.gate_table import gate_definition
 from circuits.gates import finite_number
@@ -84,9 +84,20 @@ class NoiseModel:
                     f"noise of {name}: it runs as {'U3' if name == 'Rot' else 'RZ, RZZ or CNOTs'}; name that"
                 )
 
+        for noise, n_wires in (
+            (self.one_qubit, 1),
+            (self.two_qubit, 2),
+            *((noise, gate_definition(name).n_wires or 1) for name, noise in self.by_gate),
+            *((noise, len(wires)) for _, wires, noise in self.by_place),
+        ):
+            _check_depolarizing(noise, n_wires)
+
     @cached_property
     def _hash(self) -> int:
         return hash(tuple(getattr(self, each.name) for each in fields(self)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {each.name: getattr(self, each.name) for each in fields(self)}  # another process hashes otherwise
 
     def __hash__(self) -> int:
         return self._hash
@@ -255,6 +266,17 @@ def _prepare(noise: NoiseModel, circuit: Circuit) -> PreparedCircuit:
         gates = [_over_rotated(gate, noise.over_rotation) for gate in gates]
     local = replace(noise.restricted(physical), over_rotation=OverRotation())
     return PreparedCircuit(Circuit(circuit.n_wires, gates, circuit.n_angles), local, measured, physical)
+
+
+def _check_depolarizing(noise: GateNoise, n_wires: int) -> None:
+    """What is still a channel on one wire may not be one on two."""
+    for channel, position in noise:
+        if isinstance(channel, Depolarizing) and position is None:
+            most = 4**n_wires / (4**n_wires - 1)
+            if channel.probability > most * (1 + 1e-12):
+                raise ValueError(
+                    f"depolarizing on {n_wires} wires: found {channel.probability!r}; at most {most:.6g} is possible"
+                )
 
 
 def _over_rotated(gate: Gate, error: OverRotation) -> Gate:

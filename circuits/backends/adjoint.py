@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from circuits.backends.plain import asks_for_plain
 from circuits.backends.program import Dense, Diagonal, Program, compile_circuit, permute
 from circuits.circuit import Circuit
 
@@ -108,14 +109,16 @@ class _Run(torch.autograd.Function):
         program: Program = ctx.program
         angles, state, *matrices = ctx.saved_tensors
         (gradient,) = gradients
-        if torch.is_grad_enabled():
-            angles = angles.view_as(angles)  # apart from the angles that the matrices come from
-            again = program.run(angles, matrices)
-            again = _squares(again) if ctx.squared else again
+        if asks_for_plain(gradient):
+            further = torch.is_grad_enabled()
+            with torch.enable_grad():
+                angles = angles.view_as(angles)  # apart from the angles that the matrices come from
+                again = program.run(angles, matrices)
+                again = _squares(again) if ctx.squared else again
             inputs = [tensor for tensor in (angles, *matrices) if tensor.requires_grad]
             if not again.requires_grad:  # no angle is in use
                 return (None,) * (3 + len(matrices))
-            found = iter(torch.autograd.grad(again, inputs, gradient, create_graph=True, allow_unused=True))
+            found = iter(torch.autograd.grad(again, inputs, gradient, create_graph=further, allow_unused=True))
             return None, None, *(next(found) if tensor.requires_grad else None for tensor in (angles, *matrices))
         with _threads(state.numel()):
             cotangent = state * (2 * gradient) if ctx.squared else gradient.resolve_conj().clone()

@@ -89,7 +89,7 @@ def _over_rows(
 ) -> Tensor:
     """``function`` of rows of angles and of weights, ``(n, rows)``, as ``(n, ..., n_rows)``."""
     n_rows = angles.shape[-2]
-    flat = angles.reshape(-1, angles.shape[-1])
+    flat = angles.reshape(angles.shape[:-1].numel(), angles.shape[-1])
     table = weights.reshape(-1, weights.shape[-1])
     which = torch.arange(len(flat), device=weights.device) // n_rows
     at_once = len(flat)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 import time
+import zipfile
+import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -100,7 +103,7 @@ class JobLog:
     ) -> None:
         if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
             raise ValueError(f"retries is {retries!r}; an integer of at least 0 is needed")
-        if not wait >= 0:
+        if isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 <= wait < math.inf:
             raise ValueError(f"retry_wait is {wait!r}; a number of seconds of at least 0 is needed")
         self.device = device
         self.folder = None if folder is None else Path(folder)
@@ -163,8 +166,7 @@ class JobLog:
             return
         record = self._records.get(key)
         if record is not None and record.status == "done" and self._arrays(key).exists():
-            with np.load(self._arrays(key)) as arrays:
-                self._finished[key] = [arrays[name] for name in arrays.files]
+            self._finished[key] = _read_arrays(self._arrays(key))
             return
         job = None
         if record is not None and record.status in ("submitted", "done") and self.retrieve is not None:
@@ -276,9 +278,22 @@ def _read_record(path: Path) -> JobRecord:
         content = json.loads(path.read_text())
         if not isinstance(content, dict) or set(content) != {field.name for field in fields(JobRecord)}:
             raise ValueError("its keys are not those of a job's record")
+        for name, value in content.items():
+            if type(value) is not (int if name in ("shots", "n_circuits") else str):
+                raise ValueError(f"{name} is {value!r}")
+        if content["key"] != path.stem:
+            raise ValueError(f"it is that of {content['key']!r}")
     except ValueError as error:
         raise ValueError(f"{path} is not the record of a job: {error}") from error
     return JobRecord(**content)
+
+
+def _read_arrays(path: Path) -> list[np.ndarray]:
+    try:
+        with path.open("rb") as file, np.load(file) as arrays:
+            return [arrays[name] for name in arrays.files]
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged ({_line(error)}); without it, the machine is asked again") from error
 
 
 def _save(file: Any, arrays: Sequence[np.ndarray]) -> None:

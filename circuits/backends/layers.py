@@ -46,7 +46,8 @@ def reseed(backend: Backend, generator: torch.Generator) -> None:
     """Let every later random draw of a backend and of what it wraps follow from a generator.
 
     A layer that draws has an attribute ``generator``; it is replaced by a new one, so that a generator which others
-    hold as well goes on undisturbed. Of an exact backend nothing is drawn.
+    hold as well goes on undisturbed. Of an exact backend nothing is drawn. A calibration of the readout keeps the seed
+    that it was made with: it is the same whenever it is asked for.
 
     Args:
         backend: is changed in place.

@@ -122,6 +122,9 @@ class PennyLane:
     def __repr__(self) -> str:
         return f"PennyLane({self.device!r}, shots={self.shots})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_devices": {}}  # they cannot be copied, and are made again
+
     def probs(self, circuit: Circuit, angles: Tensor) -> Tensor:
         """Probabilities of the basis states, ``(..., 2**n_wires)`` float64; wire 0 is the most significant bit.
 

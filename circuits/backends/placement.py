@@ -61,6 +61,9 @@ class Placement:
         self._wanted: dict[Circuit, tuple[int, ...]] = {}
         self._passes: StagedPassManager | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_passes": None}  # they cannot be pickled
+
     def ready(self, circuit: Circuit) -> Ready:
         """The circuit, ready for the device.
 

@@ -15,7 +15,15 @@ from circuits.backends.base import PauliString
 from circuits.backends.program import Program, compile_circuit, permute, walsh_transform
 from circuits.circuit import Circuit
 
-__all__ = ["plain_expval", "plain_probs", "plain_state", "state_expval"]
+__all__ = ["asks_for_plain", "plain_expval", "plain_probs", "plain_state", "state_expval"]
+
+
+def asks_for_plain(gradient: Tensor) -> bool:
+    """Whether a backward pass needs ordinary operations: it is differentiated again, or stands for many at once."""
+    functorch = torch._C._functorch
+    return (
+        torch.is_grad_enabled() or functorch.is_batchedtensor(gradient) or functorch.is_legacy_batchedtensor(gradient)
+    )
 
 
 def _run(circuit: Circuit, angles: Tensor, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Program]:

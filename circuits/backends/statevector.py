@@ -16,7 +16,7 @@ from circuits.backends.base import (
     fresh_generator,
     parse_observables,
 )
-from circuits.backends.memory import check_memory
+from circuits.backends.memory import check_memory, torch_device
 from circuits.backends.plain import plain_expval, plain_probs, plain_state, state_expval
 from circuits.backends.sweep import is_swept
 from circuits.backends.swept import swept_expval, swept_probs, swept_state
@@ -69,12 +69,7 @@ class Statevector:
         if dtype not in (torch.complex64, torch.complex128):
             raise ValueError(f"dtype is {dtype}; torch.complex64 or torch.complex128 is needed")
         self.dtype = dtype
-        try:
-            self.device = torch.device(device)
-        except RuntimeError as error:
-            raise ValueError(f"device {device!r} is unknown; cpu, cuda or cuda:N is needed") from error
-        if self.device.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError(f"device {str(device)!r}: no CUDA device is available here")
+        self.device = torch_device(device)
         self.memory_limit = memory_limit
 
     def __repr__(self) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from circuits.backends.base import PauliString
-from circuits.backends.plain import plain_expval, plain_probs, plain_state
+from circuits.backends.plain import asks_for_plain, plain_expval, plain_probs, plain_state
 from circuits.backends.sweep import compile_sweep
 from circuits.circuit import Circuit
 
@@ -35,7 +35,7 @@ def _arrays(circuit: Circuit, real: torch.dtype) -> tuple[Any, ...]:
 
 def _rows(angles: Tensor, batch: int) -> Any:
     """The angles as the kernels take them; another layout would be another compilation."""
-    return angles.detach().to(torch.float64).contiguous().numpy().reshape(batch, angles.shape[-1])
+    return angles.detach().to(torch.float64).contiguous().resolve_neg().numpy().reshape(batch, angles.shape[-1])
 
 
 def _run(
@@ -62,19 +62,20 @@ def _back(circuit: Circuit, angles: Tensor, states: Tensor, given: Tensor, by_pa
     _, arrays = _arrays(circuit, states.dtype)
     batch = len(states)
     gradients = torch.empty(angles.shape, dtype=torch.float64)
-    slopes = given.contiguous().numpy().reshape(batch, given.shape[-1])
+    slopes = given.contiguous().resolve_neg().numpy().reshape(batch, given.shape[-1])
     flat = gradients.numpy().reshape(batch, angles.shape[-1])
     backward(*arrays, _rows(angles, batch), states.numpy(), slopes, by_parts, flat)
     return gradients.to(angles.dtype)
 
 
 def _again(function: Callable[[Tensor], Tensor], angles: Tensor, gradient: Tensor) -> Tensor:
-    """The same derivative, itself differentiable."""
+    """The same derivative by ordinary operations; itself differentiable if that is asked for."""
+    further = torch.is_grad_enabled()
     with torch.enable_grad():
         value = function(angles)
         if not value.requires_grad:
             return torch.zeros_like(angles)
-        (result,) = torch.autograd.grad(value, angles, gradient, create_graph=True)
+        (result,) = torch.autograd.grad(value, angles, gradient, create_graph=further)
     return result
 
 
@@ -90,7 +91,7 @@ class _Probs(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         angles, states = ctx.saved_tensors
         (gradient,) = gradients
-        if torch.is_grad_enabled():
+        if asks_for_plain(gradient):
             return _again(lambda a: plain_probs(ctx.circuit, a, ctx.dtype, _CPU), angles, gradient), None, None
         return _back(ctx.circuit, angles, states, gradient, False), None, None
 
@@ -108,7 +109,7 @@ class _State(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         angles, states = ctx.saved_tensors
         (gradient,) = gradients
-        if torch.is_grad_enabled():
+        if asks_for_plain(gradient):
             return _again(lambda a: plain_state(ctx.circuit, a, ctx.dtype, _CPU), angles, gradient), None, None
         parts = torch.view_as_real(gradient.resolve_conj()).flatten(-2)
         return _back(ctx.circuit, angles, states, parts, True), None, None
@@ -134,11 +135,11 @@ class _Expval(torch.autograd.Function):
 
         angles, states = ctx.saved_tensors
         (gradient,) = gradients
-        if torch.is_grad_enabled():
+        if asks_for_plain(gradient):
             again = _again(lambda a: plain_expval(ctx.circuit, a, ctx.strings, ctx.dtype, _CPU), angles, gradient)
             return again, None, None, None
         given = torch.empty_like(states)
-        slopes = gradient.contiguous().numpy().reshape(len(states), len(ctx.strings))
+        slopes = gradient.contiguous().resolve_neg().numpy().reshape(len(states), len(ctx.strings))
         seeds(*Strings.of(ctx.strings).arrays, states.numpy(), slopes, given.numpy())
         return _back(ctx.circuit, angles, states, given, True), None, None, None
 

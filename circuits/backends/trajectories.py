@@ -109,6 +109,8 @@ class Trajectories:
     def probs_with_error(self, circuit: Circuit, angles: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities and their standard errors over the trajectories, each ``(..., 2**n_wires)`` float64.
 
+        One trajectory does not tell its error, which is then NaN.
+
         Raises:
             ValueError: as of :meth:`probs`.
         """
@@ -195,8 +197,8 @@ class Trajectories:
             if origin is None:
                 raise RuntimeError("no trajectory was run")
             means.append(origin + total / n)
-            variance = (squares - total.square() / n).clamp(min=0) / max(n - 1, 1)
-            errors.append((variance / n).sqrt())
+            spread = (squares - total.square() / n).clamp(min=0)
+            errors.append((spread / (n - 1) / n).sqrt() if n > 1 else torch.full_like(total, torch.nan))
         shape = (*angles.shape[:-1], size)
         if not means:
             means = errors = [torch.zeros(0, size, dtype=torch.float64)]

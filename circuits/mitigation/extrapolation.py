@@ -23,11 +23,14 @@ from circuits.backends.base import (
 )
 from circuits.backends.quasi import nearest_probabilities
 from circuits.circuit import Circuit
+from circuits.gates import as_iterable
 from circuits.mitigation.fits import exponential_at_zero, polynomial_at_zero
 from circuits.mitigation.folding import fold
 from circuits.mitigation.measure import Estimate, estimates, place_like
 
 __all__ = ["ZeroNoiseExtrapolation"]
+
+_fold = lru_cache(maxsize=256)(fold)
 
 
 class ZeroNoiseExtrapolation:
@@ -76,6 +79,7 @@ class ZeroNoiseExtrapolation:
             raise ValueError(f"folding is {folding!r}; 'global' or 'gates' is needed")
         if isinstance(degree, bool) or not isinstance(degree, int) or degree < 1:
             raise ValueError(f"degree is {degree!r}; an integer of at least 1 is needed")
+        scales = tuple(as_iterable(scales, "scales"))
         if any(isinstance(s, bool) or not isinstance(s, int | float) or not 1 <= s < math.inf for s in scales):
             raise ValueError(f"scales are {list(scales)}; numbers of at least 1 are needed")
         self.backend = backend
@@ -84,7 +88,6 @@ class ZeroNoiseExtrapolation:
         self.degree = degree if fit == "polynomial" else 1
         self.folding = folding
         self._check_number(self.scales, "scales are")
-        self._folded = lru_cache(maxsize=64)(self._fold)
         self._placed: set[Circuit] = set()
 
     @property
@@ -104,7 +107,7 @@ class ZeroNoiseExtrapolation:
         Raises:
             ValueError: the circuit has too few gates for scales that differ.
         """
-        return tuple(scale for scale, _ in self._folded(circuit))
+        return tuple(scale for scale, _ in self._folds(circuit))
 
     def quasi_probs(self, circuit: Circuit, angles: Tensor) -> Tensor:
         """Extrapolated probabilities, each by itself, ``(..., 2**n_wires)``; they may be negative.
@@ -168,8 +171,9 @@ class ZeroNoiseExtrapolation:
         if len(set(scales)) != len(scales) or len(scales) < self.degree + 1:
             raise ValueError(f"{found} {list(scales)}; {self.degree + 1} or more, all different, are needed")
 
-    def _fold(self, circuit: Circuit) -> list[tuple[float, Circuit]]:
-        folded = [fold(circuit, scale, self.folding) for scale in self.scales]
+    def _folds(self, circuit: Circuit) -> list[tuple[float, Circuit]]:
+        """The noise scales that are reached, each with the circuit that reaches it."""
+        folded = [_fold(circuit, scale, self.folding) for scale in self.scales]
         scales = [len(one) / max(len(circuit), 1) for one in folded]
         self._check_number(scales, f"a circuit of {len(circuit)} gates is folded to the scales")
         return list(zip(scales, folded, strict=True))
@@ -188,7 +192,7 @@ class ZeroNoiseExtrapolation:
         self, circuit: Circuit, angles: Tensor, observables: Sequence[str] | None, uncertain: bool
     ) -> Estimate:
         check_angles(circuit, angles)
-        reached, folded = zip(*self._folded(circuit), strict=True)
+        reached, folded = zip(*self._folds(circuit), strict=True)
         self._place(circuit, folded, observables)
         values, deviations = estimates(self.backend, folded, angles, observables, uncertain)
         scales = torch.tensor(reached, dtype=torch.float64)

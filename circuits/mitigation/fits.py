@@ -63,6 +63,8 @@ def exponential_at_zero(
     >>> exponential_at_zero(scales, values, None, torch.zeros(1, 2), -1, 1).value.round(decimals=6)
     tensor([[ 0.8000, -0.2000]], dtype=torch.float64)
     """
+    if not values.shape[1]:
+        return Estimate(values[0], values[0])
     at_once = max(1, _NUMBERS_AT_ONCE // (values[:, 0].numel() * _GRID))
     found = []
     for start in range(0, values.shape[1], at_once):

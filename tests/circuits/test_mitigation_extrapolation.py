@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import pytest
 import torch
@@ -225,6 +226,8 @@ def test_capabilities_tell_the_truth():
         ({"degree": 0}, "degree is 0"),
         ({"scales": [0.5, 1, 2]}, "scales are .0.5, 1, 2.; numbers of at least 1 are needed"),
         ({"scales": [1, math.nan]}, "numbers of at least 1"),
+        ({"scales": 3}, "scales are 3; a sequence is needed"),
+        ({"scales": None}, "scales are None; a sequence is needed"),
         ({"scales": [1]}, "2 or more, all different, are needed"),
         ({"scales": [1, 1, 3]}, "all different"),
         ({"scales": [1, 3], "fit": "polynomial"}, "3 or more"),
@@ -233,6 +236,16 @@ def test_capabilities_tell_the_truth():
 def test_options_that_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         ZeroNoiseExtrapolation(Statevector(), **options)
+
+
+@pytest.mark.parametrize("fit", ["linear", "polynomial", "exponential"])
+def test_an_empty_batch_and_a_copy(fit):
+    backend = ZeroNoiseExtrapolation(Fading(KEEP), fit=fit)
+    expected = backend.probs(CIRCUIT, ANGLES)
+    assert backend.probs(CIRCUIT, ANGLES[:0]).shape == (0, 8)
+    found = backend.expval_with_error(CIRCUIT, ANGLES[:0], OBSERVABLES)
+    assert found.value.shape == found.deviation.shape == (0, 3)
+    assert torch.equal(pickle.loads(pickle.dumps(backend)).probs(CIRCUIT, ANGLES), expected)
 
 
 def test_bad_input():

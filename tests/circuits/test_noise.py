@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import copy
 import json
 import math
+import os
+import pickle
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -107,6 +112,33 @@ def test_files_and_hashes(name):
     assert {noise: 1}[again] == 1
     endless = NoiseModel(one_qubit=((ThermalRelaxation(math.inf, 1e-5, 1e-6), None),))
     assert NoiseModel.from_json(endless.to_json()) == endless
+
+
+def test_a_noise_model_that_was_sent_elsewhere():
+    noise = NoiseModel.from_config({"depolarizing": 0.1, "readout": 0.02})
+    hash(noise)
+    code = (
+        "import pickle, sys; noise = pickle.load(sys.stdin.buffer); "
+        "assert hash(noise) == hash(type(noise).from_json(noise.to_json()))"
+    )
+    for seed in ("1", "2"):  # of the hashes of text
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        subprocess.run([sys.executable, "-c", code], input=pickle.dumps(noise), check=True, env=environment)
+    assert copy.deepcopy(noise) == noise
+
+
+def test_depolarizing_beyond_a_channel():
+    strong = Depolarizing(1.2)
+    NoiseModel(one_qubit=((strong, None),))
+    for place in (
+        {"two_qubit": ((strong, None),)},
+        {"by_gate": (("CNOT", ((strong, None),)),)},
+        {"by_place": (("CNOT", (0, 1), ((strong, None),)),)},
+    ):
+        with pytest.raises(ValueError, match=r"^depolarizing on 2 wires: found 1\.2; at most 1\.06667 is possible$"):
+            NoiseModel(**place)
+    with pytest.raises(ValueError, match=r"^noise scale 1\.3: depolarizing on 2 wires: found 1\.3; at most"):
+        NoiseModel.from_config({"depolarizing": {"two_qubit": 1.0}, "scale": 1.3})
 
 
 def test_scaled():

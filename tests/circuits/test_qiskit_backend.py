@@ -519,6 +519,35 @@ def test_a_damaged_record_is_named(tmp_path):
         Qiskit("aer", jobs_folder=tmp_path)
 
 
+@pytest.mark.parametrize(("field", "value"), [("key", "another-0"), ("shots", "many"), ("id", 5)])
+def test_a_record_that_cannot_be_is_named(tmp_path, field, value):
+    remote(Cloud(), tmp_path, max_circuits=None).sample(CIRCUIT, ROWS, 50)
+    (path,) = tmp_path.glob("*.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    with pytest.raises(ValueError, match=rf"{path.name} is not the record of a job: .*{value}"):
+        remote(Cloud(), tmp_path)
+
+
+def test_damaged_results_are_named_and_asked_for_again(tmp_path):
+    cloud = Cloud()
+    bits = remote(cloud, tmp_path, max_circuits=None).sample(CIRCUIT, ROWS, 50)
+    (path,) = tmp_path.glob("*.npz")
+    whole = path.read_bytes()
+    for damage in (b"", whole[: len(whole) // 2], whole[:200] + b"x" + whole[201:]):
+        path.write_bytes(damage)
+        with pytest.raises(ValueError, match=rf"{path.name} is damaged .*asked again$"):
+            remote(cloud, tmp_path, max_circuits=None).sample(CIRCUIT, ROWS, 50)
+    path.unlink()
+    assert torch.equal(remote(cloud, tmp_path, max_circuits=None).sample(CIRCUIT, ROWS, 50), bits)
+    assert cloud.submitted == 1
+
+
+@pytest.mark.parametrize("wait", [-1.0, math.inf, math.nan, "5"])
+def test_the_time_between_tries_is_a_time(wait):
+    with pytest.raises(ValueError, match=f"^retry_wait is {wait!r}; a number of seconds"):
+        Qiskit("aer", retry_wait=wait)
+
+
 def test_mistakes_in_a_job_are_not_tried_again():
     class Picky(Cloud):
         def run(self, pubs, *, shots):

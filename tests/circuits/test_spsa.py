@@ -55,6 +55,13 @@ def test_two_circuits_a_repeat_in_one_call(rng):
     assert len(torch.unique(signs, dim=0)) == 15
 
 
+def test_a_circuit_without_angles(rng):
+    circuit, angles = Circuit(1, [Gate("H", 0)]), torch.zeros((2, 0), dtype=torch.float64, requires_grad=True)
+    value = SPSA(Statevector(), generator=rng).expval(circuit, angles, ["X"])
+    torch.testing.assert_close(value, torch.ones_like(value))
+    assert torch.autograd.grad(value.sum(), angles)[0].shape == (2, 0)
+
+
 def test_values_are_the_inner_backends(rng):
     backend = SPSA(Statevector(), generator=rng)
     torch.testing.assert_close(backend.probs(CIRCUIT, ANGLES), Statevector().probs(CIRCUIT, ANGLES))

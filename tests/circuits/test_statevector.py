@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pennylane as qml
@@ -146,6 +147,69 @@ def test_precision_and_device(every_gate, rng, device, dtype, tolerance):
     assert backend.expval(every_gate, angles, ["Z0"]).dtype == dtype.to_real()
     assert backend.state(every_gate, angles).dtype == dtype
     assert backend.sample(every_gate, angles, 3, rng).device.type == device
+
+
+def _rows_of_jacobian(function, angles, **options):
+    """Derivatives of all values, one after the other or all at once."""
+    angles = angles.detach().clone().requires_grad_()
+    values = function(angles).flatten()
+    rows = torch.eye(len(values), dtype=values.dtype)
+    if options:
+        return torch.autograd.grad(values, angles, rows, **options)[0]
+    return torch.stack([torch.autograd.grad(values, angles, row, retain_graph=True)[0] for row in rows])
+
+
+@pytest.mark.parametrize("path", ["swept", "grouped"])
+def test_many_gradients_at_once(path, every_gate, rng, monkeypatch):
+    if path == "grouped":
+        monkeypatch.setattr("circuits.backends.statevector._MOST_SWEPT", 0)
+    backend = Statevector()
+    angles = torch.rand(every_gate.n_angles, generator=rng, dtype=torch.float64)
+    for function in (
+        lambda a: backend.probs(every_gate, a),
+        lambda a: backend.expval(every_gate, a, ["XYZI", "IIIZ"]),
+        lambda a: torch.view_as_real(backend.state(every_gate, a)),
+    ):
+        expected = _rows_of_jacobian(function, angles)
+        found = _rows_of_jacobian(function, angles, is_grads_batched=True)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+        assert not found.requires_grad
+        at_once = torch.autograd.functional.jacobian(function, angles, vectorize=True)
+        torch.testing.assert_close(at_once.reshape(expected.shape), expected, rtol=0, atol=1e-12)
+
+
+def test_tensors_that_torch_negates_later(rng):
+    circuit = Circuit(1, [Gate("RX", 0, [0]), Gate("RY", 0, [0])])
+    later = torch.complex(torch.zeros(1), torch.full((1,), 0.3)).to(torch.complex128).conj().imag
+    assert later.is_neg()
+    torch.testing.assert_close(Statevector().probs(circuit, later), Statevector().probs(circuit, later.resolve_neg()))
+    angles = torch.rand(1, generator=rng, dtype=torch.float64, requires_grad=True)
+    values = Statevector().expval(circuit, angles, ["Z"])
+    found = torch.autograd.grad(values, angles, later, retain_graph=True)[0]
+    torch.testing.assert_close(found, torch.autograd.grad(values, angles, later.resolve_neg())[0])
+
+
+def test_angles_that_changed_before_the_gradient_are_refused(rng):
+    circuit = ansatz.hardware_efficient(3, 2)
+    angles = torch.rand(circuit.n_angles, generator=rng, requires_grad=True).mul(2)
+    loss = Statevector().probs(circuit, angles)[0]
+    angles.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_threads_do_not_disturb_each_other(rng):
+    circuit = ansatz.hardware_efficient(6, 3)
+    batches = torch.rand((4, 30, circuit.n_angles), generator=rng, dtype=torch.float64)
+
+    def gradient(angles):
+        leaf = angles.clone().requires_grad_()
+        return torch.autograd.grad(Statevector().probs(circuit, leaf).square().sum(), leaf)[0]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(gradient, [batches[number % 4] for number in range(16)]))
+    for number, alone in enumerate(map(gradient, batches)):
+        assert all(torch.equal(alone, other) for other in found[number::4])
 
 
 def test_it_is_not_gate_by_gate():

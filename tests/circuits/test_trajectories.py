@@ -149,3 +149,13 @@ def test_faults():
         Trajectories().probs(circuit, torch.tensor([math.nan]))
     with pytest.raises(ValueError, match="31 qubits: a trajectory has at most 30"):
         Trajectories().probs(Circuit(31, [Gate("RY", 30, [0])]), angles)
+
+
+def test_one_trajectory_does_not_tell_its_error():
+    circuit = Circuit(1, [Gate("H", 0)])
+    noise = {"amplitude_damping": 0.3}
+    value, error = Trajectories(noise, 1, torch.Generator().manual_seed(0)).probs_with_error(circuit, torch.zeros(0))
+    assert float(value.sum()) == pytest.approx(1)
+    assert bool(error.isnan().all())
+    _, error = Trajectories(noise, 2, torch.Generator().manual_seed(0)).probs_with_error(circuit, torch.zeros(0))
+    assert bool(error.isfinite().all())

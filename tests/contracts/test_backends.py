@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import pickle
 from dataclasses import dataclass
 from typing import Any
 
@@ -217,6 +219,46 @@ def test_gradients_are_finite_differences(case: Case, device: str) -> None:
     assert angles.grad is not None
     allowed = 1e-8 + 10 * case.tolerance if case.tolerance is not None else 8 / SHOTS**0.5
     torch.testing.assert_close(angles.grad, differences, rtol=0, atol=allowed)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64])
+def test_angles_of_any_layout_and_type(case: Case, dtype: torch.dtype, device: str) -> None:
+    circuit = Circuit(2, [Gate("RY", 0, [0]), Gate("RXX", [0, 1], [1])])
+    angles = torch.tensor([[1, 2], [3, 1], [2, 0]], dtype=dtype).T[:, :, None].expand(2, 3, 4).transpose(1, 2)
+    angles = angles[:, :, :2]  # neither contiguous nor without repetition
+    found = case.make(device).probs(circuit, angles)
+    same = case.make(device).probs(circuit, angles.to(torch.float64).contiguous())
+    assert found.shape == (2, 4, 4)
+    torch.testing.assert_close(found, same, rtol=0, atol=0)
+
+
+def test_nothing_is_a_circuit_too(case: Case, device: str) -> None:
+    """No gates, a wire that no gate touches, an observable that measures nothing, a batch without rows."""
+    backend = case.make(device)
+    for circuit in (Circuit(1), Circuit(2, [Gate("X", 1)], 1)):
+        n, n_angles = circuit.n_wires, circuit.n_angles
+        angles = torch.zeros(2, n_angles, dtype=torch.float64)
+        assert backend.probs(circuit, angles).argmax(-1).tolist() == [n - 1] * 2
+        torch.testing.assert_close(
+            backend.expval(circuit, angles, ["I" * n]).cpu().double(), torch.ones(2, 1).double(), rtol=0, atol=1e-5
+        )
+        assert backend.sample(circuit, angles, 1).shape == (2, 1, n)
+        assert backend.probs(circuit, angles[:0]).shape == (0, 2**n)
+        assert backend.expval(circuit, angles[:0], ["Z" * n]).shape == (0, 1)
+        assert backend.sample(circuit, angles[:0], 3).shape == (0, 3, n)
+
+
+def test_a_copy_does_the_same(case: Case, device: str) -> None:
+    """A model that holds a backend is copied, and sent to other processes, with it."""
+    circuit = Circuit(2, [Gate("RY", 0, [0]), Gate("CNOT", [0, 1])])
+    used, fresh = case.make(device), case.make(device)
+    copies = [copy.deepcopy(used), pickle.loads(pickle.dumps(used))]
+    expected = fresh.probs(circuit, ANGLES[:1])
+    for one in (*copies, used):
+        assert torch.equal(one.probs(circuit, ANGLES[:1]), expected)
+    after = [one.probs(circuit, ANGLES[:1]) for one in (used, copy.deepcopy(fresh), pickle.loads(pickle.dumps(fresh)))]
+    assert torch.equal(after[0], after[1])
+    assert torch.equal(after[0], after[2])
 
 
 def test_randomness_is_the_generators(case: Case, device: str) -> None:
