@@ -61,6 +61,36 @@ assert load_calorimeter(grid=(2, 2), max_events=10).geometry.axes == ("x", "y")
 assert len(muon_events(n=30)) == 30
 assert Circuit.from_qiskit(own_circuit.to_qiskit()) == own_circuit
 """,
+    "02_one_machine_many_backends": """
+def away(p):
+    return total_variation(p, exact)
+
+with torch.no_grad():
+    machine.weights.copy_(weights)  # the last section has trained on
+
+def corrected(name):
+    return away(distribution(make_backend(**mitigated[name], seed=2)))
+
+def found_in(name, metric):
+    return table.of(name)[metric].value.value
+
+assert away(found["PennyLane"]) < 1e-9
+assert 0.005 < away(found["sampled"]) < 0.04
+assert away(found["device, calibration"]) > 5 * away(found["sampled"]) and between < 0.05
+assert curve[0] < 1e-9 and all(a < b for a, b in zip(curve, curve[1:])) and curve[-1] < uniform
+assert corrected("nothing") > 4 * corrected("readout") > 8 * corrected("readout and zne")
+assert away(improved["nothing"]) > 2 * away(improved["readout"]) > 2 * corrected("readout and zne")
+assert abs(found_in("device", "wasserstein") - found_in("exact", "wasserstein")) < 0.04
+assert found_in("device", "correlation") > found_in("device, mitigated", "correlation") + 0.015
+assert found_in("device", "classifier_auc") > found_in("device, mitigated", "classifier_auc")
+assert abs(float(pulls.mean())) < 0.5 and 0.6 < float(pulls.std()) < 1.4
+assert adapted.history[-1]["loss"] < adapted.history[0]["loss"]
+assert both.history[-1]["loss"] < both.history[0]["loss"] < 0.6 * adapted.history[-1]["loss"]
+
+# what it says of the command line
+from experiments.config import load_config
+assert load_config("quickstart-calorimeter", ["backend={kind: statevector, shots: 4096}"])
+""",
 }
 
 
