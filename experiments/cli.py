@@ -43,7 +43,10 @@ def main() -> None:
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("QGEN_TRACEBACK"):
             raise
-        print(f"qgen: {' '.join(str(error).split())}", file=sys.stderr)
+        text = str(error)
+        if isinstance(error, OSError) and error.filename is not None and error.strerror:
+            text = f"{error.filename}: {error.strerror[:1].lower()}{error.strerror[1:]}"
+        print(f"qgen: {' '.join(text.split())}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

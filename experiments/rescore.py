@@ -206,7 +206,7 @@ class _Job:
         if not force:
             what = "an object, which cannot be compared" if before is None else yaml_line(before)
             raise ValueError(
-                f"{place}: holds the scores of another backend ({what}); choose another name, or replace them by force"
+                f"{place}: holds the scores of another backend ({what}); choose another name, or replace them (--force)"
             )
         return cls(run, place, config, force, {})
 

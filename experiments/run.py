@@ -383,8 +383,16 @@ def _named(model: str) -> Iterator[None]:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process; the hold ends with the process, however that ends."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Hold the folder for this process; the hold ends with the process, however that ends.
+
+    Raises:
+        ValueError: there is a file instead.
+        BlockingIOError: another process holds it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(f"{folder}: a file is in the way; the name of a folder is needed") from error
     with (folder / ".lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -105,7 +105,7 @@ def _drawing(name: str, rows: list[OnBackend], metrics: list[str], distances: li
     panels = [*metrics, *distances]
     down, across = grid_shape(len(panels), (4, 5))
     names = [_name(row) for row in rows]
-    tall = 0.2 + sum(0.16 + 0.13 * text.count("\n") + 0.06 for text in names)
+    tall = 0.2 + len(names) * (0.22 + 0.13 * max(text.count("\n") for text in names))  # rows are equally far apart
     height = down * (tall + 0.55) + 0.15
     left = 0.2 + 0.062 * max(len(line) for text in names for line in text.split("\n"))
     width = WIDTH if across >= 4 else left + (WIDTH - left) * across / 4

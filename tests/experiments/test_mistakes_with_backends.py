@@ -155,11 +155,22 @@ def test_a_run_that_is_not_finished_or_no_run_is_said(run: Path, tmp_path: Path,
 
 
 def test_a_label_is_one_backend(run: Path, refused: Refused) -> None:
-    main_with = ["evaluate", run, "--backend", "statevector", "--backend", "{kind: statevector, shots: 5}"]
+    main_with = ["evaluate", str(run), "--backend", "statevector", "--backend", "{kind: statevector, shots: 5}"]
     assert "two backends are named a" in refused(*main_with, "--name", "a", "--name", "a")
     for name in ("../a", "", ".hidden"):
         assert "no label for a backend" in refused("evaluate", run, "--backend", "statevector", "--name", name)
-    assert "too long" in refused("evaluate", run, "--backend", "statevector", "--name", "a" * 300)
+    assert "ile name too long" in refused("evaluate", run, "--backend", "statevector", "--name", "a" * 300)
+
+
+def test_a_file_in_the_way_is_said(run: Path, tmp_path: Path, refused: Refused) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(RAW))
+    line = f"qgen: {tmp_path / 'file'}: a file is in the way; the name of a folder is needed\n"
+    assert refused("run", tmp_path / "small.yaml", "--out", tmp_path / "file") == line
+    (run / "backends").write_text("")
+    assert "a file is in the way" in refused("evaluate", run, "--backend", "statevector")
+    truth = ["evaluate", "--truth", tmp_path / "no.h5", "--generated", tmp_path / "no.h5"]
+    assert "Errno" not in refused(*truth)
 
 
 class Breaking:
