@@ -22,8 +22,8 @@ _OPTIONS: dict[str, Any] = {
     "fastmath": {"contract", "nsz", "reassoc", "arcp"},  # infinities and NaN stay what they are
 }
 
-inner: Any = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
-"""Decorator of a function that kernels call; without the wrappers for other callers, it compiles faster."""
+inner: Any = njit(**_OPTIONS)
+"""Decorator of a function that kernels call."""
 
 _SOURCES = ("compiled", "kernels", "moves", "observables", "rotations", "vectors")
 
@@ -42,7 +42,7 @@ def compiled(function: Callable[..., None]) -> Any:
     Where nothing can be written, every process compiles anew.
     """
     try:
-        kernel: Any = njit(cache=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
+        kernel: Any = njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:
         return inner(function)
     kernel._cache._cache_file._source_stamp = _stamp()
