@@ -14,9 +14,10 @@ from typing import Any
 from unittest.mock import create_autospec
 
 import pytest
+import torch
 import yaml
 
-from circuits.backends import BACKENDS, Backend, make_backend
+from circuits.backends import BACKENDS, Backend, Statevector, make_backend
 from circuits.backends.make import MITIGATIONS, NOT_PLAIN
 from experiments.cli import app
 from experiments.rescore import backend_of_text
@@ -68,7 +69,7 @@ def test_every_backend_line_is_found() -> None:
 def test_the_examples_of_the_manual_run(monkeypatch: pytest.MonkeyPatch) -> None:
     from qiskit_ibm_runtime import QiskitRuntimeService
 
-    first, account = blocks(MANUAL, "python")
+    first, account, own = blocks(MANUAL, "python")
     names: dict[str, Any] = {}
     exec(first, names)
     mentioned = re.findall(r"`engine\.(\w+)", MANUAL)
@@ -78,6 +79,11 @@ def test_the_examples_of_the_manual_run(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(QiskitRuntimeService, "save_account", save)
     exec(account, {})
     save.assert_called_once()
+    exec(own, names)
+    exact = Statevector().probs(names["circuit"], names["angles"])
+    assert torch.allclose(names["probs"], exact, atol=0.1)
+    (gradient,) = torch.autograd.grad(exact[0], names["angles"])
+    assert torch.allclose(names["angles"].grad, gradient, atol=0.1)
 
 
 def test_the_manual_has_every_backend_and_every_option_of_a_mitigation() -> None:

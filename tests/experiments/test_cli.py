@@ -236,6 +236,8 @@ def test_import_of_the_api_needs_no_heavy_library() -> None:
         "zuko",
         "h5py",
         "numba",
+        "mthree",
+        "qiskit_ibm_runtime",
         "pylhe",
         "pydantic",
     }
