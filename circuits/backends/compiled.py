@@ -25,7 +25,7 @@ _OPTIONS: dict[str, Any] = {
 inner: Any = njit(**_OPTIONS)
 """Decorator of a function that kernels call."""
 
-_SOURCES = ("compiled", "kernels", "moves", "observables", "rotations", "vectors")
+_SOURCES = ("compiled", "guide", "jumps", "kernels", "moves", "observables", "rotations", "vectors")
 
 
 def _stamp() -> str:

@@ -7,23 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
+
+from circuits.backends.compiled import compiled
 
 __all__ = ["invert"]
 
 _NARROW = 8
 
 
-def _compiled(function: Any) -> Any:
-    """Machine code, kept on disk where that can be written."""
-    try:
-        return numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:
-        return numba.njit(nogil=True)(function)
-
-
-@_compiled
+@compiled
 def invert(cumulative: Any, uniform: Any, states: Any, table: Any) -> None:
     """For each uniform number the first state whose cumulative probability is above it.
 

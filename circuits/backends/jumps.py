@@ -11,17 +11,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from circuits.backends.compiled import compiled, inner
 
 __all__ = ["DECAY", "ONE", "PAULI", "TWO", "trajectories"]
 
 ONE, TWO, PAULI, DECAY = 0, 1, 2, 3
 """Operations: a gate on one wire, a gate on two, Pauli operators drawn beforehand, a decay drawn on the way."""
 
-compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 
-
-@compiled
+@inner
 def _apply_one(state, matrix, stride):  # type: ignore[no-untyped-def]
     a, b, c, d = matrix[0, 0], matrix[0, 1], matrix[1, 0], matrix[1, 1]
     for start in range(0, len(state), 2 * stride):
@@ -31,7 +30,7 @@ def _apply_one(state, matrix, stride):  # type: ignore[no-untyped-def]
             state[low + stride] = c * zero + d * one
 
 
-@compiled
+@inner
 def _apply_two(state, matrix, first, second):  # type: ignore[no-untyped-def]
     """``matrix`` on the wires of these strides, ``first`` the matrix's most significant bit."""
     large, small = max(first, second), min(first, second)
@@ -46,7 +45,7 @@ def _apply_two(state, matrix, first, second):  # type: ignore[no-untyped-def]
                 state[m] = matrix[3, 0] * w + matrix[3, 1] * x + matrix[3, 2] * y + matrix[3, 3] * z
 
 
-@compiled
+@inner
 def _reduced(state, stride):  # type: ignore[no-untyped-def]
     """The wire's populations and its coherence ``sum psi_0 conj(psi_1)``."""
     zero = one = real = imaginary = 0.0
@@ -60,7 +59,7 @@ def _reduced(state, stride):  # type: ignore[no-untyped-def]
     return zero, one, complex(real, imaginary)
 
 
-@compiled
+@inner
 def _multiply(matrix, waiting):  # type: ignore[no-untyped-def]
     """``waiting = matrix @ waiting`` for 2 x 2 matrices."""
     for column in range(2):
@@ -69,7 +68,7 @@ def _multiply(matrix, waiting):  # type: ignore[no-untyped-def]
         waiting[1, column] = matrix[1, 0] * zero + matrix[1, 1] * one
 
 
-@compiled
+@inner
 def _pauli(code, waiting):  # type: ignore[no-untyped-def]
     """``waiting = P @ waiting`` for X (1), Y (2, without its phase) or Z (3)."""
     for column in range(2):
@@ -82,7 +81,7 @@ def _pauli(code, waiting):  # type: ignore[no-untyped-def]
             waiting[1, column] = -one
 
 
-@compiled
+@inner
 def _decay(probability, draw, density, waiting):  # type: ignore[no-untyped-def]
     """``waiting`` after a decay that happens or does not, the state kept at norm 1."""
     zero, one, coherence = density
@@ -103,7 +102,7 @@ def _decay(probability, draw, density, waiting):  # type: ignore[no-untyped-def]
             waiting[1, column] *= scale * math.sqrt(1 - probability)
 
 
-@compiled
+@inner
 def _joined(matrix, first, second, result):  # type: ignore[no-untyped-def]
     """``result = matrix @ kron(first, second)``."""
     for row in range(4):
@@ -116,7 +115,7 @@ def _joined(matrix, first, second, result):  # type: ignore[no-untyped-def]
                 result[row, 2 * i + j] = total
 
 
-@compiled
+@inner
 def _reset(waiting):  # type: ignore[no-untyped-def]
     waiting[0, 0] = waiting[1, 1] = 1
     waiting[0, 1] = waiting[1, 0] = 0

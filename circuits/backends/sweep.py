@@ -280,9 +280,8 @@ def is_swept(circuit: Circuit) -> bool:
     return (4 * len(plan.frames) + 16 * len(plan.diagonals)) << plan.n_bits <= _MOST_BYTES
 
 
-@lru_cache(maxsize=64)
 def compile_sweep(circuit: Circuit) -> Sweep:
-    """The steps of a circuit, kept for the next call.
+    """The steps of a circuit.
 
     >>> from circuits import Gate
     >>> compile_sweep(Circuit(2, [Gate("RX", 0, [0]), Gate("RZ", 0, [1]), Gate("CNOT", [0, 1])])).steps[:, 0]

@@ -26,9 +26,9 @@ _CPU = torch.device("cpu")
 
 @lru_cache(maxsize=64)
 def _arrays(circuit: Circuit, real: torch.dtype) -> tuple[Any, ...]:
-    """What the kernels need to know of a circuit."""
+    """What the kernels need to know of a circuit, kept for the next call."""
     sweep = compile_sweep(circuit)
-    fixed = sweep.fixed.view(np.float64).astype(np.float32 if real == torch.float32 else np.float64)
+    fixed = sweep.fixed.view(np.float64).astype(np.float32 if real == torch.float32 else np.float64, copy=False)
     affine = sweep.offsets, sweep.parameters, sweep.indices, sweep.scales
     return sweep.n_bits, (sweep.steps, sweep.bits, *affine, sweep.targets, fixed)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -206,3 +209,15 @@ def test_kernels_work_where_nothing_can_be_written():
     values = np.ones(3)
     compiled(scope["double"])(values)
     assert values.tolist() == [2.0, 2.0, 2.0]
+
+
+def test_kernels_where_no_compiled_code_can_be_kept():
+    modules = "kernels", "observables", "guide", "jumps"
+    code = f"for name in {modules}: __import__('circuits.backends.' + name)\n"
+    code += "import numpy as np; from circuits.backends.guide import invert\n"
+    code += "states = np.zeros((1, 1), np.int32)\n"
+    code += "invert(np.array([[0.5, 1.0]]), np.array([[0.7]]), states, np.zeros(3, np.int32)); assert states[0, 0] == 1"
+    environment = {key: value for key, value in os.environ.items() if key != "NUMBA_CACHE_DIR"}
+    environment["NUMBA_CACHE_LOCATOR_CLASSES"] = "UserProvidedCacheLocator"  # that is, none
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import functools
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pennylane as qml
@@ -196,20 +195,6 @@ def test_angles_that_changed_before_the_gradient_are_refused(rng):
     angles.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
-
-
-def test_threads_do_not_disturb_each_other(rng):
-    circuit = ansatz.hardware_efficient(6, 3)
-    batches = torch.rand((4, 30, circuit.n_angles), generator=rng, dtype=torch.float64)
-
-    def gradient(angles):
-        leaf = angles.clone().requires_grad_()
-        return torch.autograd.grad(Statevector().probs(circuit, leaf).square().sum(), leaf)[0]
-
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(gradient, [batches[number % 4] for number in range(16)]))
-    for number, alone in enumerate(map(gradient, batches)):
-        assert all(torch.equal(alone, other) for other in found[number::4])
 
 
 def test_it_is_not_gate_by_gate():
