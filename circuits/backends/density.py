@@ -19,7 +19,7 @@ from circuits.backends.base import (
     fresh_generator,
     parse_observables,
 )
-from circuits.backends.memory import check_memory, torch_device
+from circuits.backends.memory import bytes_allowed, check_memory, torch_device
 from circuits.backends.transfer import TransferProgram, compile_transfer
 from circuits.channels import ReadoutError
 from circuits.circuit import Circuit
@@ -73,7 +73,7 @@ class DensityMatrix:
         self.dtype = dtype
         self.noise = NoiseModel.from_config(noise)
         self.device = torch_device(device)
-        self.memory_limit = memory_limit
+        self.memory_limit = bytes_allowed(memory_limit)
 
     @property
     def capabilities(self) -> Capabilities:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["check_memory", "free_memory", "torch_device"]
+from circuits.gates import integer
+
+__all__ = ["bytes_allowed", "check_memory", "free_memory", "torch_device"]
 
 
 def torch_device(device: torch.device | str) -> torch.device:
@@ -23,6 +25,15 @@ def torch_device(device: torch.device | str) -> torch.device:
     if found.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {str(found)!r}: no CUDA device is available here")
     return found
+
+
+def bytes_allowed(limit: int | None) -> int | None:
+    """The limit, if it is one.
+
+    Raises:
+        ValueError: not an integer of at least 1.
+    """
+    return None if limit is None else integer(limit, "memory_limit", 1)
 
 
 def free_memory(device: torch.device) -> int:

@@ -16,7 +16,7 @@ from circuits.backends.base import (
     fresh_generator,
     parse_observables,
 )
-from circuits.backends.memory import check_memory, torch_device
+from circuits.backends.memory import bytes_allowed, check_memory, torch_device
 from circuits.backends.plain import plain_expval, plain_probs, plain_state, state_expval
 from circuits.backends.sweep import is_swept
 from circuits.backends.swept import swept_expval, swept_probs, swept_state
@@ -70,7 +70,7 @@ class Statevector:
             raise ValueError(f"dtype is {dtype}; torch.complex64 or torch.complex128 is needed")
         self.dtype = dtype
         self.device = torch_device(device)
-        self.memory_limit = memory_limit
+        self.memory_limit = bytes_allowed(memory_limit)
 
     def __repr__(self) -> str:
         return f"Statevector(dtype={self.dtype}, device={str(self.device)!r})"

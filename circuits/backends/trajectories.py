@@ -24,7 +24,7 @@ from circuits.backends.base import (
     parse_observables,
 )
 from circuits.backends.density import measured_probabilities
-from circuits.backends.memory import check_memory, torch_device
+from circuits.backends.memory import bytes_allowed, check_memory, torch_device
 from circuits.channels import Depolarizing, GateNoise, OneQubitChannel, ReadoutError
 from circuits.circuit import Circuit, Gate
 from circuits.gate_table import gate_matrix
@@ -87,7 +87,7 @@ class Trajectories:
         self.generator = fresh_generator(generator)
         self.dtype = dtype
         self.device = torch_device(device)
-        self.memory_limit = memory_limit
+        self.memory_limit = bytes_allowed(memory_limit)
 
     @property
     def capabilities(self) -> Capabilities:

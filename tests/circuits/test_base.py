@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 
 import pytest
 import torch
@@ -8,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from circuits import Circuit, Gate
-from circuits.backends import BACKENDS, Backend, ParameterShift, PauliString, Sampled, Statevector
+from circuits.backends import (
+    BACKENDS,
+    Backend,
+    DensityMatrix,
+    ParameterShift,
+    PauliString,
+    Sampled,
+    Statevector,
+    Trajectories,
+)
 from circuits.backends.base import check_angles, check_shots, parse_observables
 
 FAST = settings(max_examples=100, deadline=None)
@@ -78,3 +88,11 @@ def test_angles_that_are_refused(angles, message):
 def test_shots_that_are_refused(shots):
     with pytest.raises(ValueError, match="an integer of at least 1 is needed"):
         check_shots(shots)
+
+
+@pytest.mark.parametrize("engine", [Statevector, DensityMatrix, Trajectories])
+@pytest.mark.parametrize("limit", [0, -5, "5", 1.5, True])
+def test_a_limit_of_memory_is_a_number_of_bytes(engine, limit):
+    line = f"memory_limit is {limit!r}; an integer of at least 1 is needed"
+    with pytest.raises(ValueError, match=f"^{re.escape(line)}$"):
+        engine(memory_limit=limit)
