@@ -169,22 +169,13 @@ class JobLog:
             self._finished[key] = _read_arrays(self._arrays(key))
             return
         job = None
-        if record is not None and record.status in ("submitted", "done") and self.retrieve is not None:
-            job = self._persist(key, lambda: self._find(record.id))
+        retrieve = self.retrieve
+        if record is not None and record.status in ("submitted", "done") and retrieve is not None:
+            job = self._persist(key, lambda: _find(retrieve, record.id))
         if job is None:
             self._submit(key, request)
         else:
             self._live[key] = job
-
-    def _find(self, identifier: str) -> Any:
-        """The job, or None if the service no longer knows it."""
-        assert self.retrieve is not None
-        try:
-            return self.retrieve(identifier)
-        except _failures() as error:
-            if "NotFound" in type(error).__name__:
-                return None
-            raise
 
     def _submit(self, key: str, request: Request) -> None:
         job = self._persist(key, request.submit)
@@ -311,4 +302,14 @@ def _write_atomic(path: Path, write: Callable[[Any], object]) -> None:
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _find(retrieve: Callable[[str], Any], identifier: str) -> Any:
+    """The job, or None if the service no longer knows it."""
+    try:
+        return retrieve(identifier)
+    except _failures() as error:
+        if "NotFound" in type(error).__name__:
+            return None
         raise

@@ -9,19 +9,24 @@ that do not keep the norm of the state are applied before another wire's density
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from circuits.backends.compiled import compiled, inner
+from circuits.backends.compiled import Integers, Reals, compiled, inner
 
 __all__ = ["DECAY", "ONE", "PAULI", "TWO", "trajectories"]
 
 ONE, TWO, PAULI, DECAY = 0, 1, 2, 3
 """Operations: a gate on one wire, a gate on two, Pauli operators drawn beforehand, a decay drawn on the way."""
 
+Complexes = NDArray[Any]
+"""Amplitudes or matrices, complex64 or complex128."""
+
 
 @inner
-def _apply_one(state, matrix, stride):  # type: ignore[no-untyped-def]
+def _apply_one(state: Complexes, matrix: Complexes, stride: int) -> None:
     a, b, c, d = matrix[0, 0], matrix[0, 1], matrix[1, 0], matrix[1, 1]
     for start in range(0, len(state), 2 * stride):
         for low in range(start, start + stride):
@@ -31,7 +36,7 @@ def _apply_one(state, matrix, stride):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _apply_two(state, matrix, first, second):  # type: ignore[no-untyped-def]
+def _apply_two(state: Complexes, matrix: Complexes, first: int, second: int) -> None:
     """``matrix`` on the wires of these strides, ``first`` the matrix's most significant bit."""
     large, small = max(first, second), min(first, second)
     for high in range(0, len(state), 2 * large):
@@ -46,7 +51,7 @@ def _apply_two(state, matrix, first, second):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _reduced(state, stride):  # type: ignore[no-untyped-def]
+def _reduced(state: Complexes, stride: int) -> tuple[float, float, complex]:
     """The wire's populations and its coherence ``sum psi_0 conj(psi_1)``."""
     zero = one = real = imaginary = 0.0
     for start in range(0, len(state), 2 * stride):
@@ -60,7 +65,7 @@ def _reduced(state, stride):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _multiply(matrix, waiting):  # type: ignore[no-untyped-def]
+def _multiply(matrix: Complexes, waiting: Complexes) -> None:
     """``waiting = matrix @ waiting`` for 2 x 2 matrices."""
     for column in range(2):
         zero, one = waiting[0, column], waiting[1, column]
@@ -69,7 +74,7 @@ def _multiply(matrix, waiting):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _pauli(code, waiting):  # type: ignore[no-untyped-def]
+def _pauli(code: int, waiting: Complexes) -> None:
     """``waiting = P @ waiting`` for X (1), Y (2, without its phase) or Z (3)."""
     for column in range(2):
         zero, one = waiting[0, column], waiting[1, column]
@@ -82,7 +87,7 @@ def _pauli(code, waiting):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _decay(probability, draw, density, waiting):  # type: ignore[no-untyped-def]
+def _decay(probability: float, draw: float, density: tuple[float, float, complex], waiting: Complexes) -> None:
     """``waiting`` after a decay that happens or does not, the state kept at norm 1."""
     zero, one, coherence = density
     weights = np.empty(2)
@@ -103,7 +108,7 @@ def _decay(probability, draw, density, waiting):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _joined(matrix, first, second, result):  # type: ignore[no-untyped-def]
+def _joined(matrix: Complexes, first: Complexes, second: Complexes, result: Complexes) -> None:
     """``result = matrix @ kron(first, second)``."""
     for row in range(4):
         for i in range(2):
@@ -116,13 +121,24 @@ def _joined(matrix, first, second, result):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _reset(waiting):  # type: ignore[no-untyped-def]
+def _reset(waiting: Complexes) -> None:
     waiting[0, 0] = waiting[1, 1] = 1
     waiting[0, 1] = waiting[1, 0] = 0
 
 
 @compiled
-def trajectories(kinds, wires, places, single, double, rates, codes, draws, n_wires, probs):  # type: ignore[no-untyped-def]
+def trajectories(
+    kinds: Integers,
+    wires: Integers,
+    places: Integers,
+    single: Complexes,
+    double: Complexes,
+    rates: Reals,
+    codes: Integers,
+    draws: Reals,
+    n_wires: int,
+    probs: Reals,
+) -> None:
     """Run trajectories of one circuit, each to its probabilities.
 
     Args:
