@@ -17,6 +17,7 @@ Reals = NDArray[Any]
 Integers = NDArray[np.int64]
 
 _OPTIONS: dict[str, Any] = {
+    "no_cfunc_wrapper": True,  # nothing calls kernels from C; without, they compile faster
     "nogil": True,
     "error_model": "numpy",
     "fastmath": {"contract", "nsz", "reassoc", "arcp"},  # infinities and NaN stay what they are
