@@ -337,9 +337,7 @@ def _make(name: str, n_wires: int, options: Mapping[str, Any]) -> Any:
     try:
         import pennylane as qml
     except ImportError as error:
-        raise ImportError(
-            "the pennylane backend needs pennylane; install it with: pip install 'qgen-hep[pennylane]'"
-        ) from error
+        raise ImportError("the pennylane backend needs pennylane; install it with: pip install pennylane") from error
     installed = sorted({entry.name for entry in entry_points(group="pennylane.plugins")})
     if not isinstance(name, str) or name not in installed:
         package = _PACKAGES.get(str(name)) or _PACKAGES.get(str(name).split(".")[0])
