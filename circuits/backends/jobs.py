@@ -187,7 +187,8 @@ class JobLog:
 
     def _persist(self, key: str, action: Callable[[], Any]) -> Any:
         """The action's value; connections that break are tried again."""
-        for attempt in range(self.retries + 1):
+        attempt = 0
+        while True:
             try:
                 return action()
             except _failures() as error:
@@ -198,7 +199,7 @@ class JobLog:
                     what = f"job {record.id} on {self.device}" if record else f"a job for {self.device}"
                     raise JobError(f"{what} cannot be reached: {_line(error)}{self._where()}") from error
                 time.sleep(self.wait * 2**attempt)
-        raise AssertionError("unreachable")
+                attempt += 1
 
     def _collect(self, key: str, request: Request) -> None:
         """Waits for the request's job."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from circuits.backends.base import Backend, Capabilities, check_angles, fresh_generator
-from circuits.backends.gradients import GradientEstimate, evaluate_rows, output_weights
+from circuits.backends.base import Backend, check_angles, fresh_generator
+from circuits.backends.gradients import GradientEstimate, GradientRule, evaluate_rows, output_weights
 from circuits.circuit import Circuit
 
 __all__ = ["SPSA"]
@@ -56,7 +56,7 @@ class _Perturbed(torch.autograd.Function):
         return ctx.perturbation.estimates(angles, gradients[0]).mean(-2), None
 
 
-class SPSA:
+class SPSA(GradientRule):
     r"""Any backend as a differentiable torch function, by simultaneous perturbation of all angles.
 
     All angles :math:`\theta` move at once by a random sign each, :math:`\Delta_i = \pm 1`, and
@@ -93,20 +93,10 @@ class SPSA:
             raise ValueError(f"step is {step!r}; a positive number of radians is needed")
         if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
             raise ValueError(f"repeats is {repeats!r}; an integer of at least 1 is needed")
-        self.backend = backend
+        super().__init__(backend)
         self.step = float(step)
         self.repeats = repeats
         self.generator = fresh_generator(generator)
-
-    @property
-    def name(self) -> str:
-        """The inner backend's: how gradients are had does not change the values."""
-        return self.backend.name
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """The inner backend's, but differentiable; gradients are random even where the values are exact."""
-        return replace(self.backend.capabilities, differentiable=True)
 
     def probs(self, circuit: Circuit, angles: Tensor) -> Tensor:
         """The inner backend's probabilities, ``(..., 2**n_wires)``.
@@ -123,14 +113,6 @@ class SPSA:
             ValueError: angles of another shape, or an impossible observable.
         """
         return self._differentiable(circuit, angles, observables)
-
-    def sample(self, circuit: Circuit, angles: Tensor, shots: int, generator: torch.Generator | None = None) -> Tensor:
-        """The inner backend's samples, ``(..., shots, n_wires)`` uint8.
-
-        Raises:
-            ValueError: angles of another shape, or fewer than one shot.
-        """
-        return self.backend.sample(circuit, angles, shots, generator)
 
     def gradient(
         self,
