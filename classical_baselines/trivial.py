@@ -130,6 +130,7 @@ class ResampledHistogram(Generator):
         model.cells.copy_(occupied[:, 1:])
         model.group.copy_(occupied[:, 0])
         model.mass.copy_(counts / group.bincount()[occupied[:, 0]])
+        model.saw(dataset.train.conditions)
         return model
 
     def arguments(self) -> dict[str, Any]:
@@ -253,6 +254,7 @@ class IndependentMarginals(Generator):
         model.bins = condition_groups
         model.marginals = QuantileMarginals.fit(values, group, condition_groups.n_groups, knots)
         model._fit_dependence(values, group)
+        model.saw(dataset.train.conditions)
         return model
 
     def _fit_dependence(self, values: Tensor, group: Tensor) -> None:

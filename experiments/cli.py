@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from experiments.studies.cli import study
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -29,6 +31,7 @@ data = typer.Typer(help="Simulate and inspect events.", no_args_is_help=True)
 simulate = typer.Typer(help="Simulate events.", no_args_is_help=True)
 app.add_typer(data, name="data")
 data.add_typer(simulate, name="simulate")
+app.add_typer(study, name="study")
 
 WHAT = ("models", "ansatze", "datasets", "metrics", "backends", "experiments", "objectives")
 

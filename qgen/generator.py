@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
@@ -12,7 +14,41 @@ from qgen.data.discretiser import Discretiser
 from qgen.data.transforms import Identity, Transform
 from qgen.random import new_generator
 
-__all__ = ["DiscreteGenerator", "Generator"]
+__all__ = ["DiscreteGenerator", "ExtrapolationWarning", "Generator", "WeightedEvents"]
+
+RANGE_TOLERANCE = 0.01
+"""Share of a condition's trained range by which a condition may lie beyond it without a warning."""
+
+CELLS_AT_ONCE = 2**14
+"""Cells, of all conditions together, up to which a discrete distribution is given whole and not by draws from it."""
+
+
+class ExtrapolationWarning(UserWarning):
+    """A generator is asked under a condition that lies beyond those it was trained with."""
+
+
+@dataclass(frozen=True)
+class WeightedEvents:
+    """Events that stand for a generator's distribution; values, weights or both are differentiable.
+
+    An expectation under the generator is ``(weights * f(values)).sum()``.
+
+    Args:
+        values: ``(m, n_features)`` in the transform's space.
+        weights: ``(m,)``, not negative; their expected sum is 1.
+        condition: of each, ``(m, n_conditions)`` in the condition transform's space, or None.
+        independent: whether the events are independent draws; if not, they are the whole distribution, and a pair of
+            an event with itself counts like any other.
+    """
+
+    values: Tensor
+    weights: Tensor
+    condition: Tensor | None
+    independent: bool
+
+    def joint(self) -> Tensor:
+        """Values with their conditions beside them."""
+        return self.values if self.condition is None else torch.cat([self.values, self.condition.to(self.values)], 1)
 
 
 class Generator(nn.Module):
@@ -44,6 +80,7 @@ class Generator(nn.Module):
     has_log_prob: ClassVar[bool] = False
     trains: ClassVar[bool] = True
     runs_circuits: ClassVar[bool] = False
+    condition_range: Tensor
 
     def __init__(
         self,
@@ -59,6 +96,8 @@ class Generator(nn.Module):
         self.n_conditions = n_conditions
         self.transform = transform if transform is not None else Identity()
         self.condition_transform = condition_transform if condition_transform is not None else Identity()
+        if n_conditions:
+            self.register_buffer("condition_range", torch.full((2, n_conditions), torch.nan, dtype=torch.float64))
 
     @classmethod
     def for_dataset(cls, dataset: Dataset, *args: Any, **options: Any) -> Self:
@@ -84,6 +123,14 @@ class Generator(nn.Module):
     def _log_prob(self, values: Tensor, condition: Tensor | None) -> Tensor:
         raise NotImplementedError
 
+    def _weighted(self, n: int, condition: Tensor | None, generator: torch.Generator) -> WeightedEvents:
+        """Events that stand for the distribution in an objective: ``n`` draws of equal weight.
+
+        A model that knows probabilities gives them as weights instead, so that a gradient reaches what they depend on.
+        """
+        values = self._sample(n, condition, generator)
+        return WeightedEvents(values, values.new_full((n,), 1 / n), condition, independent=True)
+
     @property
     def n_parameters(self) -> int:
         """Number of trainable parameters."""
@@ -95,6 +142,15 @@ class Generator(nn.Module):
         for tensor in (*self.parameters(), *self.buffers()):
             return tensor.device
         return torch.device("cpu")
+
+    def saw(self, conditions: Tensor) -> None:
+        """Remember the range of the conditions in training, ``(N, n_conditions)`` in physical units.
+
+        From then on the model warns where it is asked beyond. Training calls it, and so does a model that is fitted
+        when it is built.
+        """
+        if self.n_conditions:
+            self.condition_range.copy_(torch.stack([conditions.amin(0), conditions.amax(0)]))
 
     @torch.no_grad()
     def sample(self, n: int, condition: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
@@ -175,7 +231,22 @@ class Generator(nn.Module):
             condition = condition.expand(n, -1)
         if condition.shape != (n, self.n_conditions):
             raise ValueError(f"condition has shape {tuple(condition.shape)}; expected ({n}, {self.n_conditions})")
+        self._warn_beyond_training(condition)
         return condition
+
+    def _warn_beyond_training(self, condition: Tensor) -> None:
+        low, high = self.condition_range
+        slack = RANGE_TOLERANCE * (high - low) + 1e-9 * high.abs()
+        beyond = ((condition < low - slack) | (condition > high + slack)).nonzero()  # never, where the range is unknown
+        if len(beyond):
+            row, column = beyond[0].tolist()
+            asked, name = condition[row, column], type(self).__name__
+            warnings.warn(
+                f"condition row {row}, column {column} is {asked:g}: {name} was trained from {low[column]:g} to "
+                f"{high[column]:g} and extrapolates",
+                ExtrapolationWarning,
+                stacklevel=4,
+            )
 
 
 class DiscreteGenerator(Generator):
@@ -239,6 +310,30 @@ class DiscreteGenerator(Generator):
 
     def _sample(self, n: int, condition: Tensor | None, generator: torch.Generator) -> Tensor:
         return self.discretiser.decode(self._sample_cells(n, condition, generator), generator)
+
+    def _weighted(self, n: int, condition: Tensor | None, generator: torch.Generator) -> WeightedEvents:
+        """Every cell with its probability where they are few, under each of the conditions; else ``n`` draws.
+
+        A draw's value is constant; its weight is its probability over the same number taken as constant, whose slope
+        is the score: the gradient of an expectation is unbiased (the log-derivative trick).
+        """
+        row, distinct = self.distinct_conditions(condition, n)
+        probabilities = self.probabilities(distinct, generator)
+        row = row.to(probabilities.device)
+        if probabilities.numel() <= CELLS_AT_ONCE and (condition is None or distinct is not None):
+            share = torch.bincount(row, minlength=len(probabilities)).to(probabilities) / n
+            weights = (share[:, None] * probabilities).flatten()
+            cells = torch.arange(probabilities.shape[1], device=row.device).repeat(len(probabilities))
+            asked = condition
+            if condition is not None:
+                first = torch.stack([(row == r).nonzero()[0, 0] for r in range(len(probabilities))])
+                asked = condition[first.to(condition.device)].repeat_interleave(probabilities.shape[1], 0)
+            return WeightedEvents(self.discretiser.decode(cells, generator), weights, asked, independent=False)
+        with torch.no_grad():
+            cells = self._sample_cells(n, condition, generator)
+        chosen = probabilities[row, cells.to(row.device)]
+        constant = chosen.detach().clamp_min(torch.finfo(chosen.dtype).tiny)
+        return WeightedEvents(self.discretiser.decode(cells, generator), chosen / constant / n, condition, True)
 
     @torch.no_grad()
     def log_prob(self, samples: Tensor, condition: Tensor | None = None) -> Tensor:

@@ -14,25 +14,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
 from circuits import Circuit, ansatz
-from circuits.backends import Backend, Statevector, reseed, shots_of
+from circuits.backends import Backend
 from qgen.data import Dataset, Discretiser
 from qgen.data.transforms import Transform
 from qgen.generator import DiscreteGenerator
+from qgen.models.on_backend import OnBackend
 from qgen.random import derive_seed, new_generator, uniform
 
 __all__ = ["BornMachine"]
 
-AMPLITUDES_AT_ONCE = 2**22
 
-
-class BornMachine(DiscreteGenerator):
+class BornMachine(OnBackend, DiscreteGenerator):
     """A Born machine over the cells of a discretiser.
 
     Args:
@@ -60,8 +59,6 @@ class BornMachine(DiscreteGenerator):
     >>> machine.sample(5, generator=torch.Generator().manual_seed(1)).shape
     torch.Size([5, 2])
     """
-
-    runs_circuits: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -174,20 +171,6 @@ class BornMachine(DiscreteGenerator):
             condition_transform=condition_transform,
         )
 
-    @property
-    def backend(self) -> Backend:
-        """Where the circuit runs."""
-        return self._backend if self._backend is not None else Statevector(device=self.weights.device)
-
-    @backend.setter
-    def backend(self, backend: Backend) -> None:
-        self._backend = backend
-
-    @property
-    def shots(self) -> int | None:
-        """The backend's measurements of each circuit, None if it computes probabilities."""
-        return None if self._backend is None else shots_of(self._backend)
-
     def angles(self, condition: Tensor | None = None) -> Tensor:
         """The circuit's angles in radians, ``(m, n_angles)``; ``m`` is 1 without a condition.
 
@@ -203,12 +186,6 @@ class BornMachine(DiscreteGenerator):
         """Probability of each cell, ``(m, n_cells)``, as the backend gives it and as differentiable as the backend."""
         return self._seeded(generator).probs(self.circuit, self.angles(condition)).to(self.weights.device)
 
-    def _seeded(self, generator: torch.Generator) -> Backend:
-        """The backend, its random draws fixed by the generator."""
-        backend = self.backend
-        reseed(backend, generator)
-        return backend
-
     def _sample_cells(self, n: int, condition: Tensor | None, generator: torch.Generator) -> Tensor:
         row, distinct = self.distinct_conditions(condition, n)
         row = row.cpu()
@@ -217,13 +194,12 @@ class BornMachine(DiscreteGenerator):
         cells = torch.empty(n, dtype=torch.long, device=angles.device)
         place = 2 ** torch.arange(self.circuit.n_wires - 1, -1, -1, device=angles.device)
         backend = self._seeded(generator)
-        remote = backend.capabilities.remote
         order = torch.argsort(row, stable=True)
         # conditions that are asked for equally often go together: in one job, or as many as fit in memory at once
         for shots in torch.unique(count).tolist():
             which = (count == shots).nonzero().flatten()
             first = (count.cumsum(0) - count)[which]
-            at_once = len(which) if remote else max(1, AMPLITUDES_AT_ONCE // 2**self.circuit.n_wires)
+            at_once = self._circuits_at_once(self.circuit.n_wires)
             for some, start in zip(which.split(at_once), first.split(at_once), strict=True):
                 bits = backend.sample(self.circuit, angles[some.to(angles.device)], shots, generator=generator)
                 events = order[start[:, None] + torch.arange(shots)]

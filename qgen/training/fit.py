@@ -143,6 +143,7 @@ def fit(
     }
     started = time.perf_counter()
     train = _batch(generator, dataset.train)
+    generator.saw(dataset.train.conditions)
     validation = _batch(generator, dataset.validation.take(range(min(len(dataset.validation), VALIDATION_EVENTS))))
     objective.prepare(generator, train, seed)
     state = TrainingState(

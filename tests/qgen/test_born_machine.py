@@ -204,7 +204,7 @@ class Elsewhere(Statevector):
 def test_samples_of_a_machine_elsewhere_are_one_job_for_conditions_asked_equally_often(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("qgen.models.born_machine.AMPLITUDES_AT_ONCE", 1)
+    monkeypatch.setattr("qgen.models.on_backend.AMPLITUDES_AT_ONCE", 1)
     model, backend = machine(square()), Elsewhere()
     model.backend = backend
     conditions = torch.arange(20, dtype=F64)[:, None] / 20

@@ -1,0 +1,1 @@
+"""Studies: questions that are asked of many circuits, trainings or conditions at once."""
