@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,23 @@ __all__ = ["read_yaml", "read_yaml_file"]
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice, and in which ``on``, ``yes`` and ``no`` are words (as in YAML 1.2)."""
+    """Safe YAML that refuses a key given twice, and in which ``on``, ``yes`` and ``no`` are words (as in YAML 1.2).
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    A key goes over what the merge key ``<<`` brings.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable):
-                if key in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"key {key!r} is given twice", key_node.start_mark
-                    )
-                seen.add(key)
-        return super().construct_mapping(node, deep)
+            if not isinstance(key_node, yaml.ScalarNode):
+                continue
+            merges = key_node.tag == "tag:yaml.org,2002:merge"
+            key = key_node.value if merges else self.construct_object(key_node)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            seen.add(key)
+        return node
 
 
 _Loader.yaml_implicit_resolvers = {

@@ -26,6 +26,9 @@ def test_words_are_no_booleans() -> None:
     [
         ("a: [", r"line 1, column 5: "),
         ("a: 1\nb: {c: 1, d: 2, c: 3}", r"line 2, column 17: key 'c' is given twice"),
+        ("a: &b {c: 1}\nd: {<<: *b, <<: *b}", r"line 2, column 13: key '<<' is given twice"),
+        ("a: &b {c: 1}\nd: {<<: *b, e: 1, e: 2}", r"line 2, column 19: key 'e' is given twice"),
+        ("a: {<<: 1}", r"expected a mapping or list of mappings for merging"),
         ("a: !!python/object/apply:os.system ['true']", r"could not determine a constructor"),
         ("a: !!int ''", ""),
         ("a: !!bool maybe", "maybe"),
@@ -43,6 +46,14 @@ def test_what_is_no_plain_data_is_refused_in_one_line(text: str, reason: str) ->
 
 def test_a_value_may_stand_in_two_places() -> None:
     assert read_yaml("{a: &x {c: 1}, b: *x}", "here") == {"a": {"c": 1}, "b": {"c": 1}}
+
+
+def test_a_mapping_may_be_merged_into_others_and_changed_there() -> None:
+    text = "{deep: {in: {here: &a {x: 1, y: 2}, there: &b {<<: *a, y: 3}}}, c: {<<: *b, z: 4}, d: {y: 5, <<: [*a, *b]}}"
+    found = read_yaml(text, "here")
+    assert found["deep"]["in"] == {"here": {"x": 1, "y": 2}, "there": {"x": 1, "y": 3}}
+    assert found["c"] == {"x": 1, "y": 3, "z": 4}
+    assert found["d"] == {"x": 1, "y": 5}
 
 
 def test_a_binary_file_is_refused(tmp_path: Path) -> None:
