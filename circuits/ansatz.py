@@ -19,6 +19,7 @@ __all__ = [
     "data_reuploading",
     "efficient_su2",
     "hardware_efficient",
+    "mera_up",
     "real_amplitudes",
     "strongly_entangling_layers",
     "strongly_entangling_layers_shape",
@@ -210,6 +211,64 @@ def brickwork(n_wires: int, n_layers: int, rotations: Sequence[str] = ("RY", "RZ
     return build.circuit()
 
 
+def mera_up(n_wires: int, n_layers: int = 1, rotations: Sequence[str] = ("RY",), entangler: str = "CNOT") -> Circuit:
+    """The multi-scale entanglement renormalisation ansatz run from coarse to fine (quant-ph/0610099, 1804.03680).
+
+    A block is rotations on two wires and an entangler. A layer has a scale for each distance ``d``, from the largest
+    power of two below ``n_wires`` halved down to 1: first blocks on ``(0, d), (2d, 3d), ...``, which double the number
+    of wires in play, then blocks between those pairs, ``(d, 2d), (3d, 4d), ...``. On 8 wires::
+
+        wire 0  ●───────●───────────●───────
+             1  │       │           ■───●───
+             2  │       ■───●───────●───■───
+             3  │           │       ■───●───
+             4  ■───────●───■───────●───■───
+             5          │           ■───●───
+             6          ■───────────●───■───
+             7                      ■───────
+          d  =  4       2           1           ● first wire of a block, the entangler's control; ■ second wire
+
+    Every output wire depends on a number of blocks that grows as the logarithm of the number of wires.
+
+    Args:
+        n_wires: number of qubits, at least 1; one has rotations only.
+        n_layers: how often the whole tree is run.
+        rotations: rotations on each wire of a block; gates with one wire and one angle.
+        entangler: ``"CNOT"`` or ``"CZ"``.
+
+    Returns:
+        A circuit whose weights have shape ``(n_layers, n_blocks, 2, len(rotations))``, or for one wire
+        ``(n_layers, len(rotations))``.
+
+    Raises:
+        ValueError: an impossible argument.
+
+    >>> [mera_up(n).n_two_qubit_gates for n in (2, 4, 8, 16, 20)]
+    [1, 4, 11, 26, 35]
+    """
+    _check_sizes(n_wires, n_layers)
+    rotations = _check_rotations(rotations)
+    _choice("entangler", entangler, ENTANGLERS)
+    build = _Builder(n_wires)
+    for _ in range(n_layers):
+        if n_wires == 1:
+            build.rotate(rotations)
+        for pair in _coarse_to_fine(n_wires):
+            build.rotate(rotations, pair)
+            build.entangle(entangler, [pair])
+    return build.circuit()
+
+
+def _coarse_to_fine(n_wires: int) -> list[tuple[int, int]]:
+    pairs = []
+    distance = 2 ** ((n_wires - 1).bit_length() - 1) if n_wires > 1 else 0
+    while distance:
+        for start in (0, distance):
+            pairs += [(first, first + distance) for first in range(start, n_wires - distance, 2 * distance)]
+        distance //= 2
+    return pairs
+
+
 def strongly_entangling_layers_shape(n_layers: int, n_wires: int) -> tuple[int, int, int]:
     """Shape of the weights of :func:`strongly_entangling_layers`, PennyLane's."""
     return n_layers, n_wires, 3
@@ -364,6 +423,7 @@ ANSATZE: dict[str, Callable[..., Circuit]] = {
         real_amplitudes,
         efficient_su2,
         data_reuploading,
+        mera_up,
     )
 }
 """The builders by name; all take ``n_wires`` and ``n_layers``."""

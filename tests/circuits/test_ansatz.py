@@ -91,6 +91,31 @@ def test_brickwork():
     assert circuit.n_angles == 2 * 4 * 2
 
 
+def test_mera_up_goes_from_coarse_to_fine():
+    circuit = ansatz.mera_up(8)
+    pairs = [gate.wires for gate in circuit.gates if gate.name == "CNOT"]
+    expand = [[(0, 4)], [(0, 2), (4, 6)], [(0, 1), (2, 3), (4, 5), (6, 7)]]
+    disentangle = [[], [(2, 4)], [(1, 2), (3, 4), (5, 6)]]
+    assert pairs == [pair for d in range(3) for pair in (*expand[d], *disentangle[d])]
+    assert circuit.n_angles == 2 * len(pairs)
+    assert [gate.wires[0] for gate in circuit.gates[:3]] == [0, 4, 0]
+
+
+@pytest.mark.parametrize("n_wires", [1, 2, 3, 5, 6, 7, 12, 16, 20])
+def test_mera_up_reaches_every_wire_from_the_first(n_wires):
+    pairs = ansatz._coarse_to_fine(n_wires)
+    assert len(set(pairs)) == len(pairs)
+    seen = {0}
+    for first, second in pairs:
+        assert first < second < n_wires
+        if first in seen:
+            seen.add(second)
+    assert seen == set(range(n_wires))
+    distances = [second - first for first, second in pairs]
+    assert distances == sorted(distances, reverse=True)
+    assert ansatz.mera_up(n_wires, 2, ("RY", "RZ")).n_angles == 2 * 2 * max(2 * len(pairs), 1)
+
+
 def test_data_reuploading_has_weights_first_and_inputs_last():
     circuit = ansatz.data_reuploading(3, 2, n_inputs=2, rotations=("RY", "RZ"), encoding="RX")
     n_weights = (2 * 2 + 1) * 3 * 2
