@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from circuits.ansatz_identity import identity_blocks
 from circuits.circuit import Circuit, Gate
 from circuits.gate_table import GATES
 
@@ -19,6 +20,7 @@ __all__ = [
     "data_reuploading",
     "efficient_su2",
     "hardware_efficient",
+    "identity_blocks",
     "mera_up",
     "real_amplitudes",
     "strongly_entangling_layers",
@@ -424,6 +426,7 @@ ANSATZE: dict[str, Callable[..., Circuit]] = {
         efficient_su2,
         data_reuploading,
         mera_up,
+        identity_blocks,
     )
 }
 """The builders by name; all take ``n_wires`` and ``n_layers``."""
