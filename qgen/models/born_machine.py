@@ -21,6 +21,7 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
 from circuits import Circuit, ansatz
+from circuits.angle_layers import angle_layers
 from circuits.backends import Backend
 from qgen.data import Dataset, Discretiser
 from qgen.data.transforms import Transform
@@ -181,6 +182,12 @@ class BornMachine(OnBackend, DiscreteGenerator):
             return self.weights[None]
         inputs = condition.to(self.scales)[:, self.encodes] * self.scales
         return torch.cat([self.weights.expand(len(condition), -1), inputs], dim=1)
+
+    def layers(self) -> dict[str, Tensor]:
+        """The layer of every weight, by the parameter's name, as :func:`~circuits.angle_layers.angle_layers` has it."""
+        layers = angle_layers(self.circuit)
+        n_weights = len(self.weights)
+        return {"weights": layers[:n_weights], **({"scales": layers[n_weights:]} if self.encodes else {})}
 
     def probabilities(self, condition: Tensor | None, generator: torch.Generator) -> Tensor:
         """Probability of each cell, ``(m, n_cells)``, as the backend gives it and as differentiable as the backend."""
