@@ -33,7 +33,7 @@ app.add_typer(data, name="data")
 data.add_typer(simulate, name="simulate")
 app.add_typer(study, name="study")
 
-WHAT = ("models", "ansatze", "datasets", "metrics", "backends", "experiments", "objectives")
+WHAT = ("models", "ansatze", "datasets", "metrics", "backends", "experiments", "objectives", "discriminators")
 
 
 def main() -> None:
@@ -70,8 +70,9 @@ def run(
     """Train and judge every model of an experiment; print the table and write the report."""
     from experiments.config import load_config
     from experiments.report import write_report
+    from experiments.rescored import rescorings
     from experiments.run import run_experiment
-    from experiments.tables import results_table
+    from experiments.tables import backends_table, results_table
     from qgen.run import load_run
 
     experiment = load_config(source, overrides or ())
@@ -86,6 +87,8 @@ def run(
         raise typer.Exit(130) from None
     finished = load_run(folder)
     console.print(results_table(finished.results))
+    if found := rescorings(finished):
+        console.print(backends_table(finished, found))
     console.print(f"[bold]{folder}[/bold]: results.json, samples and trained generators")
     if report:
         console.print(f"report: {write_report([finished], folder / 'report.html')}")
@@ -155,7 +158,8 @@ def _evaluate_files(
     table = evaluate(load_events(truth), load_events(generated), metrics=metrics, n_bootstrap=bootstrap, seed=seed)
     console = _console()
     console.print(metric_table(table))
-    left_out = [name for name in METRICS if metrics is None and name not in {row.metric for row in table}]
+    judged = {row.metric for row in table}
+    left_out = [name for name, m in METRICS.items() if metrics is None and m.by_default and name not in judged]
     if left_out:
         console.print(f"not defined for so few or so many columns: {', '.join(left_out)}")
     if out is not None:

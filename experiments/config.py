@@ -26,7 +26,16 @@ from qgen.run import CONFIG
 from qgen.text import unknown
 from qgen.training import OBJECTIVES, fit
 
-__all__ = ["Choice", "Experiment", "ModelConfig", "config_names", "load_config", "plain_backend", "resolve"]
+__all__ = [
+    "Choice",
+    "Experiment",
+    "ModelConfig",
+    "config_names",
+    "is_folder_name",
+    "load_config",
+    "plain_backend",
+    "resolve",
+]
 
 FROM_RUN = frozenset({"generator", "dataset", "objective", "seed", "checkpoint", "checkpoint_every", "callback"})
 
@@ -64,12 +73,22 @@ class ModelConfig(BaseModel):
 
 
 class Evaluation(BaseModel):
-    """How models are judged."""
+    """How models are judged.
+
+    ``backends`` are further ones, by a name that is a folder's, on which trained models are judged as well;
+    ``models_on_backends`` are those models, all that run circuits if it is None.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     metrics: Annotated[list[str], MinLen(1)] | None = None
     bootstrap: Annotated[int, Ge(2)] = 20
     max_events: Annotated[int, Ge(20)] | None = None
+    backends: dict[str, Any] = {}
+    models_on_backends: Annotated[list[str], MinLen(1)] | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """As it stands in YAML, without backends if there are none."""
+        return self.model_dump(exclude=set() if self.backends else {"backends", "models_on_backends"})
 
 
 class Experiment(BaseModel):
@@ -95,8 +114,20 @@ class Experiment(BaseModel):
             "seeds": self.seeds,
             "threads": self.threads,
             "checkpoint_every": self.checkpoint_every,
-            "evaluation": self.evaluation.model_dump(),
+            "evaluation": self.evaluation.plain(),
         }
+
+    @property
+    def models_on_backends(self) -> list[str]:
+        """The models that are judged on the evaluation's backends as well."""
+        if not self.evaluation.backends:
+            return []
+        asked = self.evaluation.models_on_backends
+        return [
+            name
+            for name, model in self.models.items()
+            if generator_class(model.generator.kind).runs_circuits and (asked is None or name in asked)
+        ]
 
     def to_yaml(self) -> str:
         """The resolved configuration as YAML."""
@@ -163,17 +194,13 @@ def resolve(raw: Mapping[str, Any]) -> Experiment:
     top = _validated(_Top, raw, "")
     models = {}
     for name, section in top.models.items():
-        if not name or any(c in name for c in "/\\") or name.startswith("."):
+        if not is_folder_name(name):
             raise ValueError(f"models: {name!r} is no name for a model; it names a folder")
         models[name] = _model(section, f"models.{name}", top.backend)
     if top.backend is not None and not any(
         generator_class(model.generator.kind).runs_circuits for model in models.values()
     ):
         raise ValueError("backend: no model of this experiment runs circuits")
-    metrics = top.evaluation.metrics
-    for metric in metrics or []:
-        if metric not in METRICS:
-            raise ValueError(f"evaluation.metrics: {unknown('metric', metric, METRICS)}")
     if len(set(top.seeds)) < len(top.seeds):
         raise ValueError(f"seeds: {top.seeds} holds a seed twice")
     return Experiment(
@@ -184,7 +211,7 @@ def resolve(raw: Mapping[str, Any]) -> Experiment:
         seeds=top.seeds,
         threads=top.threads,
         checkpoint_every=top.checkpoint_every,
-        evaluation=top.evaluation,
+        evaluation=_evaluation(top.evaluation, models),
     )
 
 
@@ -222,6 +249,42 @@ def _model(section: Mapping[str, Any], where: str, default_backend: Any) -> Mode
         objective=_choice(objective, f"{where}.objective", OBJECTIVES, lambda kind: OBJECTIVES[kind]),
         training=settings.model_dump(mode="json"),
     )
+
+
+def _evaluation(asked: Evaluation, models: Mapping[str, ModelConfig]) -> Evaluation:
+    """The section checked, its backends with every default."""
+    for metric in asked.metrics or []:
+        if metric not in METRICS:
+            raise ValueError(f"evaluation.metrics: {unknown('metric', metric, METRICS)}")
+    with_circuits = [name for name, model in models.items() if generator_class(model.generator.kind).runs_circuits]
+    if asked.models_on_backends is not None and not asked.backends:
+        raise ValueError("evaluation.models_on_backends: there are no evaluation.backends")
+    for name in asked.models_on_backends or []:
+        if name not in models:
+            raise ValueError(f"evaluation.models_on_backends: {unknown('model', name, models)}")
+        if name not in with_circuits:
+            raise ValueError(f"evaluation.models_on_backends: {name!r} runs no circuits")
+    if asked.backends and not with_circuits:
+        raise ValueError("evaluation.backends: no model of this experiment runs circuits")
+    checked = {}
+    for name, value in asked.backends.items():
+        where = f"evaluation.backends.{name}"
+        if not is_folder_name(name):
+            raise ValueError(f"evaluation.backends: {name!r} is no name for a backend; it names a folder")
+        try:
+            checked[name] = _backend(value, "")
+        except ValueError as error:
+            raise ValueError(f"{where}{str(error).removeprefix('backend')}") from None
+    return asked.model_copy(update={"backends": checked})
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether a name can be that of a folder in a run's folder.
+
+    >>> is_folder_name("born machine, 1 %"), is_folder_name("a/b"), is_folder_name(".hidden")
+    (True, False, False)
+    """
+    return name.isprintable() and name[:1] not in ("", ".") and not any(c in name for c in "/\\")
 
 
 def plain_backend(value: Any) -> dict[str, Any]:
@@ -321,7 +384,8 @@ def _override(raw: dict[str, Any], override: str) -> None:
         raise ValueError(f"--set {override!r}: expected a.b=value")
     place: Any = raw
     for depth, key in enumerate(keys[:-1]):
-        place = place.setdefault(key, {})
-        if not isinstance(place, dict):
-            raise ValueError(f"--set {override!r}: {'.'.join(keys[: depth + 1])} is {place!r}, it has no keys")
+        inner = place.get(key, {})
+        if not isinstance(inner, dict):
+            raise ValueError(f"--set {override!r}: {'.'.join(keys[: depth + 1])} is {inner!r}, it has no keys")
+        place[key] = place = dict(inner)  # what an alias puts elsewhere as well stays there as it is
     place[keys[-1]] = read_yaml(text, f"--set {override!r}")

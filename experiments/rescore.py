@@ -20,7 +20,7 @@ from torch import Tensor
 from circuits import Circuit
 from circuits.backends import Backend, Capabilities, ParameterShift
 from circuits.backends.layers import layers, shots_of
-from experiments.config import Evaluation, plain_backend
+from experiments.config import Evaluation, is_folder_name, plain_backend
 from experiments.distances import distances
 from experiments.judging import Judge, over_seeds
 from experiments.rescored import BACKENDS, Rescoring, Role, read_rescoring, yaml_line
@@ -94,7 +94,8 @@ def rescore(
         raise ValueError("no backend is given; at least one is needed")
     names = _with_circuits(run, models, reporter)
     for label in backends:
-        _check_label(label)
+        if not is_folder_name(label):
+            raise ValueError(f"{label!r} is no label for a backend; it names a folder")
     jobs = {label: _Job.of(run, label, backend, force) for label, backend in backends.items()}
     judge = _judge(run)
     facts = environment(target)
@@ -156,11 +157,6 @@ def _with_circuits(run: Run, asked: Sequence[str] | None, reporter: Reporter) ->
     if not found:
         raise ValueError(f"{run.folder}: none of the models {', '.join(asked or run.models)} runs circuits")
     return found
-
-
-def _check_label(label: str) -> None:
-    if not label or label.startswith(".") or any(c in label for c in "/\\\0"):
-        raise ValueError(f"{label!r} is no label for a backend; it names a folder")
 
 
 def _judge(run: Run) -> Judge:

@@ -89,6 +89,7 @@ def run_experiment(
         finally:
             torch.set_num_threads(threads)
         write_atomically(folder / RESULTS, _json(_results(experiment, scores)))
+        _judge_elsewhere(experiment, folder, device, reporter)
     return folder
 
 
@@ -293,6 +294,18 @@ def _judged(
     return {name: {**facts[name], "metrics": table.get(name, {})} for name in facts}
 
 
+def _judge_elsewhere(experiment: Experiment, folder: Path, device: str, reporter: Reporter) -> None:
+    """Score the trained models on the evaluation's backends as well; one that fails costs only its own scores."""
+    from experiments.rescore import rescore  # which builds on this module
+
+    if not experiment.evaluation.backends:
+        return
+    backends = experiment.evaluation.backends
+    found = rescore(folder, backends, experiment.models_on_backends, device=device, reporter=reporter)
+    for label, reason in found.failures.items():
+        reporter.warning(f"{label}: {reason}; `qgen run {folder} --resume` tries again")
+
+
 def _discretised(generators: Mapping[str, Generator], events: Dataset, seed: int) -> dict[str, Dataset]:
     """Independent true events through each distinct discretiser and back: the best that a model on its cells can do."""
     found: dict[str, tuple[list[str], Dataset]] = {}
@@ -370,6 +383,22 @@ def _rehearse(experiment: Experiment, dataset: Dataset, device: torch.device) ->
         # a training that diverges at once is no mistake of the configuration: the run reports it as any other
         with suppress(TrainingDivergedError), _named(name):
             fit(generator, dataset, objective, **{**config.training, "steps": 1})
+        if name in experiment.models_on_backends:
+            _rehearse_elsewhere(experiment, generator, name, dataset.train, device)
+
+
+def _rehearse_elsewhere(
+    experiment: Experiment, generator: Any, name: str, events: Dataset, device: torch.device
+) -> None:
+    """Draw two events on each backend of the evaluation; one elsewhere is only asked whether it is there."""
+    for label, config in experiment.evaluation.backends.items():
+        try:
+            backend = backend_for(config, name, experiment.seeds[0], device)
+            if not backend.capabilities.remote:
+                generator.backend = backend
+                generator.sample(2, events.conditions[:2], new_generator(0))
+        except ValueError as error:
+            raise ValueError(f"evaluation.backends.{label}: {name}: {error}") from error
 
 
 @contextmanager
