@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
+from torch import Tensor
 
+from circuits import Circuit
 from circuits.backends import Backend, Statevector, reseed, shots_of
 
 if TYPE_CHECKING:
@@ -52,3 +54,29 @@ class OnBackend(_Base):
     def _circuits_at_once(self, n_wires: int) -> int:
         """How many circuits go to the backend in one call: all to a machine elsewhere, which makes them one job."""
         return 2**31 if self.backend.capabilities.remote else max(1, AMPLITUDES_AT_ONCE // 2**n_wires)
+
+    def _measure(self, circuit: Circuit, angles: Tensor, row: Tensor, generator: torch.Generator) -> Tensor:
+        """One measurement for each event, as the number of the basis state, ``(n,)``.
+
+        Args:
+            circuit: what is measured.
+            angles: ``(m, n_angles)``, one row for each circuit.
+            row: ``(n,)``, the circuit of each event.
+            generator: source of the randomness.
+        """
+        row = row.cpu()
+        count = torch.bincount(row, minlength=len(angles))
+        numbers = torch.empty(len(row), dtype=torch.long, device=angles.device)
+        place = 2 ** torch.arange(circuit.n_wires - 1, -1, -1, device=angles.device)
+        backend = self._seeded(generator)
+        order = torch.argsort(row, stable=True)
+        # circuits that are asked for equally often go together: in one job, or as many as fit in memory at once
+        for shots in torch.unique(count).tolist():
+            which = (count == shots).nonzero().flatten()
+            first = (count.cumsum(0) - count)[which]
+            at_once = self._circuits_at_once(circuit.n_wires)
+            for some, start in zip(which.split(at_once), first.split(at_once), strict=True):
+                bits = backend.sample(circuit, angles[some.to(angles.device)], shots, generator=generator)
+                events = order[start[:, None] + torch.arange(shots)]
+                numbers[events.to(numbers.device)] = bits.to(place) @ place
+        return numbers

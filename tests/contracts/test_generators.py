@@ -20,6 +20,9 @@ from qgen.training import MMD, NLL, Objective
 
 KINDS = generators()
 
+SINGLE_FEATURE_REFUSED = {"dual_pqc": "power of two"}
+"""Models that no single feature makes sense for, and what they say of it."""
+
 
 def events(n_conditions: int, n_features: int = 2, n: int = 600) -> Dataset:
     """Correlated features far from zero, some of their width, whose mean follows the first condition."""
@@ -74,8 +77,9 @@ def test_samples_have_shape_dtype_and_units(model: Generator, data: Dataset) -> 
     assert samples.dtype == torch.float64
     assert not samples.requires_grad
     assert samples.isfinite().all()
-    scale = data.samples.std(0)
-    assert ((samples.median(0).values - data.samples.mean(0)).abs() < 3 * scale).all()
+    # a fresh model that divides a total energy among features is right in the total only
+    near = torch.maximum(3 * data.samples.std(0), 0.4 * data.samples.mean(0))
+    assert ((samples.median(0).values - data.samples.mean(0)).abs() < near).all()
 
 
 def test_samples_are_reproducible_from_the_generator_alone(model: Generator, data: Dataset) -> None:
@@ -124,7 +128,8 @@ def test_gradient_reaches_every_parameter(model: Generator, data: Dataset) -> No
     if model.has_log_prob:
         model._log_prob(values, condition).sum().backward()
     else:
-        model._sample(len(values), condition, new_generator(0)).square().sum().backward()
+        events = model._weighted(len(values), condition, new_generator(0))
+        (events.weights * events.values.square().sum(1)).sum().backward()
     for name, parameter in parameters.items():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -201,6 +206,10 @@ def test_samples_fill_a_region_as_the_density_says(model: Generator, data: Datas
 def test_a_single_feature(kind: str) -> None:
     for n_conditions in (0, 1):
         data = events(n_conditions, n_features=1, n=100)
+        if kind in SINGLE_FEATURE_REFUSED:
+            with pytest.raises(ValueError, match=SINGLE_FEATURE_REFUSED[kind]):
+                generator_class(kind).for_dataset(data)
+            continue
         model = generator_class(kind).for_dataset(data)
         assert model.sample(7, conditions(data, 7), new_generator(0)).shape == (7, 1)
 
