@@ -8,6 +8,7 @@ from qgen.data.discretiser import Discretiser
 from qgen.data.events import describe, load_events, write_events
 from qgen.data.muon import MuonDataset, muon_events, simulate_muon
 from qgen.data.muon_files import load_muon
+from qgen.data.toys import gamma_events, gaussian_events
 
 __all__ = [
     "DATASETS",
@@ -17,6 +18,8 @@ __all__ = [
     "Feature",
     "MuonDataset",
     "describe",
+    "gamma_events",
+    "gaussian_events",
     "load_calorimeter",
     "load_events",
     "load_muon",
@@ -26,5 +29,10 @@ __all__ = [
     "write_events",
 ]
 
-DATASETS: dict[str, Callable[..., Dataset]] = {"calorimeter": load_calorimeter, "muon": muon_events}
+DATASETS: dict[str, Callable[..., Dataset]] = {
+    "calorimeter": load_calorimeter,
+    "muon": muon_events,
+    "gamma": gamma_events,
+    "gaussian": gaussian_events,
+}
 """Kinds of events in a configuration file; a builder's keyword arguments are the kind's options."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,11 @@ SPLITS = {"train": 0.6, "validation": 0.15, "test": 0.25}
 class Feature:
     """A column's name, its unit (empty if it has none) and its label in plots (matplotlib mathtext).
 
+    ``limits`` is a range in that unit which a definition fixes for the column, whatever the events; None if none does.
+
+    Raises:
+        ValueError: limits that are not finite and increasing.
+
     >>> Feature("pt", "GeV", "$p_T$").title
     '$p_T$ [GeV]'
     """
@@ -32,6 +38,11 @@ class Feature:
     name: str
     unit: str = ""
     label: str = ""
+    limits: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.limits is not None and not -math.inf < self.limits[0] < self.limits[1] < math.inf:
+            raise ValueError(f"limits of {self.name!r} are {self.limits}; they must be finite and increasing")
 
     @property
     def title(self) -> str:

@@ -32,8 +32,8 @@ def write_events(path: str | Path, events: Dataset) -> None:
     """Write events to an HDF5 file, which :func:`load_events` reads back unchanged.
 
     Calorimeter images are written in CaloChallenge layout. Others become the datasets ``samples``
-    ``(N, n_features)`` and ``conditions`` ``(N, n_conditions)``, float64, with names, units and labels of the columns
-    as JSON text in the attribute ``columns``. The file appears only when it is complete.
+    ``(N, n_features)`` and ``conditions`` ``(N, n_conditions)``, float64, with names, units, labels and limits of the
+    columns as JSON text in the attribute ``columns``. The file appears only when it is complete.
 
     Raises:
         ValueError: an image has a negative pixel, or the folder does not exist.
@@ -196,9 +196,16 @@ def _columns(file: h5py.File, path: str | Path) -> tuple[type[Dataset], tuple[Fe
         content = json.loads(file.attrs["columns"])
         kind = _KINDS[content["kind"]]
         features, conditions = (
-            tuple(Feature(str(c["name"]), str(c["unit"]), str(c["label"])) for c in content[part])
+            tuple(Feature(str(c["name"]), str(c["unit"]), str(c["label"]), _limits(c)) for c in content[part])
             for part in ("features", "conditions")
         )
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: the attribute columns is missing or does not name the columns") from error
     return kind, features, conditions
+
+
+def _limits(column: dict[str, Any]) -> tuple[float, float] | None:
+    if column.get("limits") is None:
+        return None
+    low, high = column["limits"]
+    return float(low), float(high)

@@ -7,6 +7,7 @@ from qgen.metrics.base import METRICS, MINIMUM_EVENTS, Estimator, Metric, metric
 from qgen.metrics.cells import jensen_shannon, joint_cells, separation, total_variation
 from qgen.metrics.classifier import classifier_auc
 from qgen.metrics.distances import correlation, ks, mmd, wasserstein
+from qgen.metrics.kullback_leibler import histogram_kl, kl, kl_published
 from qgen.metrics.result import MetricResult
 from qgen.metrics.suite import evaluate
 from qgen.metrics.table import MetricRow, MetricTable

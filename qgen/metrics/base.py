@@ -60,6 +60,8 @@ class Metric:
         min_columns: fewest columns for which it is defined.
         max_columns: most columns for which it is defined: beyond, time and memory grow out of bounds.
         inflation: factor on the bootstrap's standard deviation, for what reweighting cannot vary.
+        by_default: whether :func:`qgen.metrics.evaluate` takes it when no metrics are named.
+        limits: whether ``build`` is also given the features' limits, ``(d, 2)``, nan for a feature without.
 
     >>> from qgen.metrics import wasserstein
     >>> rng = torch.Generator().manual_seed(0)
@@ -69,7 +71,7 @@ class Metric:
     """
 
     name: str
-    build: Callable[[Tensor, Tensor, int], Estimator]
+    build: Callable[..., Estimator]
     view: View
     per_feature: bool = False
     target: float = 0.0
@@ -78,6 +80,8 @@ class Metric:
     min_columns: int = 1
     max_columns: float = math.inf
     inflation: float = 1.0
+    by_default: bool = True
+    limits: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "__doc__", self.build.__doc__)
@@ -122,7 +126,11 @@ class Metric:
             most = "" if self.max_columns == math.inf else f" and at most {self.max_columns}"
             found = f"{len(truth.features)} ({listed(f.name for f in truth.features)})"
             raise ValueError(f"{self.name} needs at least {self.min_columns}{most} columns, found {found}")
-        estimator = self.build(truth.values, generated.values, seed)
+        options = {}
+        if self.limits:
+            pairs = [f.limits or (math.nan, math.nan) for f in truth.features]
+            options = {"limits": torch.tensor(pairs, dtype=torch.float64)}
+        estimator = self.build(truth.values, generated.values, seed, **options)
 
         def estimate(w: Tensor, v: Tensor) -> Tensor:
             values = estimator(w, v)
@@ -138,8 +146,8 @@ class Metric:
                 f"{self.name} is not finite: generated values lie too many orders of magnitude from truth's"
             )
         names = [*(f.name for f in truth.features), ""] if self.per_feature else [""]
-        pairs = [MetricResult(*pair) for pair in zip(value.tolist(), uncertainty.tolist(), strict=True)]
-        return dict(zip(names, pairs, strict=True))
+        results = [MetricResult(*pair) for pair in zip(value.tolist(), uncertainty.tolist(), strict=True)]
+        return dict(zip(names, results, strict=True))
 
     def applies(self, columns: Columns) -> bool:
         """Whether it is defined for these columns."""
@@ -156,10 +164,12 @@ def metric(
     min_columns: int = 1,
     max_columns: float = math.inf,
     inflation: float = 1.0,
-) -> Callable[[Callable[[Tensor, Tensor, int], Estimator]], Metric]:
+    by_default: bool = True,
+    limits: bool = False,
+) -> Callable[[Callable[..., Estimator]], Metric]:
     """Make a function ``(truth, generated, seed) -> Estimator`` a :class:`Metric` of its name and register it."""
 
-    def register(build: Callable[[Tensor, Tensor, int], Estimator]) -> Metric:
+    def register(build: Callable[..., Estimator]) -> Metric:
         made = Metric(
             name=build.__name__,
             build=build,
@@ -171,6 +181,8 @@ def metric(
             min_columns=min_columns,
             max_columns=max_columns,
             inflation=inflation,
+            by_default=by_default,
+            limits=limits,
         )
         METRICS[made.name] = made
         return made
@@ -179,7 +191,7 @@ def metric(
 
 
 def find_metrics(names: Iterable[str] | None) -> list[Metric]:
-    """The metrics of these names, all if ``None``.
+    """The metrics of these names; if ``None``, all that are taken by default.
 
     Raises:
         ValueError: no name, or an unknown one; the nearest is suggested.
@@ -188,7 +200,9 @@ def find_metrics(names: Iterable[str] | None) -> list[Metric]:
     Traceback (most recent call last):
     ValueError: metric 'waserstein' is unknown; did you mean 'wasserstein'? Known: ...
     """
-    given = [names] if isinstance(names, str) else METRICS if names is None else names
+    if names is None:
+        return [m for m in METRICS.values() if m.by_default]
+    given = [names] if isinstance(names, str) else names
     wanted = list(dict.fromkeys(given))
     if not wanted:
         raise ValueError(f"metrics is empty; known: {', '.join(METRICS)}")

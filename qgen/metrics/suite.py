@@ -45,7 +45,8 @@ def evaluate(
         generated: events with the same columns (and their own conditions), a plain table, or several by name.
         reference: true events, independent of ``truth``, for the floor. Training events will do: the floor does not
             look at the generator.
-        metrics: names as in ``METRICS``; without them all that are defined for these columns (correlation needs two).
+        metrics: names as in ``METRICS``; without them all of the default ones (``Metric.by_default``) that are defined
+            for these columns (correlation needs two).
         n_bootstrap: bootstrap replicas; the uncertainty is known to about ``1 / sqrt(2 n_bootstrap)`` of itself.
         seed: fixes the choice of events, the replicas and the folds of the classifier.
 
