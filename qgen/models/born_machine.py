@@ -6,7 +6,9 @@ A circuit :math:`U(\theta)` on as many qubits as an event has bits defines, by B
 
 over bit strings :math:`b` (1804.04168). A :class:`~qgen.data.Discretiser` reads a bit string as one cell for each
 feature. A conditional machine :math:`p_\theta(b | c)` (2205.07674) takes the condition :math:`c` through encoding
-gates whose angles are :math:`s_k c` with trainable :math:`s_k`, uploaded again in every layer (1907.02085).
+gates whose angles are :math:`r s_k c` with trainable :math:`s_k`, uploaded again in every layer (1907.02085). The
+probabilities are a Fourier series in :math:`c` whose frequencies are sums of the :math:`r s_k` (2008.08605): with a
+small rate :math:`r` they start smooth in the condition and stay so between the trained ones.
 """
 
 from __future__ import annotations
@@ -40,8 +42,9 @@ class BornMachine(OnBackend, DiscreteGenerator):
             are encoding angles, those before are trained directly.
         discretiser: bits to cells, in the transform's space.
         n_conditions: columns of a condition.
-        encodes: for each encoding angle, the column of the condition that it is proportional to; the factor, in
-            radians per unit of the condition transform's space, is trained and starts near 1.
+        encodes: for each encoding angle, the column of the condition that it is proportional to. The factor is
+            ``encoding_rate`` times a trained number that starts near 1.
+        encoding_rate: in radians per unit of the condition transform's space.
         backend: where the circuit runs, for training, sampling and density alike; an exact
             :class:`~circuits.backends.Statevector` on the weights' device by default. It must be differentiable to
             train. Its random draws follow from the generators that the methods are given. It is not saved with the
@@ -53,7 +56,7 @@ class BornMachine(OnBackend, DiscreteGenerator):
 
     Raises:
         ValueError: the circuit's wires, angles and encodings do not fit the discretiser and the conditions, or an
-            ``initial_range`` that is not positive and finite.
+            ``initial_range`` or an ``encoding_rate`` that is not positive and finite.
 
     >>> events = torch.rand(200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     >>> machine = BornMachine(ansatz.hardware_efficient(4, 2), Discretiser.fit(events, bits=2))
@@ -68,6 +71,7 @@ class BornMachine(OnBackend, DiscreteGenerator):
         *,
         n_conditions: int = 0,
         encodes: Sequence[int] = (),
+        encoding_rate: float = 1.0,
         backend: Backend | None = None,
         seed: int = 0,
         initial_range: float = math.pi,
@@ -83,8 +87,11 @@ class BornMachine(OnBackend, DiscreteGenerator):
             raise ValueError(f"encodes is {list(encodes)}; columns of the condition are 0 to {n_conditions - 1}")
         if not 0 < initial_range < math.inf:
             raise ValueError(f"initial_range is {initial_range}; a positive, finite angle in radians is needed")
+        if not 0 < encoding_rate < math.inf:
+            raise ValueError(f"encoding_rate is {encoding_rate}; a positive, finite number of radians is needed")
         self.circuit = circuit
         self.encodes = list(encodes)
+        self.encoding_rate = encoding_rate
         self.uses_condition = bool(self.encodes)
         self._backend = backend
         rng = new_generator(derive_seed(seed, "weights"))
@@ -106,6 +113,7 @@ class BornMachine(OnBackend, DiscreteGenerator):
         entangler: Literal["CNOT", "CZ"] = "CNOT",
         topology: Literal["linear", "ring", "all-to-all"] = "ring",
         conditional: bool = True,
+        encoding_rate: Annotated[float, Gt(0)] = 0.1,
         initial_range: Annotated[float, Gt(0)] = math.pi,
     ) -> Self:
         """A machine on a hardware-efficient circuit for these events.
@@ -122,6 +130,8 @@ class BornMachine(OnBackend, DiscreteGenerator):
             topology: which pairs it joins.
             conditional: whether the dataset's conditions enter the circuit. If not, they still enter through the
                 transform (energies as fractions of the incident one, say).
+            encoding_rate: as in the class. Small, the machine varies slowly with the condition and interpolates
+                between the trained ones; with 1 it is wrong between them.
             initial_range: as in the class.
 
         Raises:
@@ -145,6 +155,7 @@ class BornMachine(OnBackend, DiscreteGenerator):
             discretiser,
             n_conditions=dataset.n_conditions,
             encodes=encodes,
+            encoding_rate=encoding_rate,
             seed=seed,
             initial_range=initial_range,
             transform=dataset.transform,
@@ -158,6 +169,7 @@ class BornMachine(OnBackend, DiscreteGenerator):
             "discretiser": self.discretiser.spec(),
             "n_conditions": self.n_conditions,
             "encodes": self.encodes,
+            "encoding_rate": self.encoding_rate,
         }
 
     @classmethod
@@ -180,7 +192,7 @@ class BornMachine(OnBackend, DiscreteGenerator):
         """
         if not self.uses_condition or condition is None:
             return self.weights[None]
-        inputs = condition.to(self.scales)[:, self.encodes] * self.scales
+        inputs = condition.to(self.scales)[:, self.encodes] * (self.encoding_rate * self.scales)
         return torch.cat([self.weights.expand(len(condition), -1), inputs], dim=1)
 
     def layers(self) -> dict[str, Tensor]:

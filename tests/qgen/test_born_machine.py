@@ -65,7 +65,7 @@ def test_probabilities_are_those_of_a_pennylane_transcription() -> None:
     condition = torch.tensor([[0.4], [-1.3]], dtype=F64)
     found = model.probabilities(condition, new_generator(0)).detach()
     for row in range(2):
-        expected = circuit(model.weights.detach(), condition[row] * model.scales.detach())
+        expected = circuit(model.weights.detach(), condition[row] * (0.1 * model.scales.detach()))
         torch.testing.assert_close(found[row], torch.as_tensor(expected), atol=1e-12, rtol=0)
 
 
@@ -133,6 +133,16 @@ def test_condition_moves_the_distribution_after_training() -> None:
     high = model.sample(2000, torch.tensor([1.0], dtype=F64), new_generator(1)).mean(0)
     torch.testing.assert_close(low, torch.tensor([0.25, 0.25], dtype=F64), atol=0.08, rtol=0)
     torch.testing.assert_close(high, torch.tensor([0.75, 0.75], dtype=F64), atol=0.08, rtol=0)
+
+
+def test_angles_turn_with_the_condition_at_the_rate() -> None:
+    data = square()
+    slow, fast = machine(data, encoding_rate=0.01), machine(data, encoding_rate=1.0)
+    low, high = torch.tensor([[-1.0], [1.0]], dtype=F64)
+    turned = [(model.angles(high[None]) - model.angles(low[None]))[0] for model in (slow, fast)]
+    torch.testing.assert_close(100 * turned[0], turned[1])
+    assert 2 * 0.9 <= turned[1][len(fast.weights) :].min() <= turned[1].max() <= 2 * 1.1
+    assert slow.arguments()["encoding_rate"] == 0.01
 
 
 def test_users_circuit_from_pennylane_trains_saves_and_loads(tmp_path) -> None:
@@ -239,6 +249,8 @@ def test_what_does_not_fit_is_named() -> None:
         BornMachine(four, cells, n_conditions=1, encodes=[0] * 8)
     with pytest.raises(ValueError, match=r"encodes is \[1\]; columns of the condition are 0 to 0"):
         BornMachine(four, cells, n_conditions=1, encodes=[1])
+    with pytest.raises(ValueError, match="encoding_rate is 0.0; a positive, finite number"):
+        BornMachine(four, cells, n_conditions=1, encodes=[0], encoding_rate=0.0)
     with pytest.raises(ValueError, match="MMD needs at least 2 shots of a circuit; the model has 1"):
         fit(BornMachine(four, cells, backend=make_backend("statevector", shots=1)), bare(square()), MMD())
     with pytest.raises(ValueError, match="is 40"):
