@@ -1,6 +1,17 @@
 """The quantum generators."""
 
+from qgen.models.angle import AngleGenerator
 from qgen.models.born_machine import BornMachine
 from qgen.models.dual_pqc import DualPQC
+from qgen.models.fully_quantum import FullyQuantumGenerator
+from qgen.models.quantum_discriminator import QuantumDiscriminator
+from qgen.models.style import StyleGenerator
 
-__all__ = ["BornMachine", "DualPQC"]
+__all__ = [
+    "AngleGenerator",
+    "BornMachine",
+    "DualPQC",
+    "FullyQuantumGenerator",
+    "QuantumDiscriminator",
+    "StyleGenerator",
+]
