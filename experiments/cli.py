@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,12 +38,14 @@ WHAT = ("models", "ansatze", "datasets", "metrics", "backends", "experiments", "
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one line on standard error and exit status 2.
+    """Run the command line; a user's mistake is one line on standard error and exit status 2, a warning is one line.
 
-    With the environment variable ``QGEN_TRACEBACK`` set, it is the whole traceback.
+    With the environment variable ``QGEN_TRACEBACK`` set, a mistake is the whole traceback.
     """
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.showwarning = _one_line
+            app()
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("QGEN_TRACEBACK"):
             raise
@@ -51,6 +54,11 @@ def main() -> None:
             text = f"{error.filename}: {error.strerror[:1].lower()}{error.strerror[1:]}"
         print(f"qgen: {' '.join(text.split())}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _one_line(message: Warning | str, *_: object, **__: object) -> None:
+    """Show a warning, in place of ``warnings.showwarning``."""
+    print(f"qgen: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 @app.command()

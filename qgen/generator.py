@@ -171,7 +171,9 @@ class Generator(nn.Module):
         if n < 1:
             raise ValueError(f"n is {n}; at least 1 event must be asked for")
         condition = self._check_condition(condition, n)
-        values = self._sample(n, self._model_condition(condition), generator or new_generator())
+        inputs = self._model_condition(condition)
+        self._warn_beyond_training(condition)
+        values = self._sample(n, inputs, generator or new_generator())
         return self.transform.inverse(values.to(torch.float64), condition)
 
     @torch.no_grad()
@@ -198,8 +200,9 @@ class Generator(nn.Module):
         condition = self._check_condition(condition, len(samples))
         if len(samples) == 0:
             return samples.new_empty(0)
-        values = self.transform(samples, condition)
-        inside = self._log_prob(values, self._model_condition(condition))
+        inputs = self._model_condition(condition)
+        self._warn_beyond_training(condition)
+        inside = self._log_prob(self.transform(samples, condition), inputs)
         return inside.to(torch.float64) + self.transform.log_abs_det(samples, condition)
 
     def _model_condition(self, condition: Tensor | None) -> Tensor | None:
@@ -231,19 +234,22 @@ class Generator(nn.Module):
             condition = condition.expand(n, -1)
         if condition.shape != (n, self.n_conditions):
             raise ValueError(f"condition has shape {tuple(condition.shape)}; expected ({n}, {self.n_conditions})")
-        self._warn_beyond_training(condition)
         return condition
 
-    def _warn_beyond_training(self, condition: Tensor) -> None:
+    def _warn_beyond_training(self, condition: Tensor | None) -> None:
+        if condition is None:
+            return
         low, high = self.condition_range
         slack = RANGE_TOLERANCE * (high - low) + 1e-9 * high.abs()
         beyond = ((condition < low - slack) | (condition > high + slack)).nonzero()  # never, where the range is unknown
         if len(beyond):
             row, column = beyond[0].tolist()
             asked, name = condition[row, column], type(self).__name__
+            trained = (
+                f"from {low[column]:g} to {high[column]:g}" if low[column] < high[column] else f"at {low[column]:g}"
+            )
             warnings.warn(
-                f"condition row {row}, column {column} is {asked:g}: {name} was trained from {low[column]:g} to "
-                f"{high[column]:g} and extrapolates",
+                f"condition row {row}, column {column} is {asked:g}: {name} was trained {trained} and extrapolates",
                 ExtrapolationWarning,
                 stacklevel=4,
             )
