@@ -126,13 +126,12 @@ class Gaussianise(Transform):
         count = min(KNOTS, max(8, n // 8))
         knots = torch.quantile(standard, _levels(count), dim=0)
         knots = knots + SMALLEST_STEP * torch.arange(count, dtype=knots.dtype)[:, None]
-        one = torch.eye(n_features, dtype=torch.float64)
-        tables = (ranges, mean, log_width, knots)
-        made = cls(*(table.tolist() for table in tables), one.tolist())
-        variances, axes = torch.linalg.eigh(made(values, condition).T.cov().reshape(n_features, n_features))
+        tables = ranges.tolist(), mean.tolist(), log_width.tolist(), knots.tolist()
+        straight = cls(*tables, whitening=torch.eye(n_features).tolist())(values, condition)
+        variances, axes = torch.linalg.eigh(straight.T.cov().reshape(n_features, n_features))
         if variances.min() <= 1e-12 * variances.max():
             raise ValueError("features are linearly dependent; leave one out")
-        return cls(*(table.tolist() for table in tables), (axes / variances.sqrt()).flip(1).tolist())
+        return cls(*tables, whitening=(axes / variances.sqrt()).flip(1).tolist())
 
     def forward(self, samples: Tensor, condition: Tensor | None = None) -> Tensor:
         """``y``, the strongest direction first."""
