@@ -6,7 +6,7 @@ Energies are in MeV everywhere.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -15,6 +15,7 @@ import torch
 from annotated_types import Ge, Gt, Len
 from torch import Tensor
 
+from qgen.data.clusters import cluster_shapes, nearest, shapes_of
 from qgen.data.dataset import Dataset, Feature
 from qgen.data.geometry import Axis, Downscaling, Geometry
 from qgen.data.hdf5 import create_hdf5, open_hdf5
@@ -158,6 +159,7 @@ def load_calorimeter(
     energy_window: tuple[float, float] | None = None,
     max_events: Annotated[int, Gt(0)] | None = None,
     normalisation: Normalisation = "log",
+    cluster_means: Annotated[int, Ge(1)] | None = None,
     seed: int = 0,
 ) -> CalorimeterDataset:
     """Calorimeter showers from a file, summed to the pixels that a model is to learn.
@@ -178,7 +180,9 @@ def load_calorimeter(
         energy_window: lowest and highest incident energy (MeV) of the events that are kept, both included.
         max_events: at most so many events, drawn by ``seed`` from those in the window; file order is kept.
         normalisation: see :class:`CalorimeterDataset`.
-        seed: fixes the splits and the choice of ``max_events``.
+        cluster_means: every shower gets the mean shape of the nearest of so many clusters and keeps its total energy.
+            Clusters are those of the training events, so that the others stay independent of them.
+        seed: fixes the splits, the choice of ``max_events`` and where the search for clusters starts.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -202,7 +206,7 @@ def load_calorimeter(
         samples = np.concatenate([downscaling(block) for block in source.blocks(rows)])
         origin, stated_threshold = source.provenance(), source.threshold()
     samples[samples < threshold] = 0.0
-    return CalorimeterDataset(
+    whole = CalorimeterDataset(
         samples=torch.from_numpy(samples),
         features=_pixel_features(downscaling.target),
         conditions=torch.from_numpy(energies[rows]).unsqueeze(1),
@@ -213,6 +217,7 @@ def load_calorimeter(
         threshold=max(threshold, stated_threshold),
         normalisation=normalisation,
     )
+    return whole if cluster_means is None else _with_cluster_means(whole, cluster_means)
 
 
 def write_calorimeter(path: str | Path, dataset: CalorimeterDataset) -> None:
@@ -269,6 +274,16 @@ def _choose(
         order = torch.randperm(len(rows), generator=new_generator(derive_seed(seed, "events")))
         rows = rows[np.sort(order[:max_events].numpy())]
     return rows
+
+
+def _with_cluster_means(dataset: CalorimeterDataset, k: int) -> CalorimeterDataset:
+    try:
+        means = cluster_shapes(dataset.train.samples, k, dataset.seed)
+    except ValueError as error:
+        raise ValueError(f"cluster_means is {k}: {error}") from None
+    total = dataset.samples.sum(1, keepdim=True)
+    samples = total * means[nearest(shapes_of(dataset.samples), means)]
+    return replace(dataset, samples=samples, provenance={**dataset.provenance, "cluster_means": means.tolist()})
 
 
 def _pixel_features(geometry: Geometry) -> tuple[Feature, ...]:

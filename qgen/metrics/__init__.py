@@ -7,6 +7,7 @@ from qgen.metrics.base import METRICS, MINIMUM_EVENTS, Estimator, Metric, metric
 from qgen.metrics.cells import jensen_shannon, joint_cells, separation, total_variation
 from qgen.metrics.classifier import classifier_auc
 from qgen.metrics.distances import correlation, ks, mmd, wasserstein
+from qgen.metrics.images import image_distribution_entropy, image_entropy, mean_image_entropy, relative_entropy
 from qgen.metrics.kullback_leibler import histogram_kl, kl, kl_published
 from qgen.metrics.result import MetricResult
 from qgen.metrics.suite import evaluate
@@ -24,13 +25,17 @@ __all__ = [
     "correlation",
     "evaluate",
     "histogram_kl",
+    "image_distribution_entropy",
+    "image_entropy",
     "jensen_shannon",
     "joint_cells",
     "kl",
     "kl_published",
     "ks",
+    "mean_image_entropy",
     "metric",
     "mmd",
+    "relative_entropy",
     "separation",
     "total_variation",
     "wasserstein",

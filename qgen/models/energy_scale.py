@@ -1,11 +1,12 @@
 r"""The total energy of a shower under its incident energy, for models that give normalised images.
 
-.. math:: \ln E_\mathrm{tot} = m(c) + s(c) \, (\delta(c) + \xi), \qquad s(c) = s_0(c) \, e^{\epsilon(c)},
+.. math:: \ln E_\mathrm{tot} = m(c) + s_0(c) \left[ \tanh \delta(c) + 2^{\tanh \epsilon(c)} \, \xi \right],
           \qquad \xi \sim N(0, 1)
 
 with :math:`m`, :math:`\ln s_0`, :math:`\delta` and :math:`\epsilon` polynomials of second degree in each column of the
 condition :math:`c`. The first two are fixed at the maximum likelihood for the training events; :math:`\delta` and
-:math:`\epsilon` start at 0 and are trained, so that a step of training is small beside the width. The form is ours.
+:math:`\epsilon` start at 0 and are trained. However wrong the images are, the total then stays within one width of
+where it belongs, and the width within a factor of two. The form is ours.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class EnergyScale(nn.Module):
     >>> rng = torch.Generator().manual_seed(0)
     >>> totals = torch.randn(1000, generator=rng, dtype=torch.float64).mul(0.1).add(3.0).exp()
     >>> scale = EnergyScale.fit(totals, None)
-    >>> [round(float(x), 2) for x in scale.moments(None)]
+    >>> [round(x.item(), 2) for x in scale.moments(None)]
     [3.0, 0.1]
     """
 
@@ -48,7 +49,7 @@ class EnergyScale(nn.Module):
         self.register_buffer("mean", zeros.clone())
         self.register_buffer("log_width", zeros.clone())
         self.shift = nn.Parameter(zeros.clone())
-        self.log_stretch = nn.Parameter(zeros.clone())
+        self.stretch = nn.Parameter(zeros.clone())
 
     @classmethod
     def fit(cls, totals: Tensor, condition: Tensor | None) -> Self:
@@ -89,8 +90,9 @@ class EnergyScale(nn.Module):
     def moments(self, condition: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean and width of the logarithm, ``(n,)`` each; one row without a condition."""
         powers = self._powers(condition)
-        width = torch.exp(powers @ (self.log_width + self.log_stretch))
-        return powers @ self.mean + width * (powers @ self.shift), width
+        width = torch.exp(powers @ self.log_width)
+        mean = powers @ self.mean + width * torch.tanh(powers @ self.shift)
+        return mean, width * 2 ** torch.tanh(powers @ self.stretch)
 
     def forward(self, n: int, condition: Tensor | None, generator: torch.Generator) -> Tensor:
         """``n`` total energies, ``(n,)``, differentiable in the scale's parameters.

@@ -70,7 +70,7 @@ def test_a_collapsed_generator_is_scored_worse_than_the_floor(metric):
 def test_larger_is_worse(metric):
     truth = events(0)
     other = events(1)
-    wrong = other.with_samples(other.samples.flip(0) * 1.5)
+    wrong = other.with_samples(other.samples.flip(0) * torch.tensor([1.5, 2.0, 2.5]))  # in scale and in shape
     good, bad = (metric(truth, x).value for x in (other, wrong))
     assert bad > good
 
