@@ -9,6 +9,7 @@ from qgen.data.events import describe, load_events, write_events
 from qgen.data.muon import MuonDataset, muon_events, simulate_muon
 from qgen.data.muon_files import load_muon
 from qgen.data.toys import gamma_events, gaussian_events
+from qgen.data.ttbar import load_ttbar
 
 __all__ = [
     "DATASETS",
@@ -23,6 +24,7 @@ __all__ = [
     "load_calorimeter",
     "load_events",
     "load_muon",
+    "load_ttbar",
     "muon_events",
     "simulate_muon",
     "write_calorimeter",
@@ -34,5 +36,6 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "muon": muon_events,
     "gamma": gamma_events,
     "gaussian": gaussian_events,
+    "ttbar": load_ttbar,
 }
 """Kinds of events in a configuration file; a builder's keyword arguments are the kind's options."""

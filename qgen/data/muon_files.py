@@ -5,16 +5,16 @@ from __future__ import annotations
 import csv
 import gzip
 import math
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedReader, TextIOWrapper
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
+from qgen.data.lhe import EventError, check_is_file, open_maybe_gzipped, read_lhe
 from qgen.data.muon import MuonDataset, muon_dataset
 
 if TYPE_CHECKING:
@@ -46,12 +46,7 @@ def load_muon(path: str | Path, *, carrier: int | None = None, seed: int = 0) ->
         ValueError: the file is empty, truncated, of another format, or an event is impossible (line or event named).
     """
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
-    if not path.is_file():
-        raise ValueError(f"{path}: not a file")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path}: the file is empty (0 bytes)")
+    check_is_file(path)
     layout = "LHE" if starts_like_lhe(path) else "CSV"
     beam, carriers, muons = _read_lhe(path, carrier) if layout == "LHE" else _read_csv(path)
     if len(beam) == 0:
@@ -72,16 +67,10 @@ def starts_like_lhe(path: str | Path) -> bool:
         return file.read(256).lstrip("\ufeff \t\r\n").startswith("<")
 
 
-def _bytes(path: Path) -> gzip.GzipFile | BufferedReader:
-    with path.open("rb") as file:
-        gzipped = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if gzipped else path.open("rb")
-
-
 @contextmanager
 def _text(path: Path) -> Iterator[TextIO]:
     try:
-        with _bytes(path) as raw, TextIOWrapper(raw, encoding="utf-8", newline="") as file:
+        with open_maybe_gzipped(path) as raw, TextIOWrapper(raw, encoding="utf-8", newline="") as file:
             yield file
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path}: the gzip file is truncated or damaged ({error})") from error
@@ -125,56 +114,11 @@ def _numbers(line: list[str], places: list[int], width: int, where: str) -> list
 
 
 def _read_lhe(path: Path, carrier: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    try:
-        from pylhe import LHEFile
-    except ImportError as error:
-        raise ImportError("reading LHE files needs pylhe: pip install 'qgen-hep[hep]'") from error
-    beam: list[float] = []
-    carriers: list[list[float]] = []
-    muons: list[list[float]] = []
-    number = 0
-    with warnings.catch_warnings():
-        # pylhe warns of a truncated file and ends; here that is an error
-        warnings.simplefilter("error", RuntimeWarning)
-        try:
-            with _bytes(path) as file:
-                for number, event in enumerate(LHEFile.frombuffer(file).events, 1):
-                    energy, carrier_momentum, muon_momentum = _momenta(event, carrier, f"{path}: event {number}")
-                    beam.append(energy)
-                    carriers.append(carrier_momentum)
-                    muons.append(muon_momentum)
-        except _EventError as error:
-            raise ValueError(str(error)) from error
-        except _LHE_ERRORS as error:
-            detail = " ".join(str(error).split())
-            raise ValueError(f"{path}: the LHE file is truncated or damaged after event {number} ({detail})") from error
-    return (
-        np.array(beam, dtype=np.float64),
-        np.array(carriers, dtype=np.float64).reshape(-1, 4),
-        np.array(muons, dtype=np.float64).reshape(-1, 4),
-    )
+    rows = read_lhe(path, 9, lambda event, init: _momenta(event, carrier))
+    return rows[:, 0], rows[:, 1:5], rows[:, 5:]
 
 
-class _EventError(Exception):
-    """An event that is well written and yet none of a muon beam on a fixed target."""
-
-
-_LHE_ERRORS = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    RuntimeWarning,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    zlib.error,
-)
-
-
-def _momenta(event: LHEEvent, carrier: int | None, where: str) -> tuple[float, list[float], list[float]]:
+def _momenta(event: LHEEvent, carrier: int | None) -> list[float]:
     """Beam energy and the momenta of carrier and outgoing muon."""
     incoming = [p for p in event.particles if p.status == -1]
     outgoing = [p for p in event.particles if p.status == 1]
@@ -182,21 +126,18 @@ def _momenta(event: LHEEvent, carrier: int | None, where: str) -> tuple[float, l
     targets = [p for p in incoming if abs(p.id) != MUON]
     if len(beams) != 1 or len(targets) != 1:
         found = ", ".join(str(int(p.id)) for p in incoming) or "none"
-        raise _EventError(f"{where}: incoming particles are {found}; expected a muon ({MUON} or -{MUON}) and a target")
+        raise EventError(f"incoming particles are {found}; expected a muon ({MUON} or -{MUON}) and a target")
     beam, target = beams[0], targets[0]
     if not (beam.pz > 0 and math.hypot(beam.px, beam.py) <= 1e-3 * beam.e and abs(target.pz) <= 1e-3 * target.e):
-        raise _EventError(f"{where}: not in the lab frame with the beam along +z and the target at rest")
+        raise EventError("not in the lab frame with the beam along +z and the target at rest")
     muons = [p for p in outgoing if abs(p.id) == MUON]
     known = {beam.id, target.id}
     carriers = [p for p in outgoing if (p.id not in known if carrier is None else p.id == carrier)]
     if len(muons) != 1 or len(carriers) != 1:
         found = ", ".join(str(int(p.id)) for p in outgoing) or "none"
         wanted = "one other particle than muon and target" if carrier is None else f"one particle {carrier}"
-        raise _EventError(f"{where}: outgoing particles are {found}; expected one muon and {wanted}")
-    numbers = [float(beam.e), *_four(carriers[0]), *_four(muons[0])]
-    if not all(math.isfinite(number) for number in numbers):
-        raise _EventError(f"{where}: a momentum is not finite")
-    return numbers[0], numbers[1:5], numbers[5:]
+        raise EventError(f"outgoing particles are {found}; expected one muon and {wanted}")
+    return [float(beam.e), *_four(carriers[0]), *_four(muons[0])]
 
 
 def _four(particle: LHEParticle) -> list[Any]:
