@@ -27,12 +27,18 @@ _WORDS = {
 }
 """What options of backends may be, where their types do not tell it."""
 
+_PARTS = {
+    "discriminator": "one of `qgen list discriminators`, a name or {kind: ..., options} = mlp",
+    "parts": "list of objectives, each {kind: ..., options, weight: ...}",
+}
+"""What options of objectives may be that hold others."""
+
 _DEVICES = {"cpu": "cpu, cuda or cuda:N; where the model is if not given", None: "name of a device = aer"}
 """What the device of a backend may be, by its default."""
 
 
 def catalogue(what: str) -> Table:
-    """What there is of models, ansatze, datasets, metrics, backends, experiments or objectives.
+    """What there is of models, ansatze, datasets, metrics, backends, experiments, objectives or discriminators.
 
     A row each, with the first line of its documentation and, where a configuration may set them, its options with their
     types and defaults.
@@ -91,7 +97,13 @@ def _metrics() -> list[Row]:
     from qgen.metrics import METRICS
 
     return [
-        (name, metric.description + (f" Unit: {metric.unit}." if metric.unit else ""), [])
+        (
+            name,
+            metric.description
+            + (f" Unit: {metric.unit}." if metric.unit else "")
+            + ("" if metric.by_default else " Only where it is asked for."),
+            [],
+        )
         for name, metric in METRICS.items()
     ]
 
@@ -133,7 +145,22 @@ def _experiments() -> list[Row]:
 def _objectives() -> list[Row]:
     from qgen.training import OBJECTIVES
 
-    return [(name, first_line(cls), options_of(cls)) for name, cls in OBJECTIVES.items()]
+    def line(text: str) -> str:
+        name = text.partition(":")[0]
+        return f"{name}: {_PARTS[name]}" if name in _PARTS else text
+
+    return [(name, first_line(cls), [line(text) for text in options_of(cls)]) for name, cls in OBJECTIVES.items()]
+
+
+def _discriminators() -> list[Row]:
+    from qgen.training.discriminators import discriminator_class, discriminators
+
+    own = ("n_features", "n_conditions", "seed")
+    rows: list[Row] = []
+    for kind in discriminators():
+        cls = discriminator_class(kind)
+        rows.append((kind, first_line(cls), options_of(cls.for_events, without=own)))
+    return rows
 
 
 CATALOGUES: dict[str, Callable[[], list[Row]]] = {
@@ -144,6 +171,7 @@ CATALOGUES: dict[str, Callable[[], list[Row]]] = {
     "backends": _backends,
     "experiments": _experiments,
     "objectives": _objectives,
+    "discriminators": _discriminators,
 }
 """What can be listed."""
 

@@ -8,6 +8,7 @@ and a model that is added brings its options with it.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import yaml
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Gt, Lt, MinLen
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from qgen.data import DATASETS
@@ -25,6 +26,7 @@ from qgen.registry import generator_class, generators
 from qgen.run import CONFIG
 from qgen.text import unknown
 from qgen.training import OBJECTIVES, fit
+from qgen.training.discriminators import discriminator_class, discriminators
 
 __all__ = [
     "Choice",
@@ -246,9 +248,45 @@ def _model(section: Mapping[str, Any], where: str, default_backend: Any) -> Mode
     return ModelConfig(
         generator=generator,
         backend=checked,
-        objective=_choice(objective, f"{where}.objective", OBJECTIVES, lambda kind: OBJECTIVES[kind]),
+        objective=_objective(objective, f"{where}.objective"),
         training=settings.model_dump(mode="json"),
     )
+
+
+def _objective(section: Any, where: str, also: Sequence[str] = ()) -> Choice:
+    """An objective checked, with the discriminator or the parts that it holds."""
+    kind = section.get("kind") if isinstance(section, Mapping) else None
+    if kind == "adversarial":
+        section = {**section, "discriminator": _discriminator(section.get("discriminator", "mlp"), where)}
+    if kind == "mixture" and isinstance(section.get("parts"), list):
+        section = {**section, "parts": [_part(part, f"{where}.parts.{k}") for k, part in enumerate(section["parts"])]}
+    return _choice(section, where, OBJECTIVES, lambda kind: OBJECTIVES[kind], also=also)
+
+
+def _part(section: Any, where: str) -> dict[str, Any]:
+    """A part of a mixture with every default."""
+    rest = dict(section) if isinstance(section, Mapping) else section
+    weight = rest.pop("weight", 1.0) if isinstance(rest, dict) else None
+    part = {**_objective(rest, where, also=("weight",)).plain(), "weight": weight}
+    if part["kind"] == "mixture":
+        raise ValueError(f"{where}: a mixture itself; write its parts here")
+    _validated(_Weight, {"weight": weight}, where)
+    return part
+
+
+class _Weight(BaseModel):
+    weight: Annotated[float, Gt(0), Lt(math.inf)]
+
+
+def _discriminator(section: Any, where: str) -> dict[str, Any]:
+    """A discriminator's section with every default; a name alone is its kind."""
+    return _choice(
+        {"kind": section} if isinstance(section, str) else section,
+        f"{where}.discriminator",
+        discriminators(),
+        lambda kind: discriminator_class(kind).for_events,
+        without=frozenset({"n_features", "n_conditions", "seed"}),
+    ).plain()
 
 
 def _evaluation(asked: Evaluation, models: Mapping[str, ModelConfig]) -> Evaluation:

@@ -31,7 +31,16 @@ from qgen.run import CONFIG, ENVIRONMENT, GENERATOR, RESULTS, SAMPLES, TRAINING,
 from qgen.statefile import load_generator, save_generator, write_atomically
 from qgen.training import OBJECTIVES, TrainingDivergedError, fit
 
-__all__ = ["JOBS", "Reporter", "backend_for", "claimed", "environment", "load_dataset", "run_experiment"]
+__all__ = [
+    "JOBS",
+    "Reporter",
+    "backend_for",
+    "claimed",
+    "discretised_truth",
+    "environment",
+    "load_dataset",
+    "run_experiment",
+]
 
 JOBS = "jobs"
 
@@ -242,7 +251,11 @@ def _trained(
             result = error.result
             training["status"] = str(error)
             reporter.warning(f"{name}, seed {seed}: {error}")
-        training |= {"steps": result.steps, "best_step": result.best_step, "history": result.history}
+        for remark in result.remarks:
+            training["status"] += f"; {remark}"
+            reporter.warning(f"{name}, seed {seed}: {remark}")
+        training |= {"steps": result.steps, "best_step": result.best_step, "remarks": list(result.remarks)}
+        training["history"] = result.history
         training["seconds"] += result.seconds
         # after an interruption the log holds steps that were taken again: lay it down once more as it was
         write_atomically(log, "".join(json.dumps(record) + "\n" for record in result.history).encode())
@@ -278,7 +291,7 @@ def _judged(
             "sample_seconds": drawn.seconds,
             "status": status,
         }
-    for label, discretised in _discretised(generators, judge.other, seed).items():
+    for label, discretised in discretised_truth(generators, judge.other, seed).items():
         samples[label] = discretised
         facts[label] = {
             "kind": DISCRETISED_TRUTH,
@@ -306,7 +319,7 @@ def _judge_elsewhere(experiment: Experiment, folder: Path, device: str, reporter
         reporter.warning(f"{label}: {reason}; `qgen run {folder} --resume` tries again")
 
 
-def _discretised(generators: Mapping[str, Generator], events: Dataset, seed: int) -> dict[str, Dataset]:
+def discretised_truth(generators: Mapping[str, Generator], events: Dataset, seed: int) -> dict[str, Dataset]:
     """Independent true events through each distinct discretiser and back: the best that a model on its cells can do."""
     found: dict[str, tuple[list[str], Dataset]] = {}
     for name, generator in generators.items():

@@ -43,7 +43,7 @@ def training_curves(run: Run, looks: dict[str, Look]) -> Picture | None:
     for k, (model, each) in enumerate(trained.items()):
         upper, lower = two_panels(figure, outer[k // across, k % across], (1, 1))
         _curves(upper, lower, each, looks[model].colour)
-        diverged = "" if all(one.get("status") == "completed" for one in each) else " (diverged)"
+        diverged = "" if all(one.get("status", "").startswith("completed") for one in each) else " (diverged)"
         upper.set_title(f"{model}{diverged}", parse_math=False)
         lower.set_xlabel("step")
         if k % across == 0:

@@ -1,9 +1,32 @@
 """Training: objectives and :func:`fit`."""
 
 from qgen.training.adversarial import Adversarial
+from qgen.training.correlation import Correlation
+from qgen.training.discriminators import MLP, Discriminator, MinibatchMLP
 from qgen.training.fit import FitResult, TrainingDivergedError, fit
+from qgen.training.mixture import Mixture
 from qgen.training.objectives import MMD, NLL, Objective
 
-__all__ = ["MMD", "NLL", "OBJECTIVES", "Adversarial", "FitResult", "Objective", "TrainingDivergedError", "fit"]
+__all__ = [
+    "MLP",
+    "MMD",
+    "NLL",
+    "OBJECTIVES",
+    "Adversarial",
+    "Correlation",
+    "Discriminator",
+    "FitResult",
+    "MinibatchMLP",
+    "Mixture",
+    "Objective",
+    "TrainingDivergedError",
+    "fit",
+]
 
-OBJECTIVES: dict[str, type[Objective]] = {"mmd": MMD, "nll": NLL, "adversarial": Adversarial}
+OBJECTIVES: dict[str, type[Objective]] = {
+    "mmd": MMD,
+    "nll": NLL,
+    "adversarial": Adversarial,
+    "correlation": Correlation,
+    "mixture": Mixture,
+}

@@ -2,146 +2,214 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Gt
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import softplus
 
-from qgen.generator import Generator
-from qgen.random import derive_seed, seeded, uniform
-from qgen.training.objectives import MMD, Batch, Objective, check_differentiable, descend
+from qgen.generator import Generator, WeightedEvents
+from qgen.random import derive_seed, uniform
+from qgen.training.discriminators import Discriminator, make_discriminator
+from qgen.training.objectives import (
+    MMD,
+    Batch,
+    EventObjective,
+    check_differentiable,
+    descend,
+    expectation,
+    generated,
+)
+from qgen.training.optimisers import OPTIMISERS, OptimiserName, ScheduleName, make_optimiser
+from qgen.training.remarks import unbalanced
 
-__all__ = ["Adversarial", "Discriminator"]
+__all__ = ["Adversarial"]
 
-LOSSES = ("non-saturating", "wasserstein-gp")
-
-
-class Discriminator(nn.Module):
-    """A multilayer perceptron that scores events with their conditions, real ones high.
-
-    Args:
-        n_inputs: columns of samples and conditions together.
-        hidden: width of each hidden layer.
-        seed: fixes the initial weights.
-
-    >>> Discriminator(3, (16,), seed=0)(torch.zeros(5, 3, dtype=torch.float64)).shape
-    torch.Size([5])
-    """
-
-    def __init__(self, n_inputs: int, hidden: Sequence[int], seed: int) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        with seeded(seed):
-            for width in hidden:
-                layers += [nn.Linear(n_inputs, width, dtype=torch.float64), nn.LeakyReLU(0.2)]
-                n_inputs = width
-            self.network = nn.Sequential(*layers, nn.Linear(n_inputs, 1, dtype=torch.float64))
-
-    def forward(self, events: Tensor) -> Tensor:
-        """The score of each event, ``(N, n_inputs) -> (N,)``."""
-        score: Tensor = self.network(events).squeeze(1)
-        return score
+LOSSES = ("non-saturating", "wasserstein-gp", "least-squares")
 
 
-class Adversarial(Objective):
+class Adversarial(EventObjective):
     r"""A generative adversarial game (1406.2661), conditional where the data are (1411.1784).
 
-    ``non-saturating``: the generator minimises :math:`-\log D(g)`, the discriminator the cross-entropy.
-    ``wasserstein-gp``: Wasserstein distance with gradient penalty (1704.00028). The discriminator has its own Adam
-    with betas (0.5, 0.9). States of a training are compared by the MMD on the validation events, since the game's own
-    losses do not tell how good a generator is.
+    With score :math:`s(x)`, real events :math:`r` and generated ones :math:`g`, the generator and the discriminator
+    minimise
+
+    - ``non-saturating`` (1406.2661): :math:`E[-\log\sigma(s(g))]` and
+      :math:`E[-\log\sigma(s(r))] + E[-\log(1 - \sigma(s(g)))]`;
+    - ``wasserstein-gp`` (1704.00028): :math:`-E[s(g)]` and :math:`E[s(g)] - E[s(r)] + \lambda E[(|\nabla s| - 1)^2]`,
+      the slope taken at random points between real and generated events, conditions included;
+    - ``least-squares`` (1611.04076): :math:`\frac12 E[(s(g) - 1)^2]` and
+      :math:`\frac12 E[(s(r) - 1)^2] + \frac12 E[s(g)^2]`.
+
+    The expectation over generated events is the weighted sum of :meth:`~qgen.generator.Generator._weighted`: exact for
+    a model that gives all its probabilities. States of a training are compared by the MMD on the validation events,
+    since the game's own losses do not tell how good a generator is.
+
+    A record holds, beside the two losses, the mean scores ``real_score`` and ``fake_score`` and
+    ``discriminator_accuracy``: the mean of the shares of real and of generated events that lie on their side of the
+    score 0, 1/2 (``least-squares``) or half way between the mean scores (``wasserstein-gp``).
 
     Args:
         loss: which game.
-        hidden: width of each hidden layer of the discriminator.
+        discriminator: a kind, or ``kind`` with its options, or a :class:`Discriminator` whose weights are the start.
         discriminator_steps: steps of the discriminator for each of the generator; 1, or 3 for ``wasserstein-gp``.
-        discriminator_rate: learning rate of the discriminator.
+        discriminator_optimiser: of the discriminator.
+        discriminator_rate: its learning rate.
+        discriminator_betas: of its Adam.
+        discriminator_schedule: of its learning rate; the generator's if not given.
         gradient_penalty: weight of the penalty of ``wasserstein-gp``.
 
     Raises:
-        ValueError: an unknown loss, an option that is not positive and finite, or a generator whose samples have no
-            gradient.
+        ValueError: an unknown name, an option that is not positive and finite, a discriminator that does not fit the
+            events, or a generator whose events have no gradient.
     """
 
     def __init__(
         self,
-        loss: Literal["non-saturating", "wasserstein-gp"] = "non-saturating",
-        hidden: Sequence[Annotated[int, Ge(1)]] = (64, 64),
+        loss: Literal["non-saturating", "wasserstein-gp", "least-squares"] = "non-saturating",
+        discriminator: str | Mapping[str, Any] | Discriminator = "mlp",
         discriminator_steps: Annotated[int, Ge(1)] | None = None,
+        discriminator_optimiser: OptimiserName = "adam",
         discriminator_rate: Annotated[float, Gt(0)] = 3e-3,
+        discriminator_betas: tuple[float, float] = (0.5, 0.9),
+        discriminator_schedule: ScheduleName | None = None,
         gradient_penalty: Annotated[float, Gt(0)] = 10.0,
     ) -> None:
         super().__init__()
-        if loss not in LOSSES:
-            raise ValueError(f"loss is {loss!r}; allowed are {', '.join(map(repr, LOSSES))}")
+        named = {
+            "loss": (loss, LOSSES),
+            "discriminator_optimiser": (discriminator_optimiser, tuple(OPTIMISERS)),
+            "discriminator_schedule": (discriminator_schedule, ("constant", "cosine", None)),
+        }
+        for name, (found, allowed) in named.items():
+            if found not in allowed:
+                raise ValueError(f"{name} is {found!r}; allowed are {', '.join(map(repr, allowed))}")
         steps = discriminator_steps if discriminator_steps is not None else (3 if loss == "wasserstein-gp" else 1)
         if steps < 1 or not 0 < discriminator_rate < math.inf or not 0 < gradient_penalty < math.inf:
             raise ValueError(
                 f"discriminator_steps {steps}, discriminator_rate {discriminator_rate} and gradient_penalty "
                 f"{gradient_penalty} must all be positive and finite"
             )
-        if any(width < 1 for width in hidden):
-            raise ValueError(f"hidden is {list(hidden)}; every width must be at least 1")
+        if not all(0 <= beta < 1 for beta in discriminator_betas):
+            raise ValueError(f"discriminator_betas are {list(discriminator_betas)}; both must be in [0, 1)")
         self.game = loss
-        self.hidden = tuple(hidden)
+        self._given: tuple[Discriminator, ...] = ()  # in a tuple it is no part of the state that is saved
+        if isinstance(discriminator, Discriminator):
+            self._given = (copy.deepcopy(discriminator),)
+            self.spec: dict[str, Any] = {"kind": type(discriminator).__name__}
+        else:
+            self.spec = {"kind": discriminator} if isinstance(discriminator, str) else dict(discriminator)
         self.discriminator_steps = steps
+        self.discriminator_optimiser: OptimiserName = discriminator_optimiser
         self.discriminator_rate = discriminator_rate
+        self.discriminator_betas = (discriminator_betas[0], discriminator_betas[1])
+        self.discriminator_schedule: ScheduleName | None = discriminator_schedule
         self.gradient_penalty = gradient_penalty
 
     def prepare(self, generator: Generator, train: Batch, seed: int) -> None:
-        """Build the discriminator for these events; refuse a generator whose samples have no gradient."""
+        """Build the discriminator for these events; refuse one that does not fit and a generator without gradient."""
         check_differentiable("Adversarial", generator, train)
-        n_inputs = generator.n_features + generator.n_conditions
-        self.discriminator = Discriminator(n_inputs, self.hidden, derive_seed(seed, "discriminator"))
+        MMD().prepare(generator, train, seed)
+        if self._given:
+            self.discriminator = copy.deepcopy(self._given[0])
+        else:
+            own = derive_seed(seed, "discriminator")
+            self.discriminator = make_discriminator(self.spec, generator.n_features, generator.n_conditions, own)
         self.discriminator.to(train.values.device)
+        self._try(Batch(train.values[:2], None if train.condition is None else train.condition[:2]))
+
+    def _try(self, two: Batch) -> None:
+        name, columns = type(self.discriminator).__name__, two.joint().shape[1]
+        try:
+            with torch.enable_grad():
+                scores = self.discriminator.scores(two.events())
+                if self.game == "wasserstein-gp":
+                    self._penalty(two.values, two.condition)
+        except (RuntimeError, IndexError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{name} does not fit events of {columns} columns with {self.game}: {reason}") from error
+        if scores.shape != (len(two),) or not scores.requires_grad:
+            found = f"shape {tuple(scores.shape)}" + ("" if scores.requires_grad else " and no gradient")
+            raise ValueError(f"{name} gives scores of {found} for {len(two)} events; ({len(two)},) is needed, with one")
 
     def optimisers(self) -> dict[str, torch.optim.Optimizer]:
         """The discriminator's."""
-        adam = torch.optim.Adam(self.discriminator.parameters(), lr=self.discriminator_rate, betas=(0.5, 0.9))
-        return {"discriminator": adam}
+        made = make_optimiser(
+            self.discriminator_optimiser,
+            self.discriminator.parameters(),
+            self.discriminator_rate,
+            self.discriminator_betas,
+            self.discriminator_schedule,
+        )
+        return {"discriminator": made}
 
-    def loss(self, generator: Generator, batch: Batch, rng: torch.Generator) -> Tensor:
+    def on_events(self, events: WeightedEvents, batch: Batch) -> Tensor:
         """What the generator minimises against the discriminator as it stands."""
-        score = self.discriminator(self._fake(generator, batch, rng))
-        return softplus(-score).mean() if self.game == "non-saturating" else -score.mean()
-
-    def discriminator_loss(self, generator: Generator, batch: Batch, rng: torch.Generator) -> Tensor:
-        """What the discriminator minimises against the generator as it stands."""
-        real = batch.joint()
-        with torch.no_grad():
-            fake = self._fake(generator, batch, rng)
-        on_real, on_fake = self.discriminator(torch.cat([real, fake])).split([len(real), len(fake)])
+        score = self.discriminator.scores(events)
         if self.game == "non-saturating":
-            return softplus(-on_real).mean() + softplus(on_fake).mean()
-        mix = uniform((len(real), 1), rng, dtype=real.dtype, device=real.device)
-        between = (mix * real + (1 - mix) * fake).requires_grad_()
-        (slope,) = torch.autograd.grad(self.discriminator(between).sum(), between, create_graph=True)
-        penalty = (slope.norm(dim=1) - 1).square().mean()
-        return on_fake.mean() - on_real.mean() + self.gradient_penalty * penalty
+            return expectation(events, softplus(-score))
+        if self.game == "least-squares":
+            return expectation(events, 0.5 * (score - 1).square())
+        return expectation(events, -score)
 
-    def step(
-        self,
-        generator: Generator,
-        batch: Batch,
-        optimisers: dict[str, torch.optim.Optimizer],
-        rng: torch.Generator,
-        clip: float | None,
+    def discriminator_loss(
+        self, generator: Generator, batch: Batch, rng: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        """What the discriminator minimises against the generator as it stands, and numbers to record."""
+        with torch.no_grad():
+            events = generated(generator, batch, rng)
+        on_real = self.discriminator.scores(batch.events())
+        on_fake = self.discriminator.scores(events)
+        if self.game == "non-saturating":
+            loss = softplus(-on_real).mean() + expectation(events, softplus(on_fake))
+        elif self.game == "least-squares":
+            loss = 0.5 * (on_real - 1).square().mean() + 0.5 * expectation(events, on_fake.square())
+        else:
+            loss = expectation(events, on_fake) - on_real.mean()
+            loss = loss + self.gradient_penalty * self._penalty_between(events, batch, rng)
+        with torch.no_grad():
+            real, fake = on_real.mean().item(), expectation(events, on_fake).item()
+            middle = {"non-saturating": 0.0, "least-squares": 0.5, "wasserstein-gp": (real + fake) / 2}[self.game]
+            told = (on_real > middle).to(on_real).mean() + expectation(events, (on_fake <= middle).to(on_fake))
+        return loss, {"real_score": real, "fake_score": fake, "discriminator_accuracy": told.item() / 2}
+
+    def _penalty_between(self, events: WeightedEvents, batch: Batch, rng: torch.Generator) -> Tensor:
+        values, condition = events.values, events.condition
+        if not events.independent:
+            rows = torch.multinomial(events.weights.cpu(), len(batch), replacement=True, generator=rng)
+            values = values[rows.to(values.device)]
+            condition = None if condition is None else condition[rows.to(condition.device)]
+        mix = uniform((len(batch), 1), rng, dtype=values.dtype, device=values.device)
+        between = mix * batch.values + (1 - mix) * values
+        if condition is None or batch.condition is None:
+            return self._penalty(between, None)
+        return self._penalty(between, mix * batch.condition.to(values) + (1 - mix) * condition.to(values))
+
+    def _penalty(self, values: Tensor, condition: Tensor | None) -> Tensor:
+        inputs = [values.detach().requires_grad_()]
+        if condition is not None:
+            inputs.append(condition.detach().requires_grad_())
+        score = self.discriminator(inputs[0], inputs[1] if condition is not None else None)
+        slopes = torch.autograd.grad(score.sum(), inputs, create_graph=True)
+        return (torch.cat(slopes, dim=1).norm(dim=1) - 1).square().mean()
+
+    def play(
+        self, generator: Generator, batch: Batch, optimisers: dict[str, torch.optim.Optimizer], rng: torch.Generator
     ) -> dict[str, float]:
-        """The discriminator's steps, then the generator's."""
+        """The discriminator's steps; its loss, scores and accuracy before the last of them."""
         for _ in range(self.discriminator_steps):
-            discriminator_loss = self.discriminator_loss(generator, batch, rng)
-            descend(optimisers["discriminator"], discriminator_loss)
-        loss = self.loss(generator, batch, rng)
-        descend(optimisers["generator"], loss, clip)
-        return {"loss": loss.item(), "discriminator_loss": discriminator_loss.item()}
+            loss, numbers = self.discriminator_loss(generator, batch, rng)
+            descend(optimisers["discriminator"], loss)
+        return {"discriminator_loss": loss.item(), **numbers}
 
     def validation_loss(self, generator: Generator, batch: Batch, rng: torch.Generator) -> Tensor:
-        """The unbiased squared MMD between generated and validation events."""
-        return MMD()._on_samples(generator, batch, rng)
+        """The squared MMD between generated and validation events."""
+        return MMD().loss(generator, batch, rng)
 
-    def _fake(self, generator: Generator, batch: Batch, rng: torch.Generator) -> Tensor:
-        return batch.joint(generator._sample(len(batch), batch.condition, rng).to(batch.values))
+    def remarks(self, history: Sequence[dict[str, float]]) -> tuple[str, ...]:
+        """Whether the discriminator is far ahead; a Wasserstein critic is meant to be."""
+        return () if self.game == "wasserstein-gp" else unbalanced(history)

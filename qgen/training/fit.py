@@ -16,21 +16,18 @@ from qgen.data.dataset import Dataset
 from qgen.generator import Generator
 from qgen.random import derive_seed, new_generator
 from qgen.training.checkpoint import TrainingState
+from qgen.training.layerwise import Growth
 from qgen.training.objectives import Batch, DivergedError, Objective
+from qgen.training.optimisers import OPTIMISERS, OptimiserName, ScheduleName, make_optimiser, set_rates
+from qgen.training.remarks import collapsed, spread
 
 __all__ = ["FitResult", "TrainingDivergedError", "fit"]
-
-OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "adadelta": torch.optim.Adadelta,
-    "rmsprop": torch.optim.RMSprop,
-    "sgd": torch.optim.SGD,
-}
 
 FEWEST_EVENTS = 10
 """Fewest events of a dataset with two in each of its splits, as unbiased estimates need."""
 
 VALIDATION_EVENTS = 1000
+SPREAD_EVENTS = 256
 
 Record = dict[str, float]
 
@@ -41,17 +38,21 @@ class FitResult:
 
     Args:
         history: a record every ``log_every`` steps: ``step``, ``loss`` and what else the objective tells, with
-            ``validation`` where it was computed and ``seconds`` since the start.
+            ``validation`` and ``spread`` (of generated events over the true one, in the feature where it is least,
+            see :func:`qgen.training.remarks.spread`) where they were computed and ``seconds`` since the start.
         steps: steps done in all.
         best_step: the step whose weights the generator was left with.
         seconds: wall time of the training, validation and checkpoints included; what was spent before an
             interruption counts up to the checkpoint from which it went on.
+        remarks: what went wrong without ending it, a plain sentence each: a generator that collapsed, a game without
+            balance.
     """
 
     history: list[Record]
     steps: int
     best_step: int
     seconds: float
+    remarks: tuple[str, ...] = ()
 
 
 class TrainingDivergedError(RuntimeError):
@@ -75,10 +76,11 @@ def fit(
     steps: Annotated[int, Ge(1)] = 500,
     batch_size: Annotated[int, Ge(2)] | None = 256,
     learning_rate: Annotated[float, Gt(0)] = 0.01,
-    optimiser: Literal["adam", "adadelta", "rmsprop", "sgd"] = "adam",
+    optimiser: OptimiserName = "adam",
     betas: tuple[float, float] = (0.9, 0.999),
-    schedule: Literal["constant", "cosine"] = "cosine",
+    schedule: ScheduleName = "cosine",
     clip: Annotated[float, Gt(0)] | None = None,
+    layerwise: Annotated[int, Ge(1)] | None = None,
     keep: Literal["best", "last"] = "best",
     validate_every: Annotated[int, Ge(1)] = 50,
     log_every: Annotated[int, Ge(1)] = 10,
@@ -101,10 +103,13 @@ def fit(
         batch_size: events of a step; an epoch takes the events in a new order, a batch that would not be full is
             left out. None for all events in every step.
         learning_rate: of the generator.
-        optimiser: of the generator; the objective's own players use Adam.
+        optimiser: of the generator; the objective's own players have theirs.
         betas: of Adam.
-        schedule: ``cosine`` brings every learning rate to zero at the last step.
+        schedule: ``cosine`` brings the learning rate to zero at the last step; players without a schedule of their own
+            follow it too.
         clip: largest norm of the generator's gradient.
+        layerwise: steps after which the next layer of the generator's circuit joins; until then its weights are zero
+            (see :class:`qgen.training.layerwise.Growth`). None to train all layers from the start.
         keep: ``best`` leaves the weights of the lowest validation loss, ``last`` those of the last step.
         validate_every: steps between two validations.
         log_every: steps between two records.
@@ -129,6 +134,7 @@ def fit(
         "betas": list(betas),
         "schedule": schedule,
         "clip": clip,
+        "layerwise": layerwise,
         "keep": keep,
         "validate_every": validate_every,
         "log_every": log_every,
@@ -149,11 +155,17 @@ def fit(
     state = TrainingState(
         generator=generator,
         objective=objective,
-        optimisers=_optimisers(objective, generator, optimiser, learning_rate, (betas[0], betas[1])),
+        optimisers={
+            "generator": make_optimiser(optimiser, generator.parameters(), learning_rate, (betas[0], betas[1])),
+            **objective.optimisers(),
+        },
         rng=new_generator(derive_seed(seed, "training")),
         step=0,
         history=[],
     )
+    growth = None if layerwise is None else Growth(generator, layerwise, steps)
+    if growth is not None:
+        growth.start(state.optimisers["generator"])
     path = Path(checkpoint) if checkpoint is not None else None
     if path is not None and path.exists():
         state.load(path, settings)
@@ -164,8 +176,9 @@ def fit(
     while state.step < steps:
         number = state.step + 1
         last = number == steps
-        if schedule == "cosine":
-            _set_rates(state.optimisers, 0.5 * (1 + math.cos(math.pi * state.step / steps)))
+        set_rates(state.optimisers.values(), schedule, state.step / steps)
+        if growth is not None:
+            growth.reach(state.step)
         rows = order.rows(state.step)
         batch = train if rows is None else train.take(rows)
         try:
@@ -175,10 +188,14 @@ def fit(
             record: Record = {"step": number, **numbers}
             if last or number % validate_every == 0:
                 record["validation"] = _validate(state, validation, seed)
+                some = validation.take(
+                    torch.arange(min(len(validation), SPREAD_EVENTS), device=validation.values.device)
+                )
+                record["spread"] = spread(generator, some, new_generator(derive_seed(seed, "spread")))
         except DivergedError as error:
             state.restore(good)
             _keep(state, keep)
-            result = FitResult(state.history, state.step, _best_step(state, keep), time.perf_counter() - started)
+            result = _result(state, keep, started)
             raise TrainingDivergedError(
                 f"training diverged at step {number}: {error}; kept the state of step {result.best_step}", result
             ) from error
@@ -192,7 +209,7 @@ def fit(
             if path is not None:
                 state.save(path, settings)
     _keep(state, keep)
-    return FitResult(state.history, state.step, _best_step(state, keep), time.perf_counter() - started)
+    return _result(state, keep, started)
 
 
 class _Order:
@@ -249,24 +266,6 @@ def _batch(generator: Generator, events: Dataset) -> Batch:
     return Batch(values, generator.condition_transform(condition) if generator.n_conditions else None)
 
 
-def _optimisers(
-    objective: Objective, generator: Generator, name: str, learning_rate: float, betas: tuple[float, float]
-) -> dict[str, torch.optim.Optimizer]:
-    parameters = [p for p in generator.parameters() if p.requires_grad]
-    options = {"betas": betas} if name == "adam" else {}
-    optimisers = {"generator": OPTIMISERS[name](parameters, lr=learning_rate, **options), **objective.optimisers()}
-    for one in optimisers.values():
-        for group in one.param_groups:
-            group["initial_lr"] = group["lr"]
-    return optimisers
-
-
-def _set_rates(optimisers: dict[str, torch.optim.Optimizer], factor: float) -> None:
-    for one in optimisers.values():
-        for group in one.param_groups:
-            group["lr"] = group["initial_lr"] * factor
-
-
 def _check_weights(generator: Generator) -> None:
     for name, parameter in generator.named_parameters():
         if not torch.isfinite(parameter).all():
@@ -290,5 +289,7 @@ def _keep(state: TrainingState, keep: str) -> None:
         state.generator.load_state_dict(state.best["weights"])
 
 
-def _best_step(state: TrainingState, keep: str) -> int:
-    return int(state.best["step"]) if keep == "best" and state.best is not None else state.step
+def _result(state: TrainingState, keep: str, started: float) -> FitResult:
+    best_step = int(state.best["step"]) if keep == "best" and state.best is not None else state.step
+    remarks = collapsed(state.history, best_step) + state.objective.remarks(state.history)
+    return FitResult(state.history, state.step, best_step, time.perf_counter() - started, remarks)

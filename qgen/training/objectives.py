@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from qgen.generator import DiscreteGenerator, Generator
+from qgen.generator import DiscreteGenerator, Generator, WeightedEvents
 from qgen.random import new_generator
 from qgen.training.kernels import bit_factors, gaussian_mixture, product_form, value_factors
 
-__all__ = ["MMD", "NLL", "Batch", "DivergedError", "Objective", "check_differentiable", "descend"]
+__all__ = [
+    "MMD",
+    "NLL",
+    "Batch",
+    "DivergedError",
+    "EventObjective",
+    "Objective",
+    "check_differentiable",
+    "descend",
+    "expectation",
+    "generated",
+]
 
 DIVERGED_ABOVE = 1e10
-Plain = bool | int | float | str | list | None
+Plain = bool | int | float | str | list | dict | None
 
 
 class DivergedError(ArithmeticError):
@@ -39,10 +50,14 @@ class Batch:
         """The events of these rows."""
         return Batch(self.values[rows], None if self.condition is None else self.condition[rows])
 
-    def joint(self, values: Tensor | None = None) -> Tensor:
-        """Values (these, or others under the same conditions) with their conditions beside them."""
-        values = self.values if values is None else values
-        return values if self.condition is None else torch.cat([values, self.condition.to(values)], dim=1)
+    def joint(self) -> Tensor:
+        """Values with their conditions beside them."""
+        return self.events().joint()
+
+    def events(self) -> WeightedEvents:
+        """The same events, each of equal weight."""
+        weights = self.values.new_full((len(self),), 1 / len(self))
+        return WeightedEvents(self.values, weights, self.condition, independent=True)
 
 
 def descend(optimiser: torch.optim.Optimizer, loss: Tensor, clip: float | None = None) -> None:
@@ -72,25 +87,54 @@ def descend(optimiser: torch.optim.Optimizer, loss: Tensor, clip: float | None =
     optimiser.step()
 
 
+def generated(generator: Generator, batch: Batch, rng: torch.Generator) -> WeightedEvents:
+    """Events that stand for the generator under the conditions of a batch, in the batch's type and on its device."""
+    events = generator._weighted(len(batch), batch.condition, rng)
+    return replace(events, values=events.values.to(batch.values), weights=events.weights.to(batch.values))
+
+
+def expectation(events: WeightedEvents, numbers: Tensor) -> Tensor:
+    """The mean under a generator of a number that each event has, differentiable in numbers and weights.
+
+    Where the weights of independent draws carry the gradient, the mean of the other draws is taken off each number: the
+    gradient stays unbiased, since the score has mean zero, and varies less.
+
+    Args:
+        events: stand for the generator.
+        numbers: one for each event, ``(m,)``.
+
+    >>> events = WeightedEvents(torch.zeros(2, 1), torch.tensor([0.25, 0.75]), None, independent=False)
+    >>> expectation(events, torch.tensor([4.0, 8.0]))
+    tensor(7.)
+    """
+    n = len(numbers)
+    if not (events.independent and events.weights.requires_grad and n > 1):
+        return (events.weights * numbers).sum()
+    others = ((numbers.sum() - numbers) / (n - 1)).detach()
+    return (events.weights * (numbers - others)).sum() + others.mean()
+
+
 def check_differentiable(what: str, generator: Generator, train: Batch) -> None:
-    """Refuse a generator whose samples have no gradient in its weights.
+    """Refuse a generator whose events have no gradient in its weights, neither by values nor by probabilities.
 
     Raises:
         ValueError: the generator and ``what`` needs the gradient are named.
     """
     condition = None if train.condition is None else train.condition[:2]
     with torch.enable_grad():
-        drawn = generator._sample(len(train.values[:2]), condition, new_generator(0))
-    if not drawn.requires_grad:
+        drawn = generator._weighted(len(train.values[:2]), condition, new_generator(0))
+    if not (drawn.values.requires_grad or drawn.weights.requires_grad):
         raise ValueError(
-            f"{what} needs samples that are differentiable in the weights; those of {type(generator).__name__} are not"
+            f"{what} needs events whose values or probabilities are differentiable in the weights; those of "
+            f"{type(generator).__name__} are not"
         )
 
 
 class Objective(nn.Module):
     """A loss, with whatever it must learn or remember.
 
-    A subclass implements :meth:`loss`, and :meth:`step` where one step is more than a step down that loss.
+    A subclass implements :meth:`loss`, and :meth:`play` and :meth:`optimisers` where it learns something itself. One
+    that compares events only derives from :class:`EventObjective`.
     """
 
     def settings(self) -> dict[str, Any]:
@@ -133,6 +177,15 @@ class Objective(nn.Module):
         """The scalar by which states of a training are compared on the validation events."""
         return self.loss(generator, batch, rng)
 
+    def play(
+        self, generator: Generator, batch: Batch, optimisers: dict[str, torch.optim.Optimizer], rng: torch.Generator
+    ) -> dict[str, float]:
+        """What the objective itself learns before a step of the generator, as numbers to record; nothing here.
+
+        Arguments are those of :meth:`step`.
+        """
+        return {}
+
     def step(
         self,
         generator: Generator,
@@ -153,13 +206,45 @@ class Objective(nn.Module):
         Raises:
             DivergedError: something was not finite; the generator was not moved.
         """
+        numbers = self.play(generator, batch, optimisers, rng)
         loss = self.loss(generator, batch, rng)
         descend(optimisers["generator"], loss, clip)
-        return {"loss": loss.item()}
+        return {"loss": loss.item(), **numbers}
 
     def optimisers(self) -> dict[str, torch.optim.Optimizer]:
-        """One optimiser for each player that the objective itself trains; none here."""
+        """One optimiser for each player that the objective itself trains; none here.
+
+        A group of parameters with a ``schedule`` (``constant`` or ``cosine``) follows it and not the generator's.
+        """
         return {}
+
+    def remarks(self, history: Sequence[dict[str, float]]) -> tuple[str, ...]:
+        """What the records of a training say about how it went, a plain sentence each; nothing here."""
+        return ()
+
+
+class EventObjective(Objective):
+    """An objective that sees the generator through its events alone: several of them can share the same ones.
+
+    A subclass implements :meth:`on_events`.
+    """
+
+    def on_events(self, events: WeightedEvents, batch: Batch) -> Tensor:
+        """The scalar to minimise, differentiable in the events' values and weights.
+
+        Args:
+            events: stand for the generator, under the conditions of the batch.
+            batch: the true events of this step.
+        """
+        raise NotImplementedError
+
+    def needs_events(self, generator: Generator) -> bool:
+        """Whether the loss of this generator is that of events which other objectives may share."""
+        return True
+
+    def loss(self, generator: Generator, batch: Batch, rng: torch.Generator) -> Tensor:
+        """The loss of as many events as the batch holds, or of the generator's whole distribution."""
+        return self.on_events(generated(generator, batch, rng), batch)
 
 
 class NLL(Objective):
@@ -186,7 +271,7 @@ class NLL(Objective):
         return -generator._log_prob(batch.values, batch.condition).mean()
 
 
-class MMD(Objective):
+class MMD(EventObjective):
     r"""Squared maximum mean discrepancy with a mixture of Gaussian kernels (1205.3137; for Born machines 1804.04168).
 
     .. math:: \mathrm{MMD}^2 = E[k(x, x')] - 2 E[k(x, y)] + E[k(y, y')],
@@ -194,7 +279,8 @@ class MMD(Objective):
 
     For a :class:`~qgen.generator.DiscreteGenerator` with exact probabilities it is computed from them,
     :math:`(p - q)^T K (p - q)`, with :math:`K` applied as a product over features or bits; with shots, and for every
-    other generator, it is the unbiased estimate from samples. Conditions take part through the same kernel.
+    other generator, it is the unbiased estimate from events, :math:`w^T K w` without its diagonal for independent
+    draws of weights :math:`w` and with it for a whole distribution. Conditions take part through the same kernel.
 
     Args:
         space: ``values`` compares cells by the values they stand for, ``bits`` by their Hamming distance.
@@ -204,7 +290,7 @@ class MMD(Objective):
 
     Raises:
         ValueError: no bandwidth, one that is not positive and finite, ``bits`` for a generator without bits, a single
-            shot of a circuit, or a generator whose samples have no gradient.
+            shot of a circuit, or a generator whose events have no gradient.
     """
 
     def __init__(
@@ -241,26 +327,30 @@ class MMD(Objective):
             return list(self.bandwidths)
         return [scale * (columns / 2) ** 0.5 for scale in (0.25, 1.0, 4.0)]
 
+    def needs_events(self, generator: Generator) -> bool:
+        """Cells are compared by their probabilities, and ``samples`` are drawn apart."""
+        return self.samples is None and not isinstance(generator, DiscreteGenerator)
+
     def loss(self, generator: Generator, batch: Batch, rng: torch.Generator) -> Tensor:
         """The squared MMD between the generator and the batch."""
         if isinstance(generator, DiscreteGenerator):
             return self._on_cells(generator, batch, rng)
-        return self._on_samples(generator, batch, rng)
+        asked = batch
+        if self.samples is not None and self.samples != len(batch):
+            rows = torch.randint(len(batch), (self.samples,), generator=rng, device=rng.device)
+            asked = batch.take(rows.to(batch.values.device))
+        return self.on_events(generated(generator, asked, rng), batch)
 
-    def _on_samples(self, generator: Generator, batch: Batch, rng: torch.Generator) -> Tensor:
-        n = self.samples or len(batch)
-        if n == len(batch):
-            source = batch
-        else:
-            rows = torch.randint(len(batch), (n,), generator=rng, device=rng.device)
-            source = batch.take(rows.to(batch.values.device))
-        x = source.joint(generator._sample(n, source.condition, rng).to(batch.values))
-        y = batch.joint()
+    def on_events(self, events: WeightedEvents, batch: Batch) -> Tensor:
+        """The squared MMD between weighted events and the batch."""
+        x, y, w = events.joint(), batch.joint(), events.weights
         scales = self._scales(x.shape[1])
+        within = gaussian_mixture(x, x, scales)
+        same = w @ within @ w
+        if events.independent:
+            same = (same - w.square() @ within.diagonal()) * len(w) / (len(w) - 1)
         return (
-            _mean_off_diagonal(gaussian_mixture(x, x, scales))
-            - 2 * gaussian_mixture(x, y, scales).mean()
-            + _mean_off_diagonal(gaussian_mixture(y, y, scales))
+            same - 2 * w @ gaussian_mixture(x, y, scales).mean(1) + _mean_off_diagonal(gaussian_mixture(y, y, scales))
         )
 
     def _on_cells(self, generator: DiscreteGenerator, batch: Batch, rng: torch.Generator) -> Tensor:

@@ -51,7 +51,7 @@ def test_learns_two_correlated_features_and_their_condition(loss: str) -> None:
     x = 2 * condition + torch.stack([z[:, 0], 0.8 * z[:, 0] + 0.6 * z[:, 1]], 1)
     data = Dataset(x, (Feature("a"), Feature("b")), condition, (Feature("c"),))
     model = ConditionalGAN.for_dataset(data, hidden=(32, 32))
-    objective = Adversarial(loss, hidden=(32, 32), discriminator_rate=3e-3)
+    objective = Adversarial(loss, {"kind": "mlp", "hidden": (32, 32)}, discriminator_rate=3e-3)
     fit(model, data, objective, steps=500, learning_rate=1e-3, betas=(0.5, 0.9))
     for value in (0.0, 1.0):
         samples = model.sample(4000, torch.tensor([value]), new_generator(5))

@@ -9,7 +9,7 @@ import h5py
 import pytest
 import torch
 
-from experiments.cli import main
+from experiments.cli import WHAT, main
 from qgen.data import load_events, simulate_muon, write_events
 
 CONFIG = """
@@ -122,7 +122,7 @@ def test_report_of_two_runs(run: Path, tmp_path: Path) -> None:
     assert out.read_text().count("<section") >= 2
 
 
-@pytest.mark.parametrize("what", ["models", "ansatze", "datasets", "metrics", "backends", "experiments", "objectives"])
+@pytest.mark.parametrize("what", WHAT)
 def test_list(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     call(["list", what])
     known = {
@@ -133,6 +133,7 @@ def test_list(what: str, capsys: pytest.CaptureFixture[str]) -> None:
         "backends": "statevector",
         "experiments": "quickstart-muon",
         "objectives": "adversarial",
+        "discriminators": "minibatch",
     }
     assert known[what] in capsys.readouterr().out
 

@@ -40,7 +40,7 @@ def experiment(**changes: Any) -> Experiment:
             "gan": {
                 "kind": "gan",
                 "hidden": [8],
-                "objective": {"kind": "adversarial", "hidden": [8]},
+                "objective": {"kind": "adversarial", "discriminator": {"kind": "mlp", "hidden": [8]}},
                 "training": {"steps": 4, "batch_size": 32},
             },
             "marginals": {"kind": "marginals"},
@@ -189,7 +189,7 @@ models:
   gan:
     kind: gan
     hidden: [8]
-    objective: {kind: adversarial, hidden: [8]}
+    objective: {kind: adversarial, discriminator: {kind: mlp, hidden: [8]}}
     training: {steps: 400, batch_size: 32}
   marginals: {kind: marginals}
 evaluation: {bootstrap: 2, metrics: [wasserstein]}

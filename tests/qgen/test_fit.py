@@ -15,9 +15,11 @@ import torch
 
 from qgen import TrainingDivergedError, fit
 from qgen.statefile import load_state
-from qgen.training import MMD, NLL, Adversarial, Objective
+from qgen.training import MMD, NLL, Adversarial, Mixture, Objective
 from qgen.training.objectives import Batch
 from qgen_toys import Affine, linear_events
+
+SMALL = {"kind": "mlp", "hidden": [8]}
 
 
 def weights(model: torch.nn.Module) -> list[torch.Tensor]:
@@ -33,10 +35,12 @@ def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
     [
         NLL(),
         MMD(),
-        Adversarial(hidden=(32,), discriminator_rate=0.02),
-        Adversarial("wasserstein-gp", hidden=(32,), discriminator_rate=0.02),
+        Adversarial(discriminator={"kind": "mlp", "hidden": (32,)}, discriminator_rate=0.02),
+        Adversarial("wasserstein-gp", {"kind": "mlp", "hidden": (32,)}, discriminator_rate=0.02),
+        Adversarial("least-squares", {"kind": "mlp", "hidden": (32,)}, discriminator_rate=0.02),
+        Mixture([{"kind": "mmd"}, {"kind": "correlation", "weight": 0.1}]),
     ],
-    ids=["nll", "mmd", "gan", "wgan-gp"],
+    ids=["nll", "mmd", "gan", "wgan-gp", "least-squares", "mixture"],
 )
 def test_every_objective_finds_the_mean_and_its_slope(objective: Objective) -> None:
     data = linear_events(2000)
@@ -69,7 +73,7 @@ def test_same_seed_same_weights_other_seed_other_weights() -> None:
 def test_the_global_generator_is_left_alone() -> None:
     data = linear_events()
     before = torch.get_rng_state()
-    fit(Affine.for_dataset(data), data, Adversarial(hidden=(8,)), steps=5)
+    fit(Affine.for_dataset(data), data, Adversarial(discriminator=SMALL), steps=5)
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -132,7 +136,7 @@ def test_nan_stops_says_so_and_keeps_the_last_good_state(tmp_path: Path) -> None
     assert load_state(path)["state"]["step"] == 30
 
 
-@pytest.mark.parametrize("objective", [MMD(), Adversarial("wasserstein-gp", hidden=(8,))], ids=["mmd", "wgan-gp"])
+@pytest.mark.parametrize("objective", [MMD(), Adversarial("wasserstein-gp", SMALL)], ids=["mmd", "wgan-gp"])
 def test_resume_is_bit_identical(objective: Objective, tmp_path: Path) -> None:
     data = linear_events()
     whole, broken = Affine.for_dataset(data), Affine.for_dataset(data)
@@ -169,7 +173,8 @@ TRAINING = """
     data = linear_events()
     model = Affine.for_dataset(data)
     print("ready", flush=True)
-    fit(model, data, Adversarial(hidden=(8,)), steps=300, batch_size=32, checkpoint=sys.argv[1], checkpoint_every=3)
+    objective = Adversarial(discriminator={"kind": "mlp", "hidden": [8]})
+    fit(model, data, objective, steps=300, batch_size=32, checkpoint=sys.argv[1], checkpoint_every=3)
     torch.save([p.detach() for p in model.parameters()], sys.argv[2])
 """
 

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from qgen.data import Discretiser
+from qgen.generator import WeightedEvents
 from qgen.random import new_generator, normal
 from qgen.training import MMD, NLL, Adversarial
 from qgen.training.kernels import bit_factors, gaussian_mixture, product_form, value_factors
-from qgen.training.objectives import Batch, DivergedError, descend
+from qgen.training.objectives import Batch, DivergedError, EventObjective, descend, expectation, generated
 from qgen_toys import Affine, Table
 
 F64 = torch.float64
@@ -140,37 +141,6 @@ def test_nll_of_cells_is_cross_entropy_plus_log_volume() -> None:
     assert loss == pytest.approx(math.log(4) + math.log(width), abs=1e-9)
 
 
-@pytest.mark.parametrize("game", ["non-saturating", "wasserstein-gp"])
-def test_adversarial_losses_match_their_definitions(game: str) -> None:
-    model, batch = Affine(2), Batch(draws(64, 2, 0))
-    objective = Adversarial(game, hidden=(8,))
-    objective.prepare(model, batch, seed=1)
-    fake = model._sample(64, None, new_generator(7))
-    on_real, on_fake = objective.discriminator(batch.values), objective.discriminator(fake)
-    if game == "non-saturating":
-        bce = torch.nn.functional.binary_cross_entropy_with_logits
-        generator_loss = bce(on_fake, torch.ones_like(on_fake))
-        discriminator_loss = bce(on_real, torch.ones_like(on_real)) + bce(on_fake, torch.zeros_like(on_fake))
-        torch.testing.assert_close(objective.discriminator_loss(model, batch, new_generator(7)), discriminator_loss)
-    else:
-        generator_loss = -on_fake.mean()
-        with_penalty = objective.discriminator_loss(model, batch, new_generator(7))
-        assert with_penalty > on_fake.mean() - on_real.mean()
-    torch.testing.assert_close(objective.loss(model, batch, new_generator(7)), generator_loss)
-
-
-def test_gradient_penalty_vanishes_for_a_critic_of_slope_one() -> None:
-    model, batch = Affine(2), Batch(draws(64, 2, 0))
-    objective = Adversarial("wasserstein-gp", hidden=())
-    objective.prepare(model, batch, seed=1)
-    layer = objective.discriminator.network[0]
-    with torch.no_grad():
-        layer.weight.copy_(torch.tensor([[0.6, 0.8]], dtype=F64))
-    fake = model._sample(64, None, new_generator(7))
-    expected = objective.discriminator(fake).mean() - objective.discriminator(batch.values).mean()
-    torch.testing.assert_close(objective.discriminator_loss(model, batch, new_generator(7)), expected)
-
-
 def test_descend_refuses_what_is_not_finite() -> None:
     weight = torch.nn.Parameter(torch.zeros(1, dtype=F64))
     optimiser = torch.optim.SGD([weight], lr=1.0)
@@ -196,11 +166,7 @@ def test_descend_clips() -> None:
         (lambda: MMD(bandwidths=[]), "at least one is needed"),
         (lambda: MMD(bandwidths=[1.0, -1.0]), "each must be positive"),
         (lambda: MMD(samples=1), "samples is 1"),
-        (lambda: Adversarial("least"), "loss is 'least'; allowed"),
         (lambda: MMD(bandwidths=[math.inf]), "each must be positive and finite"),
-        (lambda: Adversarial(discriminator_rate=0.0), "must all be positive"),
-        (lambda: Adversarial(gradient_penalty=math.nan), "must all be positive and finite"),
-        (lambda: Adversarial(hidden=(8, 0)), r"hidden is \[8, 0\]; every width"),
         (lambda: MMD("bits").prepare(Affine(1), Batch(draws(4, 1, 0)), 0), "needs a generator over bit strings"),
     ],
 )
@@ -223,12 +189,58 @@ def test_nll_needs_a_density() -> None:
         NLL().prepare(model, Batch(draws(4, 1, 0)), 0)
 
 
-@pytest.mark.parametrize("objective", [Adversarial(), Adversarial("wasserstein-gp")])
-def test_a_generator_without_gradient_is_refused(objective: Adversarial) -> None:
-    events = draws(20, 1, 0)
-    cells = Table(Discretiser.fit(events, bits=2))
-    with pytest.raises(ValueError, match="Adversarial needs samples that are differentiable.*those of Table are not"):
-        objective.prepare(cells, Batch(events), 0)
+def test_a_loss_without_gradient_is_refused() -> None:
     weight = torch.nn.Parameter(torch.zeros(1, dtype=F64))
     with pytest.raises(ValueError, match="does not depend on the parameters"):
         descend(torch.optim.SGD([weight], lr=1.0), torch.zeros((), dtype=F64))
+
+
+def test_mmd_of_weighted_events_equals_the_double_sum() -> None:
+    x, y, weights = draws(6, 2, 0), draws(5, 2, 1), torch.tensor([0.1, 0.3, 0.0, 0.2, 0.25, 0.15], dtype=F64)
+    joint = dense_kernel(torch.cat([x, y]), [0.5, 1.5])
+    inside = [weights[i] * weights[j] * joint[i, j] for i in range(6) for j in range(6)]
+    apart = [weights[i] * weights[j] * joint[i, j] for i in range(6) for j in range(6) if i != j]
+    across = sum(weights[i] * joint[i, 6 + j] / 5 for i in range(6) for j in range(5))
+    true = sum(joint[6 + i, 6 + j] / 20 for i in range(5) for j in range(5) if i != j)
+    objective = MMD(bandwidths=[0.5, 1.5])
+    whole = objective.on_events(WeightedEvents(x, weights, None, independent=False), Batch(y))
+    torch.testing.assert_close(whole, sum(inside) - 2 * across + true)
+    drawn = objective.on_events(WeightedEvents(x, weights, None, independent=True), Batch(y))
+    torch.testing.assert_close(drawn, sum(apart) * 6 / 5 - 2 * across + true)
+
+
+@pytest.mark.parametrize("of", ["mmd", "adversarial"])
+def test_gradient_by_score_function_is_unbiased(of: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws with weights whose slope is the score, against the sum over all cells."""
+    batch = Batch(draws(12, 1, 0))
+    model = Table(Discretiser.fit(batch.values, bits=2))
+    with torch.no_grad():
+        model.logits += draws(1, 4, 1)
+    centres = model.discretiser.representatives()[0]
+    monkeypatch.setattr(type(model.discretiser), "decode", lambda self, cells, rng: centres[cells][:, None])
+    objective: EventObjective = MMD(bandwidths=[0.6]) if of == "mmd" else Adversarial()
+    objective.prepare(model, batch, 0)
+    rng = new_generator(2)
+
+    def gradient() -> Tensor:
+        return torch.autograd.grad(objective.on_events(generated(model, batch, rng), batch), model.logits)[0]
+
+    expected = gradient()
+    assert torch.equal(expected, gradient())
+    monkeypatch.setattr("qgen.generator.CELLS_AT_ONCE", 0)
+    assert generated(model, batch, rng).independent
+    found = torch.stack([gradient() for _ in range(1500)])
+    error = found.std(0) / math.sqrt(len(found))
+    assert ((found.mean(0) - expected).abs() < 4.5 * error).all()
+    assert error.max() < 0.1 * expected.abs().max()
+
+
+def test_the_baseline_of_an_expectation_lowers_its_gradients_variance() -> None:
+    weights = torch.full((50,), 1 / 50, dtype=F64, requires_grad=True)
+    numbers = 10 + draws(50, 1, 0).flatten()
+    events = WeightedEvents(numbers[:, None], weights, None, independent=True)
+    value = expectation(events, numbers)
+    torch.testing.assert_close(value, numbers.mean())
+    (slope,) = torch.autograd.grad(value, weights)
+    assert slope.abs().max() < 0.5 * numbers.abs().max()
+    assert abs(slope.mean()) < 1e-9
