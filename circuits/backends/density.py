@@ -19,6 +19,7 @@ from circuits.backends.base import (
     fresh_generator,
     parse_observables,
 )
+from circuits.backends.cones import compile_cones
 from circuits.backends.memory import bytes_allowed, check_memory, torch_device
 from circuits.backends.transfer import TransferProgram, compile_transfer
 from circuits.channels import ReadoutError
@@ -35,7 +36,8 @@ class DensityMatrix:
 
     The state is the real vector of its ``4**n`` Pauli coefficients; each gate with its noise is a real matrix, and
     neighbouring ones are multiplied together first (see :mod:`circuits.backends.transfer`). Everything is ordinary
-    torch, so gradients of any order flow back to the angles, through the noise.
+    torch, so gradients of any order flow back to the angles, through the noise. Expectation values of a few wires are
+    computed from their light cones where that is less work (see :mod:`circuits.backends.cones`).
 
     Probabilities and expectation values are those that measured bits would estimate: readout errors count in both. The
     change of basis that a measurement of X or Y needs is taken as free of other noise. Without noise the results are
@@ -119,12 +121,29 @@ class DensityMatrix:
             ValueError: angles of another shape, an impossible observable, a circuit that the noise model's device
                 cannot host, or more memory needed than there is.
         """
+        check_angles(circuit, angles)
         strings = parse_observables(observables, circuit.n_wires)
-        prepared, program, state = self._run(circuit, angles)
-        readout = prepared.noise.readout_of(prepared.measured)
+        prepared = self.noise.prepare(circuit)
+        measured = prepared.measured
+        supports = tuple(tuple(measured[wire] for wire, _ in string.factors) for string in strings)
+        cones = compile_cones(prepared, supports, self.dtype, self.device)
+        orders: Sequence[Sequence[int]]
+        if cones.pay:
+            flat, taped = self._flat(circuit, angles)
+            check_memory(
+                max(len(flat), 1) * cones.numbers(taped) * self.dtype.itemsize,
+                self.memory_limit,
+                self.device,
+                f"density matrices of light cones, batch of {len(flat)}{', with gradients' if taped else ''}",
+            )
+            orders, states = supports, cones.run(flat)
+        else:
+            _, program, state = self._run(circuit, angles)
+            orders, states = [program.order] * len(strings), [state] * len(strings)
+        readout = prepared.noise.readout_of(measured)
         columns = []
-        for string in strings:
-            index, weight = _as_read(string, program.order, prepared.measured, readout)
+        for string, order, state in zip(strings, orders, states, strict=True):
+            index, weight = _as_read(string, order, measured, readout)
             columns.append(state.index_select(1, index.to(self.device)) @ weight.to(self.device, self.dtype))
         return torch.stack(columns, -1).reshape(*angles.shape[:-1], len(strings))
 
@@ -167,7 +186,7 @@ class DensityMatrix:
         batch = math.prod(angles.shape[:-1])
         self._check_wires(self.noise.prepare(circuit).circuit.n_wires)
         prepared, program = compile_transfer(circuit, self.noise, self.dtype, self.device)
-        taped = angles.requires_grad and torch.is_grad_enabled()
+        flat, taped = self._flat(circuit, angles)
         states = 4 + (program.n_products + program.n_moves if taped else 0)
         check_memory(
             max(batch, 1) * states * 4**program.n_wires * self.dtype.itemsize,
@@ -175,8 +194,12 @@ class DensityMatrix:
             self.device,
             f"density matrix of {program.n_wires} qubits, batch of {batch}{', with gradients' if taped else ''}",
         )
-        flat = angles.to(self.device, self.dtype).reshape(batch, circuit.n_angles)
         return prepared, program, program.run(flat)
+
+    def _flat(self, circuit: Circuit, angles: Tensor) -> tuple[Tensor, bool]:
+        """The angles as ``(batch, n_angles)`` with the backend's precision, and whether gradients will be asked for."""
+        flat = angles.to(self.device, self.dtype).reshape(math.prod(angles.shape[:-1]), circuit.n_angles)
+        return flat, angles.requires_grad and torch.is_grad_enabled()
 
     def _check_wires(self, n_wires: int) -> None:
         if n_wires > _MOST_WIRES:

@@ -9,7 +9,7 @@ before they meet the state.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -22,7 +22,7 @@ from circuits.gate_table import gate_definition, gate_matrix
 from circuits.gates import Angle
 from circuits.noise import NoiseModel, PreparedCircuit
 
-__all__ = ["TransferProgram", "compile_transfer", "gate_transfer"]
+__all__ = ["BlockMatrices", "TransferProgram", "compile_transfer", "gate_transfer", "two_wire_blocks"]
 
 Kind = tuple[str, int, GateNoise]
 """A gate's name, its number of wires, and its noise: gates of one kind have their matrices computed together."""
@@ -139,14 +139,14 @@ def _steps(prepared: PreparedCircuit) -> list[_Step]:
     return steps
 
 
-def _schedule(steps: Sequence[_Step], n_wires: int) -> list[_Block]:
+def two_wire_blocks(prepared: PreparedCircuit) -> list[_Block]:
     """Blocks of at most two wires that, applied in order, are the circuit.
 
     A step goes to the first block it may join: no earlier than the last block on its wires, since steps on different
     wires commute. Steps on single wires wait for a block that needs their wire.
     """
     blocks: list[_Block] = []
-    last = [-1] * n_wires
+    last = [-1] * prepared.circuit.n_wires
     waiting: dict[int, list[_Step]] = {}
 
     def join(number: int, wires: Sequence[int], step: _Step | None) -> None:
@@ -157,7 +157,7 @@ def _schedule(steps: Sequence[_Step], n_wires: int) -> list[_Block]:
         if step is not None:
             blocks[number].steps.append(step)
 
-    for step in steps:
+    for step in _steps(prepared):
         if len(step.wires) == 1:
             (wire,) = step.wires
             if last[wire] < 0:
@@ -230,12 +230,84 @@ class _Template:
         return layer if total is None else layer @ total
 
 
+Member = tuple[_Template, int]
+"""A block among those of its template."""
+
+
+class BlockMatrices:
+    """The matrices of blocks, as functions of the angles.
+
+    Args:
+        dtype: real.
+        device: where the tensors are.
+    """
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        self.dtype, self.device = dtype, device
+        self._kinds: dict[Kind, list[Angle]] = {}
+        self._templates: dict[tuple[Any, ...], _Template] = {}
+        self._identity = torch.eye(4, dtype=dtype, device=device)[None, None]
+
+    def add(self, block: _Block, wires: Sequence[int]) -> Member:
+        """A block, its wires in this order."""
+        steps: list[tuple[tuple[int, ...], Tensor | Kind]] = []
+        key: list[Any] = [len(wires)]
+        members = []
+        for positions, step in _merged(block.steps, wires):
+            if step.fixed is None and step.kind is not None and step.angle is not None:
+                slots = self._kinds.setdefault(step.kind, [])
+                members.append(len(slots))
+                slots.append(step.angle)
+                steps.append((positions, step.kind))
+                key.append((positions, step.kind))
+            elif step.fixed is not None:
+                steps.append((positions, step.fixed.to(self.device, self.dtype)[None, None]))
+                key.append((positions, step.fixed.numpy().tobytes()))
+        template = self._templates.setdefault(tuple(key), _Template(len(wires), steps))
+        template.members.append(members)
+        return template, len(template.members) - 1
+
+    def freeze(self) -> None:
+        """No block comes after this."""
+        for template in self._templates.values():
+            template.freeze(self.device)
+        self._slots = [
+            (
+                kind,
+                torch.tensor([angle.index for angle in angles], device=self.device),
+                torch.tensor([angle.scale for angle in angles], dtype=self.dtype, device=self.device),
+                torch.tensor([angle.offset for angle in angles], dtype=self.dtype, device=self.device),
+                _moved(_polynomial(*kind), self.dtype, self.device),
+            )
+            for kind, angles in self._kinds.items()
+        ]
+
+    def __call__(self, angles: Tensor) -> Callable[[Member], Tensor]:
+        """A function from a block to its matrix, ``(batch or 1, 4**n_wires, 4**n_wires)``.
+
+        Args:
+            angles: ``(batch, n_angles)`` real, of the blocks' precision and device.
+        """
+        by_kind = {
+            kind: polynomial(angles.index_select(1, index) * scale + offset)
+            for kind, index, scale, offset, polynomial in self._slots
+        }
+        matrices = {
+            id(template): template.matrices(by_kind, self._identity).unbind(1) for template in self._templates.values()
+        }
+
+        def matrix(member: Member) -> Tensor:
+            found = matrices[id(member[0])]
+            return found[member[1] if len(found) > 1 else 0]
+
+        return matrix
+
+
 @dataclass(frozen=True)
 class _Apply:
     """One block: which matrix, and how many coefficients lie before its wires and after them."""
 
-    template: _Template
-    member: int
+    member: Member
     before: int
     after: int
 
@@ -254,26 +326,12 @@ class TransferProgram:
 
     def __init__(self, prepared: PreparedCircuit, dtype: torch.dtype, device: torch.device) -> None:
         self.n_wires, self.dtype, self.device = prepared.circuit.n_wires, dtype, device
-        self._kinds: dict[Kind, list[Angle]] = {}
-        self._templates: dict[tuple[Any, ...], _Template] = {}
+        self._matrices = BlockMatrices(dtype, device)
         self._operations: list[_Apply | tuple[int, ...]] = []
-        blocks = _schedule(_steps(prepared), self.n_wires)
-        self.order = self._compile(blocks)
+        self.order = self._compile(two_wire_blocks(prepared))
         self.n_products = sum(isinstance(operation, _Apply) for operation in self._operations)
         self.n_moves = len(self._operations) - self.n_products
-        for template in self._templates.values():
-            template.freeze(device)
-        self._identity = torch.eye(4, dtype=dtype, device=device)[None, None]
-        self._slots = [
-            (
-                kind,
-                torch.tensor([angle.index for angle in angles], device=device),
-                torch.tensor([angle.scale for angle in angles], dtype=dtype, device=device),
-                torch.tensor([angle.offset for angle in angles], dtype=dtype, device=device),
-                _moved(_polynomial(*kind), dtype, device),
-            )
-            for kind, angles in self._kinds.items()
-        ]
+        self._matrices.freeze()
 
     def _compile(self, blocks: Sequence[_Block]) -> tuple[int, ...]:
         order = list(range(self.n_wires))
@@ -290,8 +348,7 @@ class TransferProgram:
                     raise RuntimeError(f"no order of the wires suits a block on {block.wires}")
             before, after = place
             wires = order[before : before + len(block.wires)]
-            template, member = self._matrix(block, wires)
-            self._operations.append(_Apply(template, member, 4**before, 4**after))
+            self._operations.append(_Apply(self._matrices.add(block, wires), 4**before, 4**after))
             untouched = False
         return tuple(order)
 
@@ -303,43 +360,18 @@ class TransferProgram:
             return None
         return (before, after) if 4**before <= _FEW or 4**after >= _WIDE else None
 
-    def _matrix(self, block: _Block, wires: Sequence[int]) -> tuple[_Template, int]:
-        steps: list[tuple[tuple[int, ...], Tensor | Kind]] = []
-        key: list[Any] = [len(wires)]
-        members = []
-        for positions, step in _merged(block.steps, wires):
-            if step.fixed is None and step.kind is not None and step.angle is not None:
-                slots = self._kinds.setdefault(step.kind, [])
-                members.append(len(slots))
-                slots.append(step.angle)
-                steps.append((positions, step.kind))
-                key.append((positions, step.kind))
-            elif step.fixed is not None:
-                steps.append((positions, step.fixed.to(self.device, self.dtype)[None, None]))
-                key.append((positions, step.fixed.numpy().tobytes()))
-        template = self._templates.setdefault(tuple(key), _Template(len(wires), steps))
-        template.members.append(members)
-        return template, len(template.members) - 1
-
     def run(self, angles: Tensor) -> Tensor:
         """Pauli coefficients, ``(batch, 4**n_wires)``, wires in the order :attr:`order`.
 
         Args:
             angles: ``(batch, n_angles)`` real, of the program's precision and device.
         """
-        by_kind = {
-            kind: polynomial(angles.index_select(1, index) * scale + offset)
-            for kind, index, scale, offset, polynomial in self._slots
-        }
-        matrices = {
-            id(template): template.matrices(by_kind, self._identity).unbind(1) for template in self._templates.values()
-        }
+        matrix_of = self._matrices(angles)
         state = _ground_state(self.n_wires, self.dtype, self.device)[None]
         for operation in self._operations:
             batch, size = state.shape
             if isinstance(operation, _Apply):
-                found = matrices[id(operation.template)]
-                matrix = found[operation.member if len(found) > 1 else 0]
+                matrix = matrix_of(operation.member)
                 split = state.view(batch, operation.before, matrix.shape[-1], operation.after)
                 product = torch.matmul(matrix[:, None], split)
                 state = product.reshape(len(product), size)
