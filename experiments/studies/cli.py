@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 __all__ = ["study"]
@@ -12,3 +15,88 @@ study = typer.Typer(no_args_is_help=True, help="Questions asked of many circuits
 @study.callback()
 def _study() -> None:
     """Questions asked of many circuits, trainings or conditions at once."""
+
+
+@study.command()
+def trainability(
+    config: Annotated[
+        str | None, typer.Argument(metavar="NAME|FILE", help="An experiment, to look at one of its models instead.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="With an experiment: the model's name there.")] = None,
+    qubits: Annotated[str, typer.Option(help="Numbers of qubits.")] = "2,4,6,8,10",
+    layers: Annotated[str, typer.Option(help="Numbers of entangling layers.")] = "1,2,4,8,16",
+    losses: Annotated[
+        str, typer.Option(help="Of global, local, nll, mmd, mmd-narrow, mmd-wide.")
+    ] = "global,local,nll,mmd,mmd-narrow,mmd-wide",
+    initialisations: Annotated[
+        str, typer.Option(help="Of uniform, small-angle, identity, zeros.")
+    ] = "uniform,small-angle,identity",
+    ansatz: Annotated[str, typer.Option(help="Of `qgen list ansatze`.")] = "hardware_efficient",
+    samples: Annotated[int, typer.Option(min=2, help="Draws of the initial angles.")] = 200,
+    data: Annotated[str, typer.Option(help="muon or calorimeter: what nll and mmd compare with.")] = "muon",
+    start: Annotated[str, typer.Option(help="State before the circuit: plus (all cells alike) or zero.")] = "plus",
+    pairs: Annotated[int, typer.Option(help="Of states for expressibility; 0 to leave it out.")] = 2000,
+    seeds: Annotated[int, typer.Option(min=2, help="With an experiment: initial states.")] = 10,
+    events: Annotated[int, typer.Option(min=2, help="With an experiment: events of the batch.")] = 256,
+    shots: Annotated[int, typer.Option(min=2, help="With an experiment: shots of each circuit.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random numbers.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder of results.json and the figure.")] = Path("studies/trainability"),
+) -> None:
+    """How large gradients are where training starts: against qubits, depth, loss and initialisation, or of a model.
+
+    `qgen study trainability --qubits 2,4,6 --layers 1,4` or `qgen study trainability quickstart-muon --model
+    "born machine"`.
+    """
+    import json
+
+    from rich.console import Console
+
+    from qgen.files import write_atomically
+
+    out.mkdir(parents=True, exist_ok=True)
+    console = Console(width=140)
+    if config is not None:
+        from experiments.config import load_config
+        from experiments.studies.model_gradients import model_gradients, model_table
+
+        experiment = load_config(config)
+        if model is None:
+            raise ValueError(f"--model is missing; models of {config} are {', '.join(experiment.models)}")
+        found = model_gradients(experiment, model, seeds=seeds, events=events, shots=shots)
+        console.print(model_table(found))
+        write_atomically(out / "results.json", (json.dumps(found, indent=1) + "\n").encode())
+        return
+    if model is not None:
+        raise ValueError("--model goes with an experiment; none is given")
+    from experiments.studies.trainability import Settings
+    from experiments.studies.trainability import trainability as gradients_of_all
+    from experiments.studies.trainability_view import trainability_figure, trainability_table
+
+    settings = Settings(
+        qubits=_numbers("qubits", qubits),
+        layers=_numbers("layers", layers),
+        losses=_words(losses),
+        initialisations=_words(initialisations),
+        ansatz=ansatz,
+        samples=samples,
+        data=data,
+        start=start,
+        pairs=pairs,
+        seed=seed,
+    )
+    with console.status("") as status:
+        results = gradients_of_all(settings, status.update)
+    console.print(trainability_table(results))
+    write_atomically(out / "results.json", (json.dumps(results, indent=1) + "\n").encode())
+    trainability_figure(results).savefig(out / "trainability.png", dpi=120)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in _words(text))
+    except ValueError:
+        raise ValueError(f"--{option}: found {text!r}; integers with commas between them are needed") from None
