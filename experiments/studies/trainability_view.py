@@ -30,7 +30,7 @@ def trainability_table(results: Mapping[str, Any]) -> RenderableType:
     settings = results["settings"]
     falls = Table(
         title="fall of the mean squared derivative, r of 2^(-r qubits); in brackets that of the variance",
-        caption="mean over all angles; in a circuit as random as can be it is 1 for an observable of one qubit, 2 for a "
+        caption="mean over all angles; in a circuit as random as can be 1 for an observable of one qubit and 2 for a "
         "projector on all; 0 is as strong a gradient for any number of qubits",
         box=box.SIMPLE_HEAD,
     )
