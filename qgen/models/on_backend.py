@@ -53,7 +53,9 @@ class OnBackend(_Base):
 
     def _circuits_at_once(self, n_wires: int) -> int:
         """How many circuits go to the backend in one call: all to a machine elsewhere, which makes them one job."""
-        return 2**31 if self.backend.capabilities.remote else max(1, AMPLITUDES_AT_ONCE // 2**n_wires)
+        able = self.backend.capabilities
+        numbers = 4**n_wires if able.exact and able.noisy else 2**n_wires  # of a density matrix, of a state
+        return 2**31 if able.remote else max(1, AMPLITUDES_AT_ONCE // numbers)
 
     def _measure(self, circuit: Circuit, angles: Tensor, row: Tensor, generator: torch.Generator) -> Tensor:
         """One measurement for each event, as the number of the basis state, ``(n,)``.
