@@ -138,7 +138,7 @@ class DualPQC(OnBackend, Generator):
         ancillas: Annotated[int, Ge(0)] | None = None,
         pqc1_layers: Annotated[int, Ge(1)] = 2,
         pqc2_layers: Annotated[int, Ge(1)] = 6,
-        rotations: Sequence[Rotation] = ("RY",),
+        rotations: Sequence[Rotation] = ("RY", "RZ"),
         entangler: Literal["CNOT", "CZ"] = "CNOT",
         latent_size: Annotated[int, Ge(0)] = 0,
         conditional: bool = True,
@@ -180,7 +180,7 @@ class DualPQC(OnBackend, Generator):
         n_inputs = dataset.n_conditions if conditional else 0
         pqc1, uploads1 = dual_pqc_circuit(int(n1), pqc1_layers, range(n_inputs), rotations, entangler)
         inputs = [*range(n_inputs), *range(dataset.n_conditions, dataset.n_conditions + latent_size)]
-        pqc2, uploads2 = dual_pqc_circuit(n_wires, pqc2_layers, inputs, rotations, entangler)
+        pqc2, uploads2 = dual_pqc_circuit(n_wires, pqc2_layers, inputs, rotations, entangler, pixel_qubits)
         made = cls(
             pqc1,
             pqc2,
@@ -337,14 +337,16 @@ def dual_pqc_circuit(
     n_wires: int,
     n_layers: int,
     inputs: Sequence[int] = (),
-    rotations: Sequence[str] = ("RY",),
+    rotations: Sequence[str] = ("RY", "RZ"),
     entangler: str = "CNOT",
+    n_read: int | None = None,
 ) -> tuple[Circuit, list[int]]:
     r"""The circuit of either part, and which input each of its uploads is of.
 
     A layer is, on every wire, an RY by each input (with an angle of its own) and the rotations, and then entanglers
-    on a ring. A last RY on every wire, by its weight plus :math:`\pi/2`, closes the circuit: with all weights at 0
-    every outcome is equally likely, whatever basis state goes in. Uploads stand last in the angle vector.
+    on a ring. A last RY on every wire that is read, by its weight plus :math:`\pi/2`, closes the circuit: with all
+    weights at 0 every outcome is equally likely, whatever basis state goes in. An RZ of the last layer is left out on
+    wires that are not read, where next to nothing sees it. Uploads stand last in the angle vector.
 
     Args:
         n_wires: number of qubits.
@@ -352,29 +354,32 @@ def dual_pqc_circuit(
         inputs: the inputs by number.
         rotations: gates with one wire and one angle.
         entangler: ``"CNOT"`` or ``"CZ"``.
+        n_read: the first wires, which are read; all if not given.
 
-    >>> circuit, uploads = dual_pqc_circuit(2, 1, [0])
+    >>> circuit, uploads = dual_pqc_circuit(2, 1, [0], n_read=1)
     >>> print(circuit.draw())
-    0: ──RY(a4)──RY(a0)──●──RY(a2+1.571)─
-    1: ──RY(a5)──RY(a1)──⊕──RY(a3+1.571)─
+    0: ──RY(a4)──RY(a0)──RZ(a1)──●──RY(a3+1.571)─
+    1: ──RY(a5)──RY(a2)──────────⊕───────────────
     >>> uploads
     [0, 0]
     """
-    n_weights = n_wires * (n_layers * len(rotations) + 1)
+    n_read = n_wires if n_read is None else n_read
     pairs = [(wire, (wire + 1) % n_wires) for wire in range(n_wires if n_wires > 2 else n_wires - 1)]
-    gates: list[Gate] = []
-    uploads: list[int] = []
-    weight = 0
-    for _ in range(n_layers):
+    kinds: list[tuple[str, tuple[int, ...], int | None]] = []  # gate, wires, its input
+    for layer in range(n_layers):
         for wire in range(n_wires):
-            for number in inputs:
-                gates.append(Gate("RY", wire, [n_weights + len(uploads)]))
-                uploads.append(number)
-            for name in rotations:
-                gates.append(Gate(name, wire, [weight]))
-                weight += 1
-        gates.extend(Gate(entangler, pair) for pair in pairs)
-    gates.extend(Gate("RY", wire, [Angle(weight + wire, offset=math.pi / 2)]) for wire in range(n_wires))
+            kinds += [("RY", (wire,), number) for number in inputs]
+            unseen = layer == n_layers - 1 and wire >= n_read
+            kinds += [(name, (wire,), None) for name in rotations if not (unseen and name == "RZ")]
+        kinds += [(entangler, pair, None) for pair in pairs]
+    uploads = [number for _, _, number in kinds if number is not None]
+    n_weights = sum(len(wires) == 1 for _, wires, _ in kinds) - len(uploads) + n_read
+    weight, upload = iter(range(n_weights)), iter(range(n_weights, n_weights + len(uploads)))
+    gates = [
+        Gate(name, wires, [] if len(wires) == 2 else [next(weight if number is None else upload)])
+        for name, wires, number in kinds
+    ]
+    gates += [Gate("RY", wire, [Angle(next(weight), offset=math.pi / 2)]) for wire in range(n_read)]
     return Circuit(n_wires, gates, n_weights + len(uploads)), uploads
 
 
