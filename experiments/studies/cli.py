@@ -100,3 +100,81 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
         return tuple(int(word) for word in _words(text))
     except ValueError:
         raise ValueError(f"--{option}: found {text!r}; integers with commas between them are needed") from None
+
+
+@study.command("angle-noise")
+def angle_noise(
+    out: Annotated[Path, typer.Option(help="Folder of the results; a study that was cut off goes on from there.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Models for each strength.")] = 5,
+    strength: Annotated[list[float] | None, typer.Option(help="Strength of the noise, once for each.")] = None,
+    pixels: Annotated[int, typer.Option(min=2, help="Pixels of the longitudinal profile, and qubits.")] = 8,
+    layers: Annotated[int, typer.Option(min=1, help="Layers of the circuit.")] = 1,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 200,
+    batch_size: Annotated[int, typer.Option(min=2, help="Events of a step.")] = 64,
+    events: Annotated[int, typer.Option(min=20, help="Events that judge.")] = 1000,
+) -> None:
+    """The angle generator trained exactly and run with noise, and trained with noise, from 0 to 10 %."""
+    from experiments.studies.angle_noise import STRENGTHS, AngleNoise, report
+
+    settings = AngleNoise(
+        strengths=STRENGTHS if strength is None else strength,
+        seeds=range(seeds),
+        pixels=pixels,
+        layers=layers,
+        steps=steps,
+        batch_size=batch_size,
+        events=events,
+    )
+    report(settings, out, typer.echo)
+
+
+@study.command()
+def conditions(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run with one condition.")],
+    at: Annotated[list[float] | None, typer.Option(help="An energy besides the trained ones; may be repeated.")] = None,
+    n: Annotated[int, typer.Option("-n", "--n", min=20, help="Events in a sample.")] = 2500,
+    truth: Annotated[
+        Path | None, typer.Option(help="File of true events; without one, muon events are simulated.")
+    ] = None,
+    window: Annotated[
+        float, typer.Option(min=0, help="With --truth: share of an energy within which events count.")
+    ] = 0.02,
+    metric: Annotated[list[str] | None, typer.Option(help="Only this metric; may be repeated.")] = None,
+    bootstrap: Annotated[int, typer.Option(min=2, help="Bootstrap draws of each uncertainty.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random numbers.")] = 0,
+    show: Annotated[
+        list[float] | None, typer.Option(help="Also draw marginals and correlations at this energy; may be repeated.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results; RUN/studies/conditions if not given.")
+    ] = None,
+) -> None:
+    """Ask the models of a run at, between and beyond the energies they were trained at."""
+    from rich.console import Console
+
+    from experiments.studies.conditions import HEADLINE, study_conditions
+    from experiments.studies.conditions_view import conditions_figure, conditions_tables, corner
+    from qgen.run import load_run
+
+    run = load_run(folder)
+    place = folder / "studies" / "conditions" if out is None else out
+    console = Console(width=140)
+    with console.status("") as status:
+        found = study_conditions(
+            run,
+            at or [],
+            n=n,
+            truth=truth,
+            window=window,
+            metrics=metric or HEADLINE,
+            bootstrap=bootstrap,
+            seed=seed,
+            show=show or [],
+            out=place,
+            progress=status.update,
+        )
+    console.print(conditions_tables(found))
+    conditions_figure(found).savefig(place / "conditions.png", dpi=120)
+    for energy in dict.fromkeys(show or []):
+        corner(found, energy).savefig(place / f"corner-{energy:g}.png", dpi=120)
+    console.print(f"[bold]{place}[/bold]: results.json, conditions.png")

@@ -117,7 +117,7 @@ def test_intensities_are_angles_with_finite_slopes():
     assert bool(slope.isfinite().all())
     assert 7.3 < float(slope.abs().max()) < 7.4
     assert float((intensity - torch.acos(z) / math.pi).detach().abs().max()) < 0.0113
-    assert model.intensity(torch.tensor([1.2, -1.2])).tolist() == pytest.approx([0, 1], abs=1e-12)
+    assert model.intensity(torch.tensor([1.2, -1.2], dtype=torch.float64)).tolist() == pytest.approx([0, 1], abs=1e-12)
 
 
 def test_gradients_stay_finite_at_the_ends():
