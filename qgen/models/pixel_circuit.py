@@ -20,6 +20,7 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
 from circuits import Circuit, Gate
+from circuits.angle_layers import angle_layers
 from circuits.backends import Backend
 from qgen.data import Dataset
 from qgen.data.transforms import Transform
@@ -106,6 +107,19 @@ class PixelCircuitGenerator(LatentCircuitGenerator):
         self.latent_slopes = nn.Parameter(_START_SLOPE / uploads + _symmetric((uploads, latent_size), 0.1, rng))
         if n_conditions:
             self.condition_slopes = nn.Parameter(_symmetric((uploads, n, n_conditions), 0.1, rng))
+
+    def weight_layers(self) -> dict[str, Tensor]:
+        """The layer of every weight, by the parameter's name.
+
+        The rotations at the end, which start at a right angle, count for the first layer; an upload is of its layer.
+        """
+        weights = angle_layers(self.circuit)[: self._n_weights]
+        weights[-self.n_features :] = 0
+        found = {"weights": weights}
+        for name, slopes in self.named_parameters():
+            if name != "weights":
+                found[name] = torch.arange(len(slopes)).reshape(-1, *[1] * (slopes.ndim - 1)).expand_as(slopes)
+        return found
 
     @staticmethod
     def layer(n_wires: int) -> Circuit:

@@ -27,6 +27,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from circuits import Circuit, Gate
+from circuits.angle_layers import angle_layers
 from circuits.backends import Backend
 from qgen.data.dataset import Dataset
 from qgen.data.power import YeoJohnson
@@ -128,6 +129,11 @@ class StyleGenerator(LatentCircuitGenerator):
         """Slope and offset of each angle, ``(n_angles, 2)``: row by row, the order of the published parameters."""
         if n_conditions:
             self.condition_style = weights(n_conditions)
+
+    def weight_layers(self) -> dict[str, Tensor]:
+        """The layer of every weight, by the parameter's name, as :func:`~circuits.angle_layers.angle_layers` has it."""
+        layers = angle_layers(self.circuit)[:, None]
+        return {name: layers.expand_as(weights) for name, weights in self.named_parameters()}
 
     @classmethod
     def for_dataset(

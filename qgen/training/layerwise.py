@@ -21,8 +21,8 @@ class Growth:
     2006.14904 the oldest are held). When a layer joins, the optimiser starts afresh, so that old and new weights move
     alike.
 
-    A generator takes part if it has a method ``layers()``: for each of its parameters by name, the layer of every
-    entry, an integer tensor of the parameter's shape. A parameter that is not named there trains from the start.
+    A generator takes part if it has a method ``weight_layers()``: for each of its parameters by name, the layer of
+    every entry, an integer tensor of the parameter's shape. A parameter that is not named trains from the start.
 
     Args:
         generator: the model.
@@ -37,7 +37,7 @@ class Growth:
     def __init__(self, generator: Generator, steps_per_layer: int, steps: int) -> None:
         if steps_per_layer < 1:
             raise ValueError(f"layerwise is {steps_per_layer}; at least 1 step for each layer is needed")
-        layers = getattr(generator, "layers", None)
+        layers = getattr(generator, "weight_layers", None)
         if layers is None:
             raise ValueError(
                 f"layerwise is {steps_per_layer}, but {type(generator).__name__} does not say of which layers its "
@@ -85,7 +85,8 @@ def _by_parameter(generator: Generator, layers: Mapping[str, Tensor]) -> dict[to
         if name not in parameters or layer.shape != parameters[name].shape:
             there = tuple(parameters[name].shape) if name in parameters else "no such parameter"
             raise ValueError(
-                f"layers of {type(generator).__name__}: {name!r} has shape {tuple(layer.shape)}, the parameter: {there}"
+                f"weight_layers of {type(generator).__name__}: {name!r} has shape {tuple(layer.shape)}, "
+                f"the parameter: {there}"
             )
         found[parameters[name]] = layer.to(parameters[name].device)
     return found
