@@ -181,7 +181,7 @@ def at_trained_and_between(rate: float, seed: int) -> tuple[float, float]:
     data = Dataset(condition + normal((3000, 1), rng, dtype=F64), (Feature("a"),), condition, (Feature("c"),))
     model = BornMachine.for_dataset(data, bits=3, layers=6, encoding_rate=rate, seed=seed)
     fit(model, data, NLL(), steps=200, batch_size=None, learning_rate=0.1)
-    edges = data.transform.inverse(model.discretiser.edges_0[:, None], None)[:, 0]
+    edges = data.transform.inverse(model.discretiser.get_buffer("edges_0")[:, None], None)[:, 0]
     edges[0], edges[-1] = -torch.inf, torch.inf
     middle = torch.tensor([-0.5, 0.5], dtype=F64)
     found = []
