@@ -13,6 +13,7 @@ from scipy import stats
 
 from circuits import Circuit, Gate
 from circuits.backends import make_backend
+from experiments.config import load_config
 from qgen import ExtrapolationWarning, fit, load_generator, save_generator
 from qgen.data import Dataset, Feature, load_calorimeter, muon_events
 from qgen.data.clusters import nearest, shapes_of
@@ -362,3 +363,15 @@ def test_circuits_that_do_not_fit_are_refused() -> None:
         DualPQC(one, two, 4, 1, uploads1=[0, 0, 0])
     with pytest.raises(ValueError, match=r"^initial_range is 0; a positive, finite angle in radians is needed$"):
         DualPQC(one, two, 4, initial_range=0)
+
+
+@pytest.mark.parametrize("loss", ["non-saturating", "wasserstein-gp", "least-squares"])
+def test_every_game_takes_the_weighted_set(data: Dataset, loss: str) -> None:
+    model = DualPQC.for_dataset(data, n_images=2, pqc2_layers=1)
+    result = fit(model, data, Adversarial(loss), steps=2, batch_size=16, log_every=1)
+    assert all(math.isfinite(record["discriminator_loss"]) for record in result.history)
+
+
+@pytest.mark.parametrize("name", ["dual-pqc", "dual-pqc-cluster-means"])
+def test_the_configurations_are_valid(name: str) -> None:
+    assert any(model.generator.kind == "dual_pqc" for model in load_config(name).models.values())
