@@ -17,6 +17,7 @@ from experiments.report.circuit_drawings import CircuitOf, circuits_of
 from experiments.report.correlations import correlations
 from experiments.report.distributions import Distributions, distributions
 from experiments.report.events import Events
+from experiments.report.noise import NoiseStudy, noise_study
 from experiments.report.style import Look, Picture, styled
 from experiments.report.summary import PULL_STEPS, MetricNote, Row, flat, headline_rows, metric_notes, verdict
 from experiments.report.training import training_curves
@@ -51,6 +52,7 @@ class Section:
     images: list[Picture]
     correlations: Picture | None
     training: Picture | None
+    noise: NoiseStudy | None
     backends: list[ModelOnBackends]
     circuits: list[CircuitOf]
     unloaded: list[str]
@@ -135,6 +137,7 @@ def _section(run: Run, anchor: str) -> Section:
         images=calorimeter(events),
         correlations=correlations(events.features()) or correlations(observables),
         training=training_curves(run, events.looks),
+        noise=noise_study(run, results),
         backends=on_backends(run, results),
         circuits=circuits,
         unloaded=unloaded,
