@@ -259,7 +259,12 @@ def _objective(section: Any, where: str, also: Sequence[str] = ()) -> Choice:
     if kind == "adversarial":
         section = {**section, "discriminator": _discriminator(section.get("discriminator", "mlp"), where)}
     if kind == "mixture" and isinstance(section.get("parts"), list):
-        section = {**section, "parts": [_part(part, f"{where}.parts.{k}") for k, part in enumerate(section["parts"])]}
+        parts = [_part(part, f"{where}.parts.{k}") for k, part in enumerate(section["parts"])]
+        if not parts:
+            raise ValueError(f"{where}.parts: empty; at least one is needed")
+        if sum(part["kind"] == "adversarial" for part in parts) > 1:
+            raise ValueError(f"{where}.parts: two are adversarial; at most one is allowed")
+        section = {**section, "parts": parts}
     return _choice(section, where, OBJECTIVES, lambda kind: OBJECTIVES[kind], also=also)
 
 
@@ -267,11 +272,10 @@ def _part(section: Any, where: str) -> dict[str, Any]:
     """A part of a mixture with every default."""
     rest = dict(section) if isinstance(section, Mapping) else section
     weight = rest.pop("weight", 1.0) if isinstance(rest, dict) else None
-    part = {**_objective(rest, where, also=("weight",)).plain(), "weight": weight}
-    if part["kind"] == "mixture":
+    if isinstance(rest, dict) and rest.get("kind") == "mixture":
         raise ValueError(f"{where}: a mixture itself; write its parts here")
-    _validated(_Weight, {"weight": weight}, where)
-    return part
+    part = _objective(rest, where, also=("weight",)).plain()
+    return {**part, "weight": _validated(_Weight, {"weight": weight}, where).weight}
 
 
 class _Weight(BaseModel):

@@ -30,6 +30,7 @@ from qgen.registry import generator_class
 from qgen.run import CONFIG, ENVIRONMENT, GENERATOR, RESULTS, SAMPLES, TRAINING, load_run, read_json, truth_for_judging
 from qgen.statefile import load_generator, save_generator, write_atomically
 from qgen.training import OBJECTIVES, TrainingDivergedError, fit
+from qgen.training.layerwise import Growth
 
 __all__ = [
     "JOBS",
@@ -348,11 +349,27 @@ def _results(experiment: Experiment, scores: list[dict[str, Any]]) -> dict[str, 
             "n_parameters": each[0]["n_parameters"],
             "train_seconds": statistics.fmean(one["train_seconds"] for one in each),
             "sample_seconds": statistics.fmean(one["sample_seconds"] for one in each),
-            "status": "; ".join(dict.fromkeys(one["status"] for one in each)),
+            "status": _status({seed: one["status"] for seed, one in zip(experiment.seeds, each, strict=True)}),
             "metrics": over_seeds([one["metrics"] for one in each if one["metrics"]]),
             "seeds": {str(seed): one for seed, one in zip(experiment.seeds, each, strict=True)},
         }
     return {"name": experiment.name, "seeds": experiment.seeds, "models": models}
+
+
+def _status(of_seeds: Mapping[int, str]) -> str:
+    """The status of a model over its seeds: what went wrong, and in which of them if not in all.
+
+    >>> _status({0: "completed", 1: "completed; collapsed", 2: "completed; collapsed"})
+    'completed; seed 1, 2: collapsed'
+    """
+    troubles: dict[str, list[str]] = {}
+    for seed, status in of_seeds.items():
+        troubles.setdefault(status.removeprefix(COMPLETED).removeprefix("; "), []).append(str(seed))
+    parts = [COMPLETED] if any(status.startswith(COMPLETED) for status in of_seeds.values()) else []
+    for trouble, seeds in troubles.items():
+        if trouble:
+            parts.append(trouble if len(seeds) == len(of_seeds) else f"seed {', '.join(seeds)}: {trouble}")
+    return "; ".join(parts)
 
 
 def _is_new(folder: Path, experiment: Experiment, resume: bool) -> bool:
@@ -395,7 +412,9 @@ def _rehearse(experiment: Experiment, dataset: Dataset, device: torch.device) ->
         objective = OBJECTIVES[config.objective.kind](**config.objective.options)
         # a training that diverges at once is no mistake of the configuration: the run reports it as any other
         with suppress(TrainingDivergedError), _named(name):
-            fit(generator, dataset, objective, **{**config.training, "steps": 1})
+            if config.training["layerwise"] is not None:
+                Growth(generator, config.training["layerwise"], config.training["steps"])
+            fit(generator, dataset, objective, **{**config.training, "steps": 1, "layerwise": None})
         if name in experiment.models_on_backends:
             _rehearse_elsewhere(experiment, generator, name, dataset.train, device)
 

@@ -8,6 +8,7 @@ from qgen.data.discretiser import Discretiser
 from qgen.data.events import describe, load_events, write_events
 from qgen.data.muon import MuonDataset, muon_events, simulate_muon
 from qgen.data.muon_files import load_muon
+from qgen.data.ring import ring_events
 from qgen.data.toys import gamma_events, gaussian_events
 from qgen.data.ttbar import load_ttbar
 
@@ -26,6 +27,7 @@ __all__ = [
     "load_muon",
     "load_ttbar",
     "muon_events",
+    "ring_events",
     "simulate_muon",
     "write_calorimeter",
     "write_events",
@@ -36,6 +38,7 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "muon": muon_events,
     "gamma": gamma_events,
     "gaussian": gaussian_events,
+    "ring": ring_events,
     "ttbar": load_ttbar,
 }
 """Kinds of events in a configuration file; a builder's keyword arguments are the kind's options."""

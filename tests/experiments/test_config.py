@@ -78,6 +78,44 @@ def test_overrides_go_over_the_file_in_their_own_types(tmp_path: Any) -> None:
         ({"models__born__training__step": 1}, r"models\.born\.training\.step: key .* did you mean 'steps'"),
         ({"models__born__training": 7}, r"models\.born\.training: found 7; expected keys and values"),
         ({"models__born__objective__kind": "mmmd"}, r"models\.born\.objective\.kind: .* did you mean 'mmd'"),
+        (
+            {"models__born__objective": {"kind": "adversarial", "discriminator": {"kind": "mlp", "hiden": [8]}}},
+            r"models\.born\.objective\.discriminator\.hiden: key 'hiden' is unknown; did you mean 'hidden'",
+        ),
+        (
+            {"models__born__objective": {"kind": "adversarial", "discriminator": {"kind": "mlp", "hidden": [8, 0]}}},
+            r"models\.born\.objective\.discriminator\.hidden\.1: input should be greater than or equal to 1",
+        ),
+        (
+            {"models__born__objective": {"kind": "adversarial", "discriminator": "mpl"}},
+            r"models\.born\.objective\.discriminator\.kind: kind 'mpl' is unknown; did you mean 'mlp'",
+        ),
+        (
+            {"models__born__objective": {"kind": "adversarial", "discriminator": 3}},
+            r"models\.born\.objective\.discriminator: found 3; expected keys and values",
+        ),
+        (
+            {"models__born__objective": {"kind": "mixture", "parts": [{"kind": "mmd"}, {"kind": "mdm"}]}},
+            r"models\.born\.objective\.parts\.1\.kind: kind 'mdm' is unknown; did you mean 'mmd'",
+        ),
+        (
+            {"models__born__objective": {"kind": "mixture", "parts": [{"kind": "mmd", "weight": 0}]}},
+            r"models\.born\.objective\.parts\.0\.weight: input should be greater than 0",
+        ),
+        (
+            {"models__born__objective": {"kind": "mixture", "parts": [{"kind": "mmd", "weigth": 1}]}},
+            r"models\.born\.objective\.parts\.0\.weigth: key 'weigth' is unknown; did you mean 'weight'",
+        ),
+        (
+            {"models__born__objective": {"kind": "mixture", "parts": [{"kind": "mixture", "parts": []}]}},
+            r"models\.born\.objective\.parts\.0: a mixture itself",
+        ),
+        (
+            {"models__born__objective": {"kind": "mixture", "parts": [{"kind": "adversarial"}] * 2}},
+            r"models\.born\.objective\.parts: two are adversarial; at most one is allowed",
+        ),
+        ({"models__born__objective": {"kind": "mixture"}}, r"models\.born\.objective\.parts: field required"),
+        ({"models__born__objective": {"kind": "mixture", "parts": []}}, r"models\.born\.objective\.parts: .*empty"),
         ({"models__born__objective": None}, r"models\.born\.objective: missing; it needs a kind, one of mmd, nll"),
         ({"models__marginals__training": {}}, r"models\.marginals\.training: marginals is fitted when it is built"),
         ({"models": {}}, r"models: dictionary should have at least 1 item"),
@@ -189,6 +227,7 @@ PATHS = [
     "name", "seeds", "threads", "dataset", "dataset__kind", "dataset__n", "dataset__features", "dataset__target",
     "models", "models__born", "models__born__kind", "models__born__bits", "models__born__layers",
     "models__born__rotations", "models__born__objective", "models__born__objective__bandwidths",
+    "models__born__objective__discriminator", "models__born__objective__parts",
     "models__born__training__steps", "models__born__training__betas", "evaluation", "evaluation__metrics",
     "backend", "backend__kind", "models__born__backend", "models__born__backend__shots",
 ]  # fmt: skip
@@ -205,6 +244,17 @@ def outcome(call: Callable[[], object]) -> object:
         return type(call())
     except ValueError as error:
         return "one line" if len(str(error).splitlines()) == 1 else str(error)
+
+
+def test_what_an_objective_holds_is_resolved_with_every_default() -> None:
+    parts = [{"kind": "mmd"}, {"kind": "adversarial", "discriminator": "minibatch", "weight": 0.5}]
+    experiment = resolve(small(models__born__objective={"kind": "mixture", "parts": parts}))
+    assert resolve(experiment.plain()) == experiment
+    assert experiment.models["born"].objective is not None
+    mmd, game = experiment.models["born"].objective.options["parts"]
+    assert mmd == {"kind": "mmd", "space": "values", "bandwidths": None, "samples": None, "weight": 1.0}
+    assert game["discriminator"] == {"kind": "minibatch", "hidden": [64, 64]}
+    assert game["weight"] == 0.5
 
 
 @settings(max_examples=300, deadline=None)

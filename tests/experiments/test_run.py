@@ -15,6 +15,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from experiments import run as run_module
 from experiments.config import Experiment, resolve
 from experiments.report import write_report
 from experiments.run import Reporter, claimed, run_experiment
@@ -278,6 +279,43 @@ def test_what_cannot_train_is_said_before_anything_trains(changes: dict[str, Any
     with pytest.raises(ValueError, match=line):
         run_experiment(experiment(models=models), tmp_path / "run")
     assert not (tmp_path / "run" / "seed-0").exists()
+
+
+def test_remarks_stand_in_the_status_and_in_the_training(tmp_path: Path) -> None:
+    """A correlation alone does not keep events apart: a generator with a tiny spread stays collapsed."""
+    models = {
+        "gan": {
+            "kind": "gan",
+            "hidden": [],
+            "objective": {"kind": "correlation"},
+            "training": {"steps": 4, "batch_size": 32, "learning_rate": 1e-9},
+        },
+        "flow": {"kind": "flow", "objective": {"kind": "nll"}, "training": {"steps": 4, "batch_size": 32}},
+    }
+    told: list[str] = []
+
+    def build(name: str, *rest: Any) -> Any:
+        generator = built(name, *rest)
+        if name == "gan":
+            with torch.no_grad():
+                for parameter in generator.parameters():
+                    parameter *= 1e-3
+        return generator
+
+    built = run_module._built
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "_built", build)
+        run_experiment(
+            experiment(models=models, seeds=[0, 1]), tmp_path / "run", reporter=Reporter(warning=told.append)
+        )
+    run = load_run(tmp_path / "run")
+    (remark,) = run.training("gan", 1)["remarks"]
+    assert remark.startswith("collapsed: generated events spread over ")
+    assert run.training("gan", 1)["status"] == f"completed; {remark}"
+    assert run.results["models"]["gan"]["status"].startswith("completed; seed 0: collapsed: ")
+    assert f"seed 1: {remark}" in run.results["models"]["gan"]["status"]
+    assert run.results["models"]["flow"]["status"] == "completed"
+    assert f"gan, seed 1: {remark}" in told
 
 
 def test_too_few_events_to_judge_by_are_said_first(tmp_path: Path) -> None:
