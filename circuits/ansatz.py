@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from circuits.ansatz_identity import identity_blocks
+from circuits.cascade import cascade
 from circuits.circuit import Circuit, Gate
 from circuits.gate_table import GATES
 
@@ -17,6 +18,7 @@ __all__ = [
     "basic_entangler_layers",
     "basic_entangler_layers_shape",
     "brickwork",
+    "cascade",
     "data_reuploading",
     "efficient_su2",
     "hardware_efficient",
@@ -425,6 +427,7 @@ ANSATZE: dict[str, Callable[..., Circuit]] = {
         real_amplitudes,
         efficient_su2,
         data_reuploading,
+        cascade,
         mera_up,
         identity_blocks,
     )

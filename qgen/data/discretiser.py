@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import pairwise
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,28 +16,45 @@ __all__ = ["Discretiser"]
 
 _MAX_BITS = 62
 
+Code = Literal["binary", "gray"]
+Order = Literal["by-feature", "interleaved", "snake"]
+
 
 class Discretiser(nn.Module):
     """Cuts each feature into ``2**bits`` cells; an event is one cell in the grid of all features.
 
-    A cell is a bit string: feature 0 first, the most significant bit of each feature first. The flat number of a
-    cell is that string read as a binary number, so that it is the index of the cell in the ``2**n`` probabilities of
-    a circuit whose wire 0 is the most significant. A cell holds its lower edge, the last one also its upper edge.
-    Values beyond the outer edges go to the outermost cells; :meth:`outside` tells which ones do.
+    The flat number of a cell counts through the grid, the last feature fastest. Its bits are those of a circuit's
+    wires, wire 0 first: which bit of which feature a wire holds is the ``order``, and how a feature's cells are
+    written in bits the ``code``. With neither changed the bits of a cell are its flat number in binary; for the others
+    :meth:`by_cell` and :meth:`by_state` bring a circuit's probabilities to the order of cells and back.
+
+    A cell holds its lower edge, the last one also its upper edge. Values beyond the outer edges go to the outermost
+    cells; :meth:`outside` tells which ones do.
 
     Args:
         edges: for each feature its ``2**bits + 1`` strictly increasing edges.
+        code: ``binary``, or ``gray`` where neighbouring cells differ in one bit.
+        order: ``by-feature`` (all bits of feature 0, most significant first, then those of feature 1 ...),
+            ``interleaved`` (the most significant bit of every feature, then the second ...) or ``snake``
+            (interleaved, the features backwards at every second significance).
 
     Raises:
-        ValueError: edges that do not increase, a number of cells that is no power of 2, or more than 62 bits in all.
+        ValueError: edges that do not increase, a number of cells that is no power of 2, or more than 62 bits in all,
+            or another code or order.
 
-    >>> cells = Discretiser([[0.0, 1.0, 2.0, 3.0, 4.0], [0.0, 10.0, 20.0]])
-    >>> cells.encode(torch.tensor([[2.5, 15.0]])).tolist(), cells.cell_index(torch.tensor([[2.5, 15.0]])).tolist()
+    >>> event, edges = torch.tensor([[2.5, 15.0]]), [[0.0, 1.0, 2.0, 3.0, 4.0], [0.0, 10.0, 20.0]]
+    >>> cells = Discretiser(edges)
+    >>> cells.encode(event).tolist(), cells.cell_index(event).tolist()
     ([[1, 0, 1]], [5])
+    >>> Discretiser(edges, code="gray", order="interleaved").encode(event).tolist()
+    [[1, 1, 1]]
     """
 
-    def __init__(self, edges: Sequence[Sequence[float]]) -> None:
+    def __init__(self, edges: Sequence[Sequence[float]], code: Code = "binary", order: Order = "by-feature") -> None:
         super().__init__()
+        for name, value, allowed in (("code", code, get_args(Code)), ("order", order, get_args(Order))):
+            if value not in allowed:
+                raise ValueError(f"{name} is {value!r}; allowed are {', '.join(allowed)}")
         if not edges:
             raise ValueError("edges are empty; at least one feature is needed")
         bits = []
@@ -52,6 +70,8 @@ class Discretiser(nn.Module):
         if sum(bits) > _MAX_BITS:
             raise ValueError(f"{sum(bits)} bits in all; at most {_MAX_BITS} can be numbered")
         self.bits = tuple(bits)
+        self.code = code
+        self.order = order
 
     @classmethod
     def fit(
@@ -60,6 +80,8 @@ class Discretiser(nn.Module):
         bits: int | Sequence[int] = 2,
         edges: Literal["linear", "quantile"] = "quantile",
         tails: float = 0.0,
+        code: Code = "binary",
+        order: Order = "by-feature",
     ) -> Self:
         """Edges from the smallest to the largest value of each feature, or closer in.
 
@@ -71,6 +93,8 @@ class Discretiser(nn.Module):
             tails: share of the distinct values that lie beyond the outer edges on either side. They go to the
                 outermost cells, which are then not stretched to the most extreme event: cells are uniform inside, so
                 a few per mille here often lose much less than they cut off.
+            code: as in the class.
+            order: as in the class.
 
         Raises:
             ValueError: a value that is not finite (row and feature named), a constant feature, or one with too few
@@ -94,7 +118,7 @@ class Discretiser(nn.Module):
         if sum(each) > _MAX_BITS:
             raise ValueError(f"{sum(each)} bits in all; at most {_MAX_BITS} can be numbered")
         values = _finite(values)
-        return cls([_fitted_edges(values[:, i], i, b, edges, tails) for i, b in enumerate(each)])
+        return cls([_fitted_edges(values[:, i], i, b, edges, tails) for i, b in enumerate(each)], code, order)
 
     @property
     def n_features(self) -> int:
@@ -144,7 +168,7 @@ class Discretiser(nn.Module):
         return self.flatten(self.indices(values))
 
     def encode(self, values: Tensor) -> Tensor:
-        """The bits of each event's cell, uint8, shape ``(N, n_bits)``; arguments and errors as :meth:`indices`."""
+        """The bits of each event's cell, uint8, shape ``(N, n_bits)``, wire 0 first; errors as :meth:`indices`."""
         return self.to_bits(self.cell_index(values))
 
     def flatten(self, indices: Tensor) -> Tensor:
@@ -163,15 +187,57 @@ class Discretiser(nn.Module):
             columns.append((cells >> shift) & ((1 << b) - 1))
         return torch.stack(columns, dim=1)
 
+    @property
+    def wires(self) -> list[tuple[int, int]]:
+        """For each bit of an event, wire 0 first: its feature, and its significance in it from 0, the highest.
+
+        >>> Discretiser([[0.0, 1.0, 2.0, 3.0, 4.0], [0.0, 10.0, 20.0]], order="interleaved").wires
+        [(0, 0), (1, 0), (0, 1)]
+        """
+        wires = [(feature, place) for feature, b in enumerate(self.bits) for place in range(b)]
+        if self.order == "by-feature":
+            return wires
+        back = self.order == "snake"
+        return sorted(wires, key=lambda wire: (wire[1], -wire[0] if back and wire[1] % 2 else wire[0]))
+
     def to_bits(self, cells: Tensor) -> Tensor:
-        """Flat numbers ``(N,)`` to bits ``(N, n_bits)``, uint8, most significant first."""
-        shifts = torch.arange(self.n_bits - 1, -1, -1, device=cells.device)
-        return ((cells.unsqueeze(1) >> shifts) & 1).to(torch.uint8)
+        """Flat numbers ``(N,)`` to the bits of the wires ``(N, n_bits)``, uint8."""
+        codes = self.unflatten(cells)
+        if self.code == "gray":
+            codes = codes ^ (codes >> 1)
+        columns = [(codes[:, feature] >> (self.bits[feature] - 1 - place)) & 1 for feature, place in self.wires]
+        return torch.stack(columns, dim=1).to(torch.uint8)
 
     def from_bits(self, bits: Tensor) -> Tensor:
-        """Bits ``(N, n_bits)``, most significant first, to flat numbers ``(N,)``."""
-        weights = 1 << torch.arange(self.n_bits - 1, -1, -1, device=bits.device)
-        return (bits.to(torch.int64) * weights).sum(1)
+        """Bits of the wires ``(N, n_bits)`` to flat numbers ``(N,)``."""
+        position = {wire: i for i, wire in enumerate(self.wires)}
+        cells = torch.zeros(len(bits), dtype=torch.int64, device=bits.device)
+        for feature, b in enumerate(self.bits):
+            bit = torch.zeros_like(cells)
+            for place in range(b):
+                column = bits[:, position[feature, place]].to(torch.int64)
+                # a bit of a Gray code says whether the cell's binary digit differs from the one before
+                bit = bit ^ column if self.code == "gray" else column
+                cells = (cells << 1) | bit
+        return cells
+
+    def by_cell(self, probabilities: Tensor) -> Tensor:
+        """Probabilities ``(..., n_cells)`` of a circuit's basis states, wire 0 most significant, in order of cells."""
+        states = self._states
+        return probabilities if states is None else probabilities[..., states.to(probabilities.device)]
+
+    def by_state(self, probabilities: Tensor) -> Tensor:
+        """The inverse of :meth:`by_cell`."""
+        states = self._states
+        return probabilities if states is None else probabilities[..., states.argsort().to(probabilities.device)]
+
+    @cached_property
+    def _states(self) -> Tensor | None:
+        """The basis state of each cell; None where they are numbered alike."""
+        if self.code == "binary" and self.order == "by-feature":
+            return None
+        bits = self.to_bits(torch.arange(self.n_cells)).to(torch.int64)
+        return bits @ (1 << torch.arange(self.n_bits - 1, -1, -1))
 
     def decode(self, cells: Tensor, generator: torch.Generator) -> Tensor:
         """A value drawn uniformly within each cell.
@@ -218,7 +284,7 @@ class Discretiser(nn.Module):
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments as JSON values."""
-        return {"edges": [edges.tolist() for edges in self.edges]}
+        return {"edges": [edges.tolist() for edges in self.edges], "code": self.code, "order": self.order}
 
     def spec(self) -> dict[str, Any]:
         """``{"kind": "Discretiser", "arguments": {...}}``, JSON values only."""

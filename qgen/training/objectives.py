@@ -364,6 +364,8 @@ class MMD(EventObjective):
         p = p * weight[:, None]
         total = p.new_zeros(())
         on_bits = self.space == "bits"
+        if on_bits:  # the kernel is a product over the wires
+            p, q = generator.discretiser.by_state(p), generator.discretiser.by_state(q)
         columns = generator.discretiser.n_bits if on_bits else generator.n_features + generator.n_conditions
         scales = self._scales(columns)
         for scale in scales:
