@@ -60,7 +60,8 @@ def small_angle(circuit: Circuit, scale: float = 0.1, *, generator: torch.Genera
 def identity(circuit: Circuit, bound: float = math.pi, *, generator: torch.Generator) -> Tensor:
     """Random angles with which a circuit of mirrored parts is the identity, ``(n_angles,)`` (1903.05076).
 
-    A part and its mirror image get the same angles, which are uniform in ``[-bound, bound]``.
+    A part and its mirror image get the same angles, which are uniform in ``[-bound, bound]``. Gates without free
+    angles may stand before, between or after them, and are all that is left.
 
     Args:
         circuit: parts followed by their mirror images, as of :func:`circuits.ansatz_identity.identity_blocks`.
@@ -136,11 +137,12 @@ def _mirror_pairs(circuit: Circuit) -> list[tuple[int, int]]:
         else:
             open_gates.pop()
             pairs += found
-    if open_gates:
-        raise ValueError(
-            "initialisation identity needs a circuit of parts and their mirror images (ansatz identity_blocks); "
-            f"{open_gates[0]} is not undone in this one"
-        )
+    for gate in open_gates:
+        if any(angle.index is not None for angle in gate.angles):
+            raise ValueError(
+                "initialisation identity needs a circuit of parts and their mirror images (ansatz identity_blocks); "
+                f"{gate} is not undone in this one"
+            )
     return pairs
 
 

@@ -10,7 +10,7 @@ import torch
 from scipy import optimize
 from typer.testing import CliRunner
 
-from circuits import Circuit, Gate, ansatz
+from circuits import ansatz
 from circuits.backends import Statevector
 from circuits.initialisation import initial_angles
 from experiments.cli import app
@@ -263,11 +263,3 @@ def test_dead_parameters_and_classical_models_are_told() -> None:
     assert all(group["dead"] < 1 for group in flow["groups"].values())
     with pytest.raises(ValueError, match="seeds is 1; at least 2"):
         model_gradients(experiment, "m", seeds=1)
-
-
-def test_a_hadamard_start_is_the_same_for_every_cell() -> None:
-    circuit = Settings().circuit("identity", 3, 4)
-    assert circuit is not None
-    whole = Circuit(3, [Gate("H", wire) for wire in range(3)]) + circuit
-    angles = initial_angles("identity", circuit, new_generator(0))
-    torch.testing.assert_close(Statevector().probs(whole, angles), torch.full((8,), 1 / 8, dtype=torch.float64))
