@@ -91,6 +91,29 @@ assert both.history[-1]["loss"] < both.history[0]["loss"] < 0.6 * adapted.histor
 from experiments.config import load_config
 assert load_config("quickstart-calorimeter", ["backend={kind: statevector, shots: 4096}"])
 """,
+    "04_conditional_born_machine": """
+def worst(name, where, metric="wasserstein"):
+    return max(value(name, energy, metric) for energy in where)
+
+between, beyond = (75.0, 150.0), (30.0, 400.0)
+assert abs(gan.n_parameters - machine.n_parameters) < 0.05 * machine.n_parameters
+assert [warning.category for warning in caught] == [ExtrapolationWarning]
+assert worst("Born machine", inside) < 0.15 and worst("Born machine", between) < worst("Born machine", inside) + 0.04
+assert all(abs(value("Born machine", energy) - value("GAN", energy)) < 0.06 for energy in between)
+assert all(value("Born machine", energy) > 1.5 * worst("Born machine", inside) for energy in beyond)
+assert all(value("Born machine", energy) > 1.5 * value("GAN", energy) for energy in beyond)
+assert all(value("GAN", e, "correlation") < 0.6 * value("Born machine", e, "correlation") for e in energies)
+assert worst("GAN", beyond) < worst("GAN", inside) + 0.06
+truth, ours, theirs = (torch.corrcoef(events.samples.T)[[0, 0, 1], [1, 2, 2]] for events in at_75.values())
+assert (ours.sign() == truth.sign()).all() and (ours.abs() < truth.abs() - 0.1).sum() == 2
+assert (theirs - truth).abs().max() < 0.1
+assert worst("Born machine, fast", inside) < 0.2 and value("Born machine, fast", 75.0) > 3 * value("Born machine", 75.0)
+assert value("Born machine, fast", 150.0) > 3 * value("Born machine", 150.0)
+
+# what it says of the command line
+from experiments.config import load_config
+assert "born machine, fast" in load_config("conditional-muon").models
+""",
 }
 
 
