@@ -6,6 +6,7 @@ from qgen.data.calorimeter import CalorimeterDataset, load_calorimeter, write_ca
 from qgen.data.dataset import Dataset, Feature
 from qgen.data.discretiser import Discretiser
 from qgen.data.events import describe, load_events, write_events
+from qgen.data.gaussianise import Gaussianise, NormalCDF
 from qgen.data.muon import MuonDataset, muon_events, simulate_muon
 from qgen.data.muon_files import load_muon
 from qgen.data.ring import ring_events
@@ -18,7 +19,9 @@ __all__ = [
     "Dataset",
     "Discretiser",
     "Feature",
+    "Gaussianise",
     "MuonDataset",
+    "NormalCDF",
     "describe",
     "gamma_events",
     "gaussian_events",

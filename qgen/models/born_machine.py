@@ -27,7 +27,8 @@ from circuits.angle_layers import angle_layers
 from circuits.ansatz import cascade, data_reuploading, hardware_efficient
 from circuits.backends import Backend
 from qgen.data import Dataset, Discretiser
-from qgen.data.transforms import Transform
+from qgen.data.gaussianise import Gaussianise, NormalCDF
+from qgen.data.transforms import Compose, Transform
 from qgen.generator import DiscreteGenerator
 from qgen.models.on_backend import OnBackend
 from qgen.random import derive_seed, new_generator, uniform
@@ -111,6 +112,7 @@ class BornMachine(OnBackend, DiscreteGenerator):
         tails: Annotated[float, Ge(0), Lt(0.5)] = 0.005,
         code: Literal["binary", "gray"] = "binary",
         order: Literal["by-feature", "interleaved", "snake"] = "by-feature",
+        frame: Literal["features", "gaussian"] = "features",
         ansatz: Literal["hardware_efficient", "cascade"] = "hardware_efficient",
         layers: Annotated[int, Ge(1)] = 4,
         degree: Annotated[int, Ge(1)] = 2,
@@ -135,6 +137,9 @@ class BornMachine(OnBackend, DiscreteGenerator):
             tails: share of the training values beyond the outer edges on either side, see ``Discretiser.fit``.
             code: how a feature's cells are written in bits.
             order: which bit of which feature each qubit holds, see :class:`~qgen.data.Discretiser`.
+            frame: ``gaussian`` cuts the directions of :class:`~qgen.data.Gaussianise` into cells of equal normal
+                probability, the strongest direction first; ``edges`` and ``tails`` then have no effect. The
+                uniform superposition is a Gaussian copula, and the circuit learns what that misses.
             ansatz: :func:`~circuits.ansatz.hardware_efficient`, or with a condition
                 :func:`~circuits.ansatz.data_reuploading`; or :func:`~circuits.ansatz.cascade`.
             layers: of the circuit.
@@ -154,8 +159,14 @@ class BornMachine(OnBackend, DiscreteGenerator):
             ValueError: an option is impossible for these events.
         """
         train = dataset.train
-        values = dataset.transform(train.samples, train.conditions)
-        discretiser = Discretiser.fit(values, bits, edges, tails, code, order)
+        transform = dataset.transform
+        values = transform(train.samples, train.conditions)
+        if frame == "gaussian":
+            transform = Compose([transform, Gaussianise.fit(values, train.conditions), NormalCDF()])
+            corners = torch.tensor([[0.0], [1.0]]).expand(2, dataset.n_features)
+            discretiser = Discretiser.fit(corners, bits, "linear", code=code, order=order)
+        else:
+            discretiser = Discretiser.fit(values, bits, edges, tails, code, order)
         n, inputs = discretiser.n_bits, dataset.n_conditions if conditional else 0
         if ansatz == "cascade":
             circuit = cascade(n, layers, degree, inputs)
@@ -174,7 +185,7 @@ class BornMachine(OnBackend, DiscreteGenerator):
             encoding_rate=encoding_rate,
             seed=seed,
             initial_range=initial_range,
-            transform=dataset.transform,
+            transform=transform,
             condition_transform=dataset.condition_transform,
         )
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
 
 import pennylane as qml
 import pytest
@@ -10,13 +12,15 @@ from scipy import stats
 
 from circuits import Circuit, Gate, ansatz
 from circuits.backends import ParameterShift, Sampled, Statevector, make_backend
+from classical_baselines import GaussianCopula
 from qgen import fit, load_generator, save_generator
-from qgen.data import Dataset, Discretiser, Feature, load_calorimeter, muon_events
+from qgen.data import Dataset, Discretiser, Feature, Gaussianise, load_calorimeter, muon_events, simulate_muon
 from qgen.metrics import evaluate
 from qgen.models import BornMachine
 from qgen.random import new_generator, normal, uniform
 from qgen.registry import generator_class
 from qgen.training import MMD, NLL
+from qgen.training.objectives import Batch
 
 F64 = torch.float64
 
@@ -97,7 +101,6 @@ def test_gradient_from_shots_is_that_of_the_exact_loss_on_average() -> None:
     exact, shots = machine(data), machine(data)
     shots.backend = make_backend("statevector", shots=50)
     values, condition = data.transform(data.samples[:40]), data.condition_transform(data.conditions[:40])
-    from qgen.training.objectives import Batch
 
     def gradient(model: BornMachine, seed: int) -> torch.Tensor:
         loss = MMD(bandwidths=[0.7]).loss(model, Batch(values, condition), new_generator(seed))
@@ -120,8 +123,6 @@ def test_training_from_shots_learns() -> None:
 
 
 def _whole(data: Dataset):
-    from qgen.training.objectives import Batch
-
     return Batch(data.transform(data.samples), data.condition_transform(data.conditions))
 
 
@@ -273,3 +274,108 @@ def test_more_inputs_than_one_take_their_own_columns() -> None:
     gates = [g for g in model.circuit.gates if g.name == "RX"]
     assert [g.angles[0].index for g in gates] == list(range(len(model.weights), len(model.weights) + 4))
     assert Gate("RX", 0, [0]) != gates[0]
+
+
+CODED = {"ansatz": "cascade", "layers": 2, "start": "plus", "initial_range": 0.5, "code": "gray", "order": "snake"}
+
+
+def test_a_cascade_on_coded_wires_is_a_pennylane_transcription_read_cell_by_cell() -> None:
+    data = square()
+    model = machine(data, **CODED)
+    n = 4
+
+    @qml.qnode(qml.device("default.qubit", wires=n))
+    def circuit(angles: torch.Tensor, inputs: torch.Tensor) -> object:
+        angle, inner = iter(angles), iter(inputs)
+        for wire in range(n):
+            qml.Hadamard(wires=wire)
+        for layer in range(2):
+            if layer:
+                for wire in range(n):
+                    qml.RX(next(angle), wires=wire)
+            for wire in range(n):
+                qml.RY(next(inner), wires=wire)
+                for size in range(min(2 - layer, wire) + 1):
+                    for controls in combinations(range(wire), size):
+                        qml.PauliRot(next(angle), "Z" * size + "Y", wires=[*controls, wire])
+        return qml.probs(wires=range(n))
+
+    condition = torch.tensor([[0.4]], dtype=F64)
+    found = model.probabilities(condition, new_generator(0)).detach()[0].reshape(4, 4)
+    inputs = condition[0] * model.encoding_rate * model.scales.detach()
+    states = torch.as_tensor(circuit(model.weights.detach(), inputs))
+    gray = ["00", "01", "11", "10"]
+    for a in range(4):
+        for b in range(4):  # wires of the snake: leading bits of both features, then the others backwards
+            bits = gray[a][0] + gray[b][0] + gray[b][1] + gray[a][1]
+            assert found[a, b].item() == pytest.approx(states[int(bits, 2)].item(), abs=1e-12)
+
+
+def test_samples_of_coded_wires_follow_the_probabilities() -> None:
+    model = machine(bare(square()), **CODED)
+    cells = model.discretiser.cell_index(model.transform(model.sample(8000, None, new_generator(5))))
+    expected = 8000 * model.probabilities(None, new_generator(0)).detach()[0]
+    assert stats.chisquare(torch.bincount(cells, minlength=16).numpy(), expected.numpy()).pvalue > 1e-3
+
+
+def test_kernel_on_bits_counts_those_of_the_code() -> None:
+    """Against the double sum over pairs of bit strings."""
+    data = bare(square(200))
+    model = machine(data, **CODED)
+    loss = MMD(space="bits", bandwidths=[0.8]).loss(model, Batch(data.transform(data.samples)), new_generator(0))
+    strings = model.discretiser.to_bits(torch.arange(16)).double()
+    kernel = torch.exp(-torch.cdist(strings, strings).square() / (2 * 0.8**2))
+    counts = torch.bincount(model.discretiser.cell_index(data.transform(data.samples)), minlength=16)
+    away = model.probabilities(None, new_generator(0))[0] - counts / counts.sum()
+    torch.testing.assert_close(loss, away @ kernel @ away)
+
+
+def test_a_coded_cascade_is_saved_and_loaded(tmp_path: Path) -> None:
+    model = machine(square(), **CODED)
+    save_generator(tmp_path / "model.safetensors", model)
+    loaded = load_generator(tmp_path / "model.safetensors")
+    condition = torch.tensor([[0.4]], dtype=F64)
+    assert isinstance(loaded, BornMachine)
+    assert loaded.arguments() == model.arguments()
+    assert torch.equal(
+        loaded.sample(50, condition[0], new_generator(0)), model.sample(50, condition[0], new_generator(0))
+    )
+
+
+@pytest.mark.parametrize("ansatz", ["cascade", "hardware_efficient"])
+def test_small_angles_start_near_the_uniform_distribution(ansatz: str) -> None:
+    model = machine(bare(square()), ansatz=ansatz, start="plus", initial_range=1e-4)
+    torch.testing.assert_close(
+        model.probabilities(None, new_generator(0)).detach(), torch.full((1, 16), 1 / 16, dtype=F64), atol=1e-3, rtol=0
+    )
+
+
+def test_twelve_qubits_learn_more_by_a_cascade_than_by_neighbours() -> None:
+    events = muon_events(n=4000, beam_energies=(100.0,), features=("x", "pt", "eta"))
+    data = Dataset(events.samples, events.features)
+    common = {"bits": 4, "edges": "quantile", "tails": 0.0, "start": "plus", "initial_range": 0.01}
+
+    def likelihood(**options: object) -> float:
+        model = BornMachine.for_dataset(data, **common, **options)
+        fit(model, data, NLL(), steps=150, batch_size=None, learning_rate=0.03)
+        return model.log_prob(data.test.samples).clamp_min(-50).mean().item()
+
+    assert likelihood(ansatz="cascade", layers=2, order="snake") > likelihood(layers=15) + 0.3
+
+
+def test_the_uniform_superposition_in_the_gaussian_frame_is_a_gaussian_copula() -> None:
+    data = simulate_muon(4000, beam_energy=[50.0, 200.0], seed=1).select("x", "pt", "eta")
+    machine = BornMachine.for_dataset(
+        data, bits=[3, 2, 2], frame="gaussian", start="plus", initial_range=1e-9, layers=1, conditional=False
+    )
+    test = data.test
+    drawn = test.with_samples(machine.sample(len(test), test.conditions, new_generator(0)), test.conditions)
+    copula = GaussianCopula.for_dataset(data)
+    other = test.with_samples(copula.sample(len(test), test.conditions, new_generator(1)), test.conditions)
+    assert all(row.value.value < row.floor.value + 5 * row.value.uncertainty for row in evaluate(other, drawn))
+    values = data.transform(test.samples, test.conditions)
+    frame = Gaussianise.fit(data.transform(data.train.samples, data.train.conditions), data.train.conditions)
+    normal = torch.distributions.Normal(0.0, 1.0).log_prob(frame(values, test.conditions)).sum(1)
+    expected = normal + frame.log_abs_det(values, test.conditions)
+    expected = expected + data.transform.log_abs_det(test.samples, test.conditions)
+    assert torch.allclose(machine.log_prob(test.samples, test.conditions), expected, atol=1e-6)
