@@ -178,3 +178,37 @@ def conditions(
     for energy in dict.fromkeys(show or []):
         corner(found, energy).savefig(place / f"corner-{energy:g}.png", dpi=120)
     console.print(f"[bold]{place}[/bold]: results.json, conditions.png")
+
+
+@study.command("born-gap")
+def born_gap(
+    out: Annotated[Path, typer.Option(help="Folder of results.json and the figure.")] = Path("studies/born-gap"),
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each machine.")] = 3,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 1000,
+    quick: Annotated[bool, typer.Option(help="Three machines, one seed and 20 steps: a look at the output.")] = False,
+) -> None:
+    """A Born machine on 12 qubits: which code, order of bits, circuit, start and loss let it learn."""
+    import json
+
+    from rich.console import Console
+
+    from experiments.studies import born_gap as gap
+    from qgen.files import write_atomically
+
+    out.mkdir(parents=True, exist_ok=True)
+    console = Console(width=120)
+    if quick:
+        seeds, steps = 1, 20
+    with console.status("") as status:
+        results = gap.born_gap(
+            seeds=seeds,
+            steps=steps,
+            choices=gap.QUICK if quick else gap.CHOICES,
+            conditional=() if quick else gap.CONDITIONAL,
+            progress=status.update,
+        )
+    for part, title in (("joint", "x, pT, eta at 100 GeV"), ("conditional", "E, pT, eta at 50, 100 and 200 GeV")):
+        if part in results:
+            console.print(gap.born_gap_table(results[part], title))
+    write_atomically(out / "results.json", (json.dumps(results, indent=1) + "\n").encode())
+    gap.born_gap_figure(results).savefig(out / "born-gap.png", dpi=120)

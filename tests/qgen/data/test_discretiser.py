@@ -177,3 +177,46 @@ def test_tails_of_a_mostly_empty_pixel_leave_its_cells() -> None:
 def test_impossible_tails_are_refused(tails: float) -> None:
     with pytest.raises(ValueError, match=r"tails is .*below 0\.5"):
         Discretiser.fit(normal(10, 1), tails=tails)
+
+
+CODES = st.sampled_from(["binary", "gray"])
+ORDERS = st.sampled_from(["by-feature", "interleaved", "snake"])
+
+
+@given(bits=st.lists(st.integers(1, 4), min_size=1, max_size=3), code=CODES, order=ORDERS)
+@settings(max_examples=40, deadline=None)
+def test_every_code_and_order_is_a_bijection_of_cells_and_bits(bits: list[int], code: str, order: str) -> None:
+    cells = Discretiser([list(range(2**b + 1)) for b in bits], code=code, order=order)
+    numbers = torch.arange(cells.n_cells)
+    strings = cells.to_bits(numbers)
+    assert len({tuple(row) for row in strings.tolist()}) == cells.n_cells
+    assert torch.equal(cells.from_bits(strings), numbers)
+    assert sorted(cells.wires) == [(feature, place) for feature, b in enumerate(bits) for place in range(b)]
+    p = torch.rand(2, cells.n_cells, dtype=torch.float64, generator=rng())
+    states = torch.tensor([int("".join(map(str, row)), 2) for row in strings.tolist()])
+    assert torch.equal(cells.by_cell(p), p[:, states])
+    assert torch.equal(cells.by_state(cells.by_cell(p)), p)
+    rebuilt = Discretiser.from_spec(json.loads(json.dumps(cells.spec())))
+    assert torch.equal(rebuilt.to_bits(numbers), strings)
+
+
+@pytest.mark.parametrize("order", ["by-feature", "interleaved", "snake"])
+def test_neighbours_differ_in_one_bit_of_a_gray_code(order: str) -> None:
+    cells = Discretiser([list(range(9)), list(range(5))], code="gray", order=order)
+    grid = cells.to_bits(torch.arange(32)).reshape(8, 4, 5).int()
+    assert ((grid[1:] - grid[:-1]).abs().sum(-1) == 1).all()
+    assert ((grid[:, 1:] - grid[:, :-1]).abs().sum(-1) == 1).all()
+
+
+def test_wires_of_each_order() -> None:
+    edges = [list(range(9)), list(range(3)), list(range(9))]
+    assert Discretiser(edges).wires == [(0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (2, 1), (2, 2)]
+    assert Discretiser(edges, order="interleaved").wires == [(0, 0), (1, 0), (2, 0), (0, 1), (2, 1), (0, 2), (2, 2)]
+    assert Discretiser(edges, order="snake").wires == [(0, 0), (1, 0), (2, 0), (2, 1), (0, 1), (0, 2), (2, 2)]
+
+
+def test_unknown_code_and_order_are_named() -> None:
+    with pytest.raises(ValueError, match=r"^code is 'grey'; allowed are binary, gray$"):
+        Discretiser([[0.0, 1.0, 2.0]], code="grey")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^order is 'z'; allowed are by-feature, interleaved, snake$"):
+        Discretiser([[0.0, 1.0, 2.0]], order="z")  # type: ignore[arg-type]
