@@ -127,8 +127,8 @@ class Adversarial(EventObjective):
         try:
             with torch.enable_grad():
                 scores = self.discriminator.scores(two.events())
-                if self.game == "wasserstein-gp":
-                    self._penalty(two.values, two.condition)
+                if self.game == "wasserstein-gp" and not self._penalty(two.values, two.condition).requires_grad:
+                    raise ValueError(f"{name} has no second derivatives, which the penalty of wasserstein-gp needs")
         except (RuntimeError, IndexError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{name} does not fit events of {columns} columns with {self.game}: {reason}") from error

@@ -251,6 +251,25 @@ class Once(Bowl):
         return super().forward(values.detach(), condition)
 
 
+class FirstOrder(torch.autograd.Function):
+    """Half the square of a number, once differentiable like the adjoint method of a simulator."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.square() / 2
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient * ctx.saved_tensors[0]
+
+
+class Adjoint(Bowl):
+    def forward(self, values: Tensor, condition: Tensor | None) -> Tensor:
+        return FirstOrder.apply(self.weight + values[:, 0])
+
+
 class Picky(Bowl):
     @classmethod
     def for_events(cls, n_features: int, n_conditions: int, *, seed: int = 0) -> Picky:
@@ -275,6 +294,7 @@ class Picky(Bowl):
         (lambda: prepare({"kind": "mlp", "hiden": [8]}), "^discriminator mlp: .*unexpected keyword argument 'hiden'"),
         (lambda: prepare(Narrow()), "^Narrow does not fit events of 2 columns with non-saturating: .*shapes cannot be"),
         (lambda: prepare(Flat()), r"^Flat gives scores of shape \(\) for 2 events; \(2,\) is needed"),
+        (lambda: prepare(Adjoint(), "wasserstein-gp"), "^Adjoint has no second derivatives, which the penalty of wass"),
         (lambda: prepare(Once(), "wasserstein-gp"), "^Once does not fit events of 2 columns with wasserstein-gp: "),
     ],
 )

@@ -20,6 +20,13 @@ from qgen.training.objectives import Batch
 from qgen_toys import Affine, linear_events
 
 SMALL = {"kind": "mlp", "hidden": [8]}
+GAME = {
+    "kind": "adversarial",
+    "discriminator": {"kind": "minibatch", "hidden": [8]},
+    "discriminator_optimiser": "adadelta",
+    "discriminator_rate": 0.1,
+    "discriminator_schedule": "constant",
+}
 
 
 def weights(model: torch.nn.Module) -> list[torch.Tensor]:
@@ -136,7 +143,15 @@ def test_nan_stops_says_so_and_keeps_the_last_good_state(tmp_path: Path) -> None
     assert load_state(path)["state"]["step"] == 30
 
 
-@pytest.mark.parametrize("objective", [MMD(), Adversarial("wasserstein-gp", SMALL)], ids=["mmd", "wgan-gp"])
+@pytest.mark.parametrize(
+    "objective",
+    [
+        MMD(),
+        Adversarial("wasserstein-gp", SMALL),
+        Mixture([{"kind": "correlation"}, {**GAME, "weight": 0.3}]),
+    ],
+    ids=["mmd", "wgan-gp", "mixture with a game"],
+)
 def test_resume_is_bit_identical(objective: Objective, tmp_path: Path) -> None:
     data = linear_events()
     whole, broken = Affine.for_dataset(data), Affine.for_dataset(data)
