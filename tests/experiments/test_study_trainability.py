@@ -2,19 +2,23 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from scipy import optimize
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from circuits import ansatz
 from circuits.backends import Statevector
-from circuits.initialisation import initial_angles
+from circuits.initialisation import INITIALISATIONS, initial_angles
 from experiments.cli import app
 from experiments.config import resolve
+from experiments.studies.cli import study
 from experiments.studies.gradients import LOSSES, Target, gradients, moments, two_design_variance
 from experiments.studies.model_gradients import model_gradients
 from experiments.studies.trainability import DATA, Settings, fall, trainability
@@ -263,3 +267,37 @@ def test_dead_parameters_and_classical_models_are_told() -> None:
     assert all(group["dead"] < 1 for group in flow["groups"].values())
     with pytest.raises(ValueError, match="seeds is 1; at least 2"):
         model_gradients(experiment, "m", seeds=1)
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "trainability.md").read_text()
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_examples_of_the_page_run(capsys: pytest.CaptureFixture[str]) -> None:
+    for block in _blocks("python"):
+        exec(block, {})
+    *_, first, second = capsys.readouterr().out.split()
+    assert 2 < float(first) < 6
+    assert 2 < float(second) < 6
+
+
+def test_the_configuration_of_the_page_is_one() -> None:
+    (block,) = _blocks("yaml")
+    training = resolve(yaml.safe_load(block)).models["born machine"].training
+    assert training is not None
+    assert training["layerwise"] == 40
+
+
+def test_the_commands_of_the_page_are_taken() -> None:
+    lines = [line for block in _blocks("sh") for line in block.splitlines()]
+    assert len(lines) == 2
+    known = {option for parameter in get_command(study).commands["trainability"].params for option in parameter.opts}
+    assert {word for line in lines for word in line.split() if word.startswith("--")} <= known
+
+
+def test_every_loss_and_initialisation_stands_on_the_page() -> None:
+    rows = set(re.findall(r"^\| `([\w-]+)`", PAGE, flags=re.MULTILINE))
+    assert {*LOSSES, *INITIALISATIONS} <= rows
