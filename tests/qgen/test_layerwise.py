@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 
 from circuits import Circuit, Gate, ansatz
 from circuits.angle_layers import angle_layers
+from experiments.config import Experiment, resolve
+from experiments.run import run_experiment
 from qgen import fit
 from qgen.data import muon_events
 from qgen.models import BornMachine
@@ -137,3 +140,17 @@ def test_mistakes_are_one_line() -> None:
 
     with pytest.raises(ValueError, match=r"weight_layers of Mistaken: 'mean' has shape \(3,\), the parameter: \(2,\)"):
         fit(Mistaken.for_dataset(data), data, NLL(), layerwise=5)
+
+
+def test_a_run_grows_and_is_told_of_too_few_steps_before_it_starts(tmp_path: Path) -> None:
+    def experiment(layerwise: int) -> Experiment:
+        training = {"steps": 12, "layerwise": layerwise}
+        model = {"kind": "born_machine", "layers": 2, "objective": {"kind": "nll"}, "training": training}
+        data = {"kind": "muon", "n": 400, "features": ["x", "pt"]}
+        return resolve({"name": "grown", "dataset": data, "models": {"m": model}, "evaluation": {"metrics": ["ks"]}})
+
+    with pytest.raises(ValueError, match=r"models.m: layerwise is 6: the last of 3 layers would join after 12 steps"):
+        run_experiment(experiment(6), tmp_path / "late")
+    assert not (tmp_path / "late" / "config.yaml").exists()
+    folder = run_experiment(experiment(4), tmp_path / "run")
+    assert json.loads((folder / "results.json").read_text())["models"]["m"]["status"] == "completed"
