@@ -69,7 +69,8 @@ def collapsed(history: Sequence[Record], best_step: int) -> tuple[str, ...]:
         return ()
     kept = "" if best_step >= since else f", the state kept is of step {best_step}"
     share = f"{100 * known[-1]['spread']:.2g} %"
-    return (f"collapsed: generated events spread over {share} of the true spread from step {since}{kept}",)
+    when = "from the start" if since == known[0]["step"] else f"from step {since}"
+    return (f"collapsed: generated events spread over {share} of the true spread {when}{kept}",)
 
 
 def unbalanced(history: Sequence[Record]) -> tuple[str, ...]:

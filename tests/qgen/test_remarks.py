@@ -76,3 +76,5 @@ def test_features_without_a_spread_are_left_out() -> None:
 def test_a_collapse_that_passes_is_not_remarked() -> None:
     assert collapsed([{"step": 1, "spread": 0.01}, {"step": 2, "spread": 0.5}], best_step=2) == ()
     assert collapsed([{"step": 1, "loss": 0.1}], best_step=1) == ()
+    (never,) = collapsed([{"step": 1, "spread": 0.01}, {"step": 2, "spread": 0.02}], best_step=2)
+    assert never == "collapsed: generated events spread over 2 % of the true spread from the start"
