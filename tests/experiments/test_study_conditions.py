@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from rich.console import Console
 
 from experiments.cli import main
@@ -229,3 +231,21 @@ def test_the_configuration_that_comes_with_the_lab() -> None:
     machine, fast = (experiment.models[name].generator.options for name in ("born machine", "born machine, fast"))
     assert (machine["encoding_rate"], fast["encoding_rate"]) == (0.1, 1.0)
     assert {**fast, "encoding_rate": 0.1} == machine
+
+
+def blocks(language: str) -> list[str]:
+    """The blocks of the manual's page in a language."""
+    page = (Path(__file__).parents[2] / "docs" / "models" / "conditional_born_machine.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+
+
+def test_the_page_of_the_manual_is_right() -> None:
+    (config,) = blocks("yaml")
+    ours = load_config("conditional-muon").models["born machine"]
+    assert resolve(yaml.safe_load(config)).models["born machine"] == ours
+    (example,) = blocks("python")
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert names["events"].shape == (1000, 3)
+    with pytest.warns(UserWarning, match="is 400: BornMachine was trained from 50 to 200 and extrapolates"):
+        names["machine"].sample(1, torch.tensor([400.0]))
