@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from circuits.backends import DensityMatrix, Statevector
+from experiments.config import resolve
 from qgen import fit, load_generator, save_generator
 from qgen.data import Dataset, Feature, gaussian_events
 from qgen.data.transforms import MinMax
@@ -109,6 +112,15 @@ def test_published_gaussian_weights_give_the_published_events() -> None:
     correlation = torch.corrcoef(x.T)
     found = [correlation[0, 1].item(), correlation[0, 2].item(), correlation[1, 2].item()]
     assert found == pytest.approx([0.225, 0.499, 0.151], abs=0.012)
+
+
+def test_the_manuals_examples_run() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "models" / "style.md").read_text(encoding="utf-8")
+    (config,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert resolve(yaml.safe_load(config)).models["style"].generator.kind == "style"
+    example, speed = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(example, "docs/models/style.md", "exec"), {})
+    exec(compile(speed.replace("100_000", "100"), "docs/models/style.md", "exec"), {})
 
 
 def test_entangling_beyond_three_qubits() -> None:
