@@ -114,6 +114,35 @@ assert value("Born machine, fast", 150.0) > 3 * value("Born machine", 150.0)
 from experiments.config import load_config
 assert "born machine, fast" in load_config("conditional-muon").models
 """,
+    "05_what_noise_does": """
+def falls(values):
+    return all(a > b for a, b in zip(values, values[1:]))
+
+assert falls(spreads["angle"]) and falls(spreads["Born"][::-1])
+assert spreads["angle"][-1] < 0.3 and spreads["Born"][-1] > 1.3
+for name in models:
+    distances = [value(scores[name, p]) for p in strengths]
+    assert falls(distances[::-1])
+assert value(scores["angle", 0]) < value(scores["Born", 0])
+assert value(scores["angle", 0.1]) > 3 * value(scores["angle", 0])
+assert scores["angle", 0.1]["correlation"].value.value > scores["Born", 0.1]["correlation"].value.value
+assert (read - 0.94 * exact).abs().max() < 1e-12
+trained = {p: value(adapted_scores["trained", p]) for p in (0.01, 0.03, 0.1)}
+assert trained[0.01] < 1.1 * value(scores["angle", 0])
+assert value(scores["angle", 0]) < trained[0.03] < 0.8 * value(scores["angle", 0.03])
+assert trained[0.1] > 4 * floor and trained[0.1] > 0.7 * value(scores["angle", 0.1])
+both = corrected_scores["readout and zne"]
+assert value(both) < value(corrected_scores["readout"]) < value(scores["angle", 0.01])
+assert value(both) < 1.1 * value(scores["angle", 0])
+regained = spread(corrected["readout and zne"]) - spreads["angle"][2]
+assert 0.35 < regained / (spreads["angle"][0] - spreads["angle"][2]) < 0.75
+
+# what it suggests
+from experiments.config import load_config
+noise = load_config("noise", ["seeds=[0]"])
+assert len({model.generator.kind for model in noise.models.values() if model.generator.kind != "marginals"}) == 3
+assert len(noise.evaluation.backends) == 5
+""",
 }
 
 
