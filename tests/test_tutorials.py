@@ -91,6 +91,32 @@ assert both.history[-1]["loss"] < both.history[0]["loss"] < 0.6 * adapted.histor
 from experiments.config import load_config
 assert load_config("quickstart-calorimeter", ["backend={kind: statevector, shots: 4096}"])
 """,
+    "03_dual_pqc_on_geant4_showers": """
+def found_in(name, metric):
+    return table.of(name)[metric].value.value
+
+assert model.pqc2.n_wires == 5 and model.n_parameters == 77
+assert (kinds.bincount() > 0).all() and 1.05 < means.sum(0).max() < 4
+medians = [few.train.conditions[kinds == i].median() for i in range(4)]
+deep = [float(shape @ torch.arange(8.0, dtype=torch.float64)) for shape in means]
+assert sorted(range(4), key=deep.__getitem__) == sorted(range(4), key=medians.__getitem__)
+assert each[0] < 0.005 and mean_image < 0.02 and len(set(closest.tolist())) < 4
+assert found_in("four images", "classifier_auc") > 0.95
+for metric in ("correlation", "classifier_auc"):
+    assert found_in("with latent", metric) < 0.9 * found_in("marginals", metric)
+assert found_in("copula", "classifier_auc") < found_in("with latent", "classifier_auc") + 0.03
+assert models["copula"].n_parameters > 10 * smooth.n_parameters
+assert abs(gan.n_parameters / smooth.n_parameters - 1) < 0.1
+assert used.max() > 0.9
+for count, value in zip(shots, worse):
+    assert 0.5 < value / (7 / (2 * count)) < 1.5
+
+# what it says of other backends and of the experiment
+from experiments.config import load_config
+smooth.backend = make_backend("density_matrix", noise={"depolarizing": 0.01})
+assert smooth.sample(3, whole.conditions[0]).isfinite().all()
+assert load_config("dual-pqc").seeds == [0, 1, 2]
+""",
     "04_conditional_born_machine": """
 def worst(name, where, metric="wasserstein"):
     return max(value(name, energy, metric) for energy in where)

@@ -46,7 +46,7 @@ def relative_entropy(p: Tensor, q: Tensor, least: float = LEAST_SHARE) -> Tensor
     p = p / p.sum(-1, keepdim=True)
     q = (q / q.sum(-1, keepdim=True)).clamp_min(least)
     q = q / q.sum(-1, keepdim=True)
-    return (torch.xlogy(p, p) - p * q.log()).sum(-1)
+    return (torch.xlogy(p, p) - p * q.log()).sum(-1).clamp_min(0)  # not below by rounding
 
 
 @metric(

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pennylane as qml
@@ -13,7 +15,7 @@ from scipy import stats
 
 from circuits import Circuit, Gate
 from circuits.backends import make_backend
-from experiments.config import load_config
+from experiments.config import load_config, resolve
 from qgen import ExtrapolationWarning, fit, load_generator, save_generator
 from qgen.data import Dataset, Feature, load_calorimeter, muon_events
 from qgen.data.clusters import nearest, shapes_of
@@ -21,6 +23,7 @@ from qgen.data.transforms import Log
 from qgen.models import DualPQC
 from qgen.models.dual_pqc import dual_pqc_circuit
 from qgen.models.energy_scale import EnergyScale
+from qgen.plain import read_yaml
 from qgen.random import new_generator, normal, uniform
 from qgen.training import MMD, Adversarial
 
@@ -375,3 +378,14 @@ def test_every_game_takes_the_weighted_set(data: Dataset, loss: str) -> None:
 @pytest.mark.parametrize("name", ["dual-pqc", "dual-pqc-cluster-means"])
 def test_the_configurations_are_valid(name: str) -> None:
     assert any(model.generator.kind == "dual_pqc" for model in load_config(name).models.values())
+
+
+def test_the_page_shows_what_works() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "models" / "dual_pqc.md").read_text()
+    (config,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert resolve(read_yaml(config, "page")).models["dual-pqc"].generator.kind == "dual_pqc"
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    found: dict[str, torch.Tensor] = {}
+    exec(code, found)
+    assert found["images"].shape == (4, 8)
+    assert found["showers"].shape == (1000, 8)
