@@ -3,7 +3,7 @@
 Noise of strength p is a depolarizing channel of probability p after every gate, on all wires of the gate together, and
 a readout error of probability p in both directions. Every cell of the study is one seed at one strength. The paper
 reports stable results up to about 1.5 % of noise at inference and almost 3 % in training; here a threshold is the
-strength at which the mean over seeds of the Wasserstein distance has grown by half of its value without noise.
+strength at which the mean over seeds of a metric has grown by half of its value without noise.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ METRICS = ("wasserstein", "correlation", "classifier_auc")
 STRENGTHS = (0.0, 0.005, 0.015, 0.03, 0.06, 0.1)
 
 GROWTH = 1.5
-"""A threshold is where the Wasserstein distance is this much of what it is without noise."""
+"""A threshold is where a metric is this much of what it is without noise."""
 
 PUBLISHED = {"inference": 0.015, "training": 0.03}
 """Up to which strengths 2307.05253 calls its results stable, about."""
@@ -155,20 +155,21 @@ def _backend(strength: float) -> DensityMatrix | None:
     return DensityMatrix(noise, dtype=torch.float32) if strength else None
 
 
-def threshold(cells: Sequence[Cell], how: str) -> float | None:
-    """The strength at which the mean Wasserstein distance passes ``GROWTH`` times that without noise.
+def threshold(cells: Sequence[Cell], how: str, name: str = "wasserstein") -> float | None:
+    """The strength at which the mean of a metric passes ``GROWTH`` times that without noise.
 
     Linear between strengths; None where it never does.
 
     Args:
         cells: of a study.
         how: ``inference`` or ``training``.
+        name: of the metric.
 
     >>> cells = [Cell(p, 0, {"wasserstein": w}, {"wasserstein": 1.0}) for p, w in ((0.0, 1.0), (0.1, 2.0))]
     >>> threshold(cells, "inference"), threshold(cells, "training")
     (0.05, None)
     """
-    points = [(row["strength"], row[f"{how}/wasserstein"][0]) for row in summary(cells, ("wasserstein",))]
+    points = [(row["strength"], row[f"{how}/{name}"][0]) for row in summary(cells, (name,))]
     limit = GROWTH * points[0][1]
     for (before, low), (after, high) in pairwise(points):
         if high >= limit:
@@ -223,16 +224,18 @@ def report(settings: AngleNoise, out: Path, tell: Callable[[str], None]) -> None
 
     out.mkdir(parents=True, exist_ok=True)
     cells = settings.run(out, tell)
-    table = Table("noise", *(f"{how}: {name}" for how in PUBLISHED for name in METRICS))
+    table = Table("noise", *(f"{how}\n{name}" for how in PUBLISHED for name in METRICS))
     for row in summary(cells):
         found = (row[f"{how}/{name}"] for how in PUBLISHED for name in METRICS)
         table.add_row(f"{100 * row['strength']:g} %", *(f"{mean:.3f} ± {spread:.3f}" for mean, spread in found))
-    Console().print(table)
+    Console(width=120).print(table)
     for how, published in PUBLISHED.items():
-        limit = threshold(cells, how)
-        reached = "no strength of the study" if limit is None else f"{100 * limit:.1f} %"
+        limits = []
+        for name in ("wasserstein", "correlation"):
+            limit = threshold(cells, how, name)
+            limits.append(f"{name} at {'no strength' if limit is None else f'{100 * limit:.1f} %'}")
         tell(
-            f"{how}: the Wasserstein distance is {GROWTH:g} times that without noise at {reached}; "
+            f"{how}: {GROWTH:g} times the value without noise, {', '.join(limits)}; "
             f"2307.05253 reports stable results up to about {100 * published:g} %"
         )
     draw(cells, out / "angle-noise.png")
