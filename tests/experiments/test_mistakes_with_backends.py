@@ -174,7 +174,7 @@ def test_a_file_in_the_way_is_said(run: Path, tmp_path: Path, refused: Refused) 
 
 
 class Breaking:
-    """A machine elsewhere that breaks at its third job."""
+    """A machine elsewhere that breaks in the second step of the training that follows the rehearsal's three jobs."""
 
     name = "breaking"
     capabilities = Statevector.capabilities
@@ -185,7 +185,7 @@ class Breaking:
 
     def job(self) -> None:
         type(self).jobs += 1
-        if self.jobs == 3:
+        if self.jobs == 5:
             raise JobError("job 7 on breaking failed: out of helium")
 
     def probs(self, circuit: Circuit, angles: torch.Tensor) -> torch.Tensor:
