@@ -272,14 +272,16 @@ def sample(
 def report(
     folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.")],
     out: Annotated[
-        Path | None, typer.Option(help="The page; report.html in the first run's folder if not given.")
+        Path | None,
+        typer.Option(help="The page; report.html in the first run's folder if not given. NAME.md: tables in Markdown."),
     ] = None,
 ) -> None:
     """Write one self-contained HTML page about one run or several."""
-    from experiments.report import write_report
+    from experiments.report import write_markdown, write_report
     from qgen.run import load_run
 
-    path = write_report([load_run(folder) for folder in folders], out or folders[0] / "report.html")
+    write = write_markdown if out is not None and out.suffix == ".md" else write_report
+    path = write([load_run(folder) for folder in folders], out or folders[0] / "report.html")
     typer.echo(str(path))
 
 

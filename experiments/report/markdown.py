@@ -1,0 +1,95 @@
+"""One run as a page of Markdown: what was run, and the table, for a repository or a note."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.report.summary import Cell, Row, headline_rows
+from experiments.scores import read_results
+from qgen.files import write_atomically
+from qgen.run import Run
+
+__all__ = ["markdown", "write_markdown"]
+
+
+def markdown(run: Run) -> str:
+    """The page: description, command, data, machine, the table of models and metrics, remarks on trainings.
+
+    Args:
+        run: a finished run.
+
+    Raises:
+        FileNotFoundError: the run has no results yet.
+        ValueError: its files are damaged.
+    """
+    results = read_results(run.results, str(run.folder / "results.json"))
+    config, seeds = run.config, results.seeds
+    minutes = sum(model.train_seconds for model in results.generators.values()) * len(seeds) / 60
+    facts = run.environment
+    lines = [
+        f"# {results.name}",
+        "",
+        str(config.get("description", "")).strip(),
+        "",
+        "```sh",
+        f"qgen run {results.name}",
+        "```",
+        "",
+        f"{len(seeds)} training{'s' * (len(seeds) > 1)} of every model (seed{'s' * (len(seeds) > 1)} "
+        f"{', '.join(map(str, seeds))}), none left out; training took {minutes:.1f} minutes in all on "
+        f"{facts['device']} with {config['threads']} thread{'s' * (config['threads'] > 1)}.",
+        f"Data: {_data(config['dataset'], facts.get('data'))}.",
+        "",
+    ]
+    metrics = results.headline
+    header = ["model", "parameters", "training [s]", *metrics]
+    rows = [_row(row, metrics) for row in headline_rows(results, metrics)]
+    lines += [_line(header), _line(["---", "---:", "---:", *["---:"] * len(metrics)]), *map(_line, rows), ""]
+    lines += [
+        "Value ± uncertainty (finite samples and, for several trainings, the spread between them); in brackets the "
+        "distance from truth against truth in standard deviations. The model nearest to a perfect one is in bold.",
+        "",
+    ]
+    remarks = [f"- **{name}**: {model.trouble}" for name, model in results.generators.items() if model.trouble]
+    if remarks:
+        lines += ["What its trainings remarked:", "", *remarks, ""]
+    return "\n".join(lines)
+
+
+def write_markdown(runs: Sequence[Run], path: Path) -> Path:
+    """Write the pages of several runs, one below the other, to one file.
+
+    Raises:
+        FileNotFoundError: a run has no results yet.
+        ValueError: a run's files are damaged, or a folder for ``path`` that does not exist.
+    """
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: the folder {path.parent} does not exist")
+    write_atomically(path, "\n".join(markdown(run) for run in runs).encode())
+    return path
+
+
+def _data(dataset: dict[str, Any], data: dict[str, Any] | None) -> str:
+    options = ", ".join(f"{key} {value}" for key, value in dataset.items() if key != "kind" and value is not None)
+    events = "" if data is None else f"; {data['events']} events, SHA-256 {data['sha256'][:12]}"
+    return f"`{dataset['kind']}` ({options}){events}"
+
+
+def _row(row: Row, metrics: list[str]) -> list[str]:
+    size, seconds = "", ""
+    if row.scores is not None and row.role == "model":
+        size, seconds = str(row.scores.n_parameters), f"{row.scores.train_seconds:.1f}"
+    return [row.name, size, seconds, *(_number(row.cells[metric]) for metric in metrics)]
+
+
+def _number(cell: Cell) -> str:
+    if cell.number is None:
+        return "–"
+    text = f"**{cell.number}**" if cell.best else str(cell.number)
+    return f"{text} ({cell.pull})" if cell.pull else text
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
