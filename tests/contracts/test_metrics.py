@@ -78,11 +78,12 @@ def test_larger_is_worse(metric):
 def test_weights_of_zero_remove_events(metric):
     """An event of weight 0 counts as little as one that was never there, frames of truth aside."""
     truth, generated = (torch.cat([x.samples, x.conditions], 1) for x in (events(0), events(1)))
-    estimator = metric.build(truth, torch.cat([generated, generated + 50]), 0)
+    options = {"limits": torch.full((truth.shape[1], 2), math.nan, dtype=torch.float64)} if metric.limits else {}
+    estimator = metric.build(truth, torch.cat([generated, generated + 50]), 0, **options)
     weights = torch.ones(len(truth), dtype=torch.float64)
     with_zeros = estimator(weights, torch.cat([weights, 0 * weights]))
     if metric.name != "classifier_auc":  # the classifier is trained on all
-        torch.testing.assert_close(with_zeros, metric.build(truth, generated, 0)(weights, weights))
+        torch.testing.assert_close(with_zeros, metric.build(truth, generated, 0, **options)(weights, weights))
 
 
 def test_it_says_what_it_is(metric):
