@@ -37,14 +37,15 @@ class WeightedEvents:
         values: ``(m, n_features)`` in the transform's space.
         weights: ``(m,)``, not negative; their expected sum is 1.
         condition: of each, ``(m, n_conditions)`` in the condition transform's space, or None.
-        independent: whether the events are independent draws; if not, they are the whole distribution, and a pair of
-            an event with itself counts like any other.
+        draws: number of independent draws. Each is as many events as the others, one after the other, whose weights
+            have the sum ``1 / draws``: one event, or a few with their probabilities. None where the events are the
+            whole distribution, in which a pair of an event with itself counts like any other.
     """
 
     values: Tensor
     weights: Tensor
     condition: Tensor | None
-    independent: bool
+    draws: int | None
 
     def joint(self) -> Tensor:
         """Values with their conditions beside them."""
@@ -129,7 +130,7 @@ class Generator(nn.Module):
         A model that knows probabilities gives them as weights instead, so that a gradient reaches what they depend on.
         """
         values = self._sample(n, condition, generator)
-        return WeightedEvents(values, values.new_full((n,), 1 / n), condition, independent=True)
+        return WeightedEvents(values, values.new_full((n,), 1 / n), condition, draws=n)
 
     @property
     def n_parameters(self) -> int:
@@ -304,11 +305,7 @@ class DiscreteGenerator(Generator):
         """
         if condition is None or not self.uses_condition:
             return torch.zeros(n, dtype=torch.long), None
-        if condition.shape[1] == 1:  # sorting numbers is much faster than sorting rows
-            values, row = torch.unique(condition[:, 0], return_inverse=True)
-            return row, values[:, None]
-        distinct, row = torch.unique(condition, dim=0, return_inverse=True)
-        return row, distinct
+        return _distinct(condition)
 
     def _sample_cells(self, n: int, condition: Tensor | None, generator: torch.Generator) -> Tensor:
         """Flat cell numbers of ``n`` events, shape ``(n,)``."""
@@ -318,28 +315,34 @@ class DiscreteGenerator(Generator):
         return self.discretiser.decode(self._sample_cells(n, condition, generator), generator)
 
     def _weighted(self, n: int, condition: Tensor | None, generator: torch.Generator) -> WeightedEvents:
-        """Every cell with its probability where they are few, under each of the conditions; else ``n`` draws.
+        """Every cell with its probability, under each of the conditions; ``n`` draws where there are too many cells.
 
         A draw's value is constant; its weight is its probability over the same number taken as constant, whose slope
-        is the score: the gradient of an expectation is unbiased (the log-derivative trick).
+        is the score: the gradient of an expectation is unbiased (the log-derivative trick). Frequencies of shots have
+        no score, since a cell that no shot hit has a slope too: then every cell is given, however many there are.
         """
-        row, distinct = self.distinct_conditions(condition, n)
-        probabilities = self.probabilities(distinct, generator)
-        row = row.to(probabilities.device)
-        if probabilities.numel() <= CELLS_AT_ONCE and (condition is None or distinct is not None):
-            share = torch.bincount(row, minlength=len(probabilities)).to(probabilities) / n
+        groups = None
+        row = torch.zeros(n, dtype=torch.long, device=self.device)
+        if condition is not None:
+            row, groups = _distinct(condition)
+        n_groups, n_cells = 1 if groups is None else len(groups), self.discretiser.n_cells
+        if self.shots is not None or n_groups * n_cells <= CELLS_AT_ONCE:
+            probabilities = self.probabilities(groups if self.uses_condition else None, generator).expand(n_groups, -1)
+            share = torch.bincount(row, minlength=n_groups).to(probabilities) / n
+            cells = torch.arange(n_cells, device=probabilities.device).repeat(n_groups)
+            asked = None if groups is None else groups.repeat_interleave(n_cells, 0)
             weights = (share[:, None] * probabilities).flatten()
-            cells = torch.arange(probabilities.shape[1], device=row.device).repeat(len(probabilities))
-            asked = condition
-            if condition is not None:
-                first = torch.stack([(row == r).nonzero()[0, 0] for r in range(len(probabilities))])
-                asked = condition[first.to(condition.device)].repeat_interleave(probabilities.shape[1], 0)
-            return WeightedEvents(self.discretiser.decode(cells, generator), weights, asked, independent=False)
+            return WeightedEvents(self.discretiser.decode(cells, generator), weights, asked, draws=None)
         with torch.no_grad():
             cells = self._sample_cells(n, condition, generator)
-        chosen = probabilities[row, cells.to(row.device)]
-        constant = chosen.detach().clamp_min(torch.finfo(chosen.dtype).tiny)
-        return WeightedEvents(self.discretiser.decode(cells, generator), chosen / constant / n, condition, True)
+        values = self.discretiser.decode(cells, generator)
+        weights = values.new_full((n,), 1 / n)
+        if torch.is_grad_enabled():
+            row, distinct = self.distinct_conditions(condition, n)
+            probabilities = self.probabilities(distinct, generator)
+            chosen = probabilities[row.to(probabilities.device), cells.to(probabilities.device)]
+            weights = weights * chosen / chosen.detach()
+        return WeightedEvents(values, weights, condition, draws=n)
 
     @torch.no_grad()
     def log_prob(self, samples: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -357,3 +360,12 @@ class DiscreteGenerator(Generator):
         row, distinct = self.distinct_conditions(condition, len(values))
         inside = self.probabilities(distinct, new_generator(0))[row.to(cells.device), cells]
         return inside.clamp_min(torch.finfo(inside.dtype).tiny).log() - self.discretiser.log_volume(cells)
+
+
+def _distinct(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Of ``(n, k)`` the place of each row among the distinct ones ``(n,)``, and those."""
+    if rows.shape[1] == 1:  # sorting numbers is much faster than sorting rows
+        values, place = torch.unique(rows[:, 0], return_inverse=True)
+        return place, values[:, None]
+    distinct, place = torch.unique(rows, dim=0, return_inverse=True)
+    return place, distinct

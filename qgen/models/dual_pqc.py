@@ -330,7 +330,7 @@ class DualPQC(OnBackend, Generator):
             images = self._paint(states.repeat(n), self._inputs(many, n * k, generator), generator)
         else:
             images = self._paint(states, self.weights2.new_zeros(k, 0), generator).repeat(n, 1)
-        return WeightedEvents(self._answer(images, many, generator), weights, many, independent=True)
+        return WeightedEvents(self._answer(images, many, generator), weights, many, draws=n)
 
 
 def dual_pqc_circuit(

@@ -179,7 +179,7 @@ class Adversarial(EventObjective):
 
     def _penalty_between(self, events: WeightedEvents, batch: Batch, rng: torch.Generator) -> Tensor:
         values, condition = events.values, events.condition
-        if not events.independent or len(values) != len(batch):
+        if not events.draws == len(values) == len(batch):
             rows = torch.multinomial(events.weights.cpu(), len(batch), replacement=True, generator=rng)
             values = values[rows.to(values.device)]
             condition = None if condition is None else condition[rows.to(condition.device)]

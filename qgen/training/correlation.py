@@ -46,7 +46,7 @@ def pearson(events: WeightedEvents) -> Tensor:
 
     >>> import torch
     >>> values = torch.tensor([[0.0, 0.0], [1.0, -2.0]])
-    >>> pearson(WeightedEvents(values, torch.tensor([0.5, 0.5]), None, independent=True)).round()
+    >>> pearson(WeightedEvents(values, torch.tensor([0.5, 0.5]), None, draws=2)).round()
     tensor([[ 1., -1.],
             [-1.,  1.]])
     """

@@ -138,15 +138,15 @@ class MinibatchMLP(MLP):
     def forward(self, values: Tensor, condition: Tensor | None) -> Tensor:
         """The score of each event among the others, all of the same weight."""
         weights = values.new_full((len(values),), 1 / len(values))
-        return self.scores(WeightedEvents(values, weights, condition, independent=True))
+        return self.scores(WeightedEvents(values, weights, condition, draws=len(values)))
 
     def scores(self, events: WeightedEvents) -> Tensor:
         """The score of each event among the others."""
         values, weights = events.values, events.weights[:, None]
         centred = values - (weights * values).sum(0)
         variance = (weights * centred.square()).sum(0)
-        if events.independent and len(values) > 1:
-            variance = variance * len(values) / (len(values) - 1)
+        if events.draws is not None and events.draws > 1:
+            variance = variance * events.draws / (events.draws - 1)
         spread = (variance + SMALLEST_VARIANCE).sqrt().expand_as(values)
         return self._score(_beside(torch.cat([values, spread], dim=1), events.condition))
 

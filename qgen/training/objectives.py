@@ -57,7 +57,7 @@ class Batch:
     def events(self) -> WeightedEvents:
         """The same events, each of equal weight."""
         weights = self.values.new_full((len(self),), 1 / len(self))
-        return WeightedEvents(self.values, weights, self.condition, independent=True)
+        return WeightedEvents(self.values, weights, self.condition, draws=len(self))
 
 
 def descend(optimiser: torch.optim.Optimizer, loss: Tensor, clip: float | None = None) -> None:
@@ -97,21 +97,22 @@ def expectation(events: WeightedEvents, numbers: Tensor) -> Tensor:
     """The mean under a generator of a number that each event has, differentiable in numbers and weights.
 
     Where the weights of independent draws carry the gradient, the mean of the other draws is taken off each number: the
-    gradient stays unbiased, since the score has mean zero, and varies less.
+    gradient stays unbiased, since the slopes of a draw's weights have mean zero, and varies less.
 
     Args:
         events: stand for the generator.
         numbers: one for each event, ``(m,)``.
 
-    >>> events = WeightedEvents(torch.zeros(2, 1), torch.tensor([0.25, 0.75]), None, independent=False)
+    >>> events = WeightedEvents(torch.zeros(2, 1), torch.tensor([0.25, 0.75]), None, draws=None)
     >>> expectation(events, torch.tensor([4.0, 8.0]))
     tensor(7.)
     """
-    n = len(numbers)
-    if not (events.independent and events.weights.requires_grad and n > 1):
+    n = events.draws
+    if n is None or n < 2 or not events.weights.requires_grad:
         return (events.weights * numbers).sum()
-    others = ((numbers.sum() - numbers) / (n - 1)).detach()
-    return (events.weights * (numbers - others)).sum() + others.mean()
+    each = n * (events.weights * numbers).detach().reshape(n, -1).sum(1)
+    others = (each.sum() - each) / (n - 1)
+    return (events.weights * (numbers - others.repeat_interleave(len(numbers) // n))).sum() + others.mean()
 
 
 def check_differentiable(what: str, generator: Generator, train: Batch) -> None:
@@ -279,8 +280,9 @@ class MMD(EventObjective):
 
     For a :class:`~qgen.generator.DiscreteGenerator` with exact probabilities it is computed from them,
     :math:`(p - q)^T K (p - q)`, with :math:`K` applied as a product over features or bits; with shots, and for every
-    other generator, it is the unbiased estimate from events, :math:`w^T K w` without its diagonal for independent
-    draws of weights :math:`w` and with it for a whole distribution. Conditions take part through the same kernel.
+    other generator, it is the unbiased estimate from events (lemma 6 of Gretton et al., JMLR 13 (2012) 723): no draw
+    meets itself, nor the true event whose condition it was drawn under. A whole distribution, of weights :math:`w`, has
+    :math:`w^T K w`. Conditions take part through the same kernel.
 
     Args:
         space: ``values`` compares cells by the values they stand for, ``bits`` by their Hamming distance.
@@ -343,15 +345,17 @@ class MMD(EventObjective):
 
     def on_events(self, events: WeightedEvents, batch: Batch) -> Tensor:
         """The squared MMD between weighted events and the batch."""
-        x, y, w = events.joint(), batch.joint(), events.weights
+        x, y, w, n = events.joint(), batch.joint(), events.weights, events.draws
         scales = self._scales(x.shape[1])
-        within = gaussian_mixture(x, x, scales)
-        same = w @ within @ w
-        if events.independent:
-            same = (same - w.square() @ within.diagonal()) * len(w) / (len(w) - 1)
-        return (
-            same - 2 * w @ gaussian_mixture(x, y, scales).mean(1) + _mean_off_diagonal(gaussian_mixture(y, y, scales))
-        )
+        within, across = gaussian_mixture(x, x, scales), gaussian_mixture(x, y, scales)
+        same, cross = w @ within @ w, w @ across.mean(1)
+        if n is not None:
+            blocks = within.reshape(n, len(w) // n, n, -1).diagonal(dim1=0, dim2=2)
+            same = (same - torch.einsum("ai,ija,aj->", w.reshape(n, -1), blocks, w.reshape(n, -1))) * n / (n - 1)
+        if n == len(batch):  # draw a is under the condition of true event a, which are no independent pair
+            own = (w.reshape(n, -1) * across.reshape(n, -1, n).diagonal(dim1=0, dim2=2).T).sum()
+            cross = (n * cross - own) / (n - 1)
+        return same - 2 * cross + _mean_off_diagonal(gaussian_mixture(y, y, scales))
 
     def _on_cells(self, generator: DiscreteGenerator, batch: Batch, rng: torch.Generator) -> Tensor:
         cells = generator.discretiser.cell_index(batch.values)

@@ -110,7 +110,7 @@ def test_the_game_of_a_discrete_model_is_the_sum_over_its_cells(game: Any) -> No
     objective = Adversarial(game, SMALL)
     objective.prepare(model, batch, seed=1)
     events = generated(model, batch, new_generator(5))
-    assert not events.independent
+    assert events.draws is None
     p = model.logits.softmax(1) * torch.tensor([[0.75], [0.25]], dtype=F64)
     score = objective.discriminator(events.values, events.condition)
     each = {
@@ -174,7 +174,7 @@ def test_minibatch_sees_the_spread_of_the_batch() -> None:
     weights = weights / weights.sum()
     mean = (weights * values[:, 0]).sum()
     expected = (weights * (values[:, 0] - mean) ** 2).sum().sqrt()
-    found = model.scores(WeightedEvents(values, weights, None, independent=False))
+    found = model.scores(WeightedEvents(values, weights, None, draws=None))
     torch.testing.assert_close(found, expected.expand(20), rtol=1e-5, atol=0)
     same = torch.ones(20, 1, dtype=F64, requires_grad=True)
     (slope,) = torch.autograd.grad(model(same, None).sum(), same)

@@ -29,7 +29,7 @@ def test_pearson_with_weights_is_numpys() -> None:
     weights = torch.rand(30, generator=new_generator(2), dtype=F64)
     covariance = np.cov(torch.cat([values, condition], 1).T.numpy(), aweights=weights.numpy())
     width = np.sqrt(np.diag(covariance))
-    events = WeightedEvents(values, weights / weights.sum(), condition, independent=False)
+    events = WeightedEvents(values, weights / weights.sum(), condition, draws=None)
     np.testing.assert_allclose(pearson(events).numpy(), covariance / np.outer(width, width), atol=1e-12)
     plain = Batch(values, condition).events()
     np.testing.assert_allclose(pearson(plain).numpy(), np.corrcoef(plain.joint().T.numpy()), atol=1e-12)
@@ -43,7 +43,7 @@ def test_correlation_loss_is_the_mean_over_the_pairs() -> None:
     pairs = [(0, 1), (0, 2), (1, 2)]
     assert found.item() == pytest.approx(np.mean([difference[pair] ** 2 for pair in pairs]))
     two = Correlation().on_events(
-        WeightedEvents(fake[:, :1], torch.full((40,), 1 / 40), fake[:, 1:], True),
+        WeightedEvents(fake[:, :1], torch.full((40,), 1 / 40), fake[:, 1:], 40),
         batch=Batch(batch.values[:, :1], torch.cat([batch.values[:, 1:], batch.condition], 1)),
     )
     assert two.item() == pytest.approx(np.mean([difference[0, 1] ** 2, difference[0, 2] ** 2]))
@@ -53,7 +53,7 @@ def test_correlation_of_a_constant_column_is_finite() -> None:
     values = draws(20, 2, 0)
     values[:, 1] = 3.0
     values.requires_grad_()
-    events = WeightedEvents(values, torch.full((20,), 0.05, dtype=F64), None, independent=True)
+    events = WeightedEvents(values, torch.full((20,), 0.05, dtype=F64), None, draws=20)
     loss = Correlation().on_events(events, Batch(draws(20, 2, 1)))
     (slope,) = torch.autograd.grad(loss, values)
     assert loss.isfinite()

@@ -203,10 +203,69 @@ def test_mmd_of_weighted_events_equals_the_double_sum() -> None:
     across = sum(weights[i] * joint[i, 6 + j] / 5 for i in range(6) for j in range(5))
     true = sum(joint[6 + i, 6 + j] / 20 for i in range(5) for j in range(5) if i != j)
     objective = MMD(bandwidths=[0.5, 1.5])
-    whole = objective.on_events(WeightedEvents(x, weights, None, independent=False), Batch(y))
+    whole = objective.on_events(WeightedEvents(x, weights, None, draws=None), Batch(y))
     torch.testing.assert_close(whole, sum(inside) - 2 * across + true)
-    drawn = objective.on_events(WeightedEvents(x, weights, None, independent=True), Batch(y))
+    drawn = objective.on_events(WeightedEvents(x, weights, None, draws=6), Batch(y))
     torch.testing.assert_close(drawn, sum(apart) * 6 / 5 - 2 * across + true)
+
+
+def test_mmd_of_draws_of_several_events_is_unbiased() -> None:
+    """Draws under the conditions of the batch, each as two events with their probabilities; closed sums over all."""
+    levels = torch.tensor([-1.0, 0.5], dtype=F64)
+    share = torch.tensor([[0.7, 0.3], [0.2, 0.8]], dtype=F64)  # of the two values, under either condition
+    objective, rng, n = MMD(bandwidths=[0.7]), new_generator(0), 6
+
+    def once() -> tuple[Tensor, Tensor]:
+        condition = torch.randint(2, (n,), generator=rng)
+        true = levels[torch.multinomial(share.flip(0)[condition], 1, generator=rng).flatten()]
+        p = share.clone().requires_grad_()
+        column = condition.to(F64)[:, None]
+        events = WeightedEvents(
+            levels.repeat(n)[:, None], (p[condition] / n).flatten(), column.repeat_interleave(2, 0), draws=n
+        )
+        loss = objective.on_events(events, Batch(true[:, None], column))
+        return loss.detach(), torch.autograd.grad(loss, p)[0]
+
+    losses, slopes = map(torch.stack, zip(*(once() for _ in range(4000)), strict=True))
+    points = torch.cartesian_prod(torch.arange(2, dtype=F64), levels)
+    p = share.clone().requires_grad_()
+    difference = ((p - share.flip(0)) / 2).flatten()
+    expected = difference @ dense_kernel(points, [0.7]) @ difference
+    (slope,) = torch.autograd.grad(expected, p)
+    for found, wanted in ((losses, expected.detach()), (slopes, slope)):
+        error = found.std(0) / math.sqrt(len(found))
+        assert ((found.mean(0) - wanted).abs() < 4.5 * error).all()
+        assert (error < 0.05 * wanted.abs().max()).all()
+
+
+def test_expectation_over_draws_of_several_events_has_the_exact_gradient() -> None:
+    share = torch.tensor([0.2, 0.8], dtype=F64, requires_grad=True)
+    numbers = draws(6, 1, 0).flatten()
+    value = expectation(WeightedEvents(numbers[:, None], share.repeat(3) / 3, None, draws=3), numbers)
+    torch.testing.assert_close(value, (share.repeat(3) * numbers).sum() / 3)
+    (slope,) = torch.autograd.grad(value, share)
+    pairs = numbers.reshape(3, 2).mean(0)
+    torch.testing.assert_close(slope[1] - slope[0], pairs[1] - pairs[0])  # along the line of shares with sum 1
+
+
+def test_events_of_a_machine_with_shots_are_all_its_cells() -> None:
+    """The gradient of an expectation through frequencies is unbiased, also of cells that no shot hit."""
+    events, condition = draws(30, 1, 0), (torch.arange(30) % 2).to(F64)[:, None]
+    model = Table(Discretiser.fit(events, bits=3), n_rows=2, shots=3)
+    with torch.no_grad():
+        model.logits += draws(2, 8, 1)
+    numbers = draws(16, 1, 3).flatten()
+    rng = new_generator(2)
+
+    def gradient() -> Tensor:
+        found = generated(model, Batch(events, condition), rng)
+        assert found.draws is None
+        return torch.autograd.grad(expectation(found, numbers), model.logits)[0]
+
+    found = torch.stack([gradient() for _ in range(300)])
+    exact = (model.logits.softmax(1).flatten() * numbers).sum() / 2
+    (expected,) = torch.autograd.grad(exact, model.logits)
+    torch.testing.assert_close(found.mean(0), expected)  # these toys' slopes do not know of the shots
 
 
 @pytest.mark.parametrize("of", ["mmd", "adversarial"])
@@ -228,7 +287,7 @@ def test_gradient_by_score_function_is_unbiased(of: str, monkeypatch: pytest.Mon
     expected = gradient()
     assert torch.equal(expected, gradient())
     monkeypatch.setattr("qgen.generator.CELLS_AT_ONCE", 0)
-    assert generated(model, batch, rng).independent
+    assert generated(model, batch, rng).draws == 12
     found = torch.stack([gradient() for _ in range(1500)])
     error = found.std(0) / math.sqrt(len(found))
     assert ((found.mean(0) - expected).abs() < 4.5 * error).all()
@@ -238,7 +297,7 @@ def test_gradient_by_score_function_is_unbiased(of: str, monkeypatch: pytest.Mon
 def test_the_baseline_of_an_expectation_lowers_its_gradients_variance() -> None:
     weights = torch.full((50,), 1 / 50, dtype=F64, requires_grad=True)
     numbers = 10 + draws(50, 1, 0).flatten()
-    events = WeightedEvents(numbers[:, None], weights, None, independent=True)
+    events = WeightedEvents(numbers[:, None], weights, None, draws=50)
     value = expectation(events, numbers)
     torch.testing.assert_close(value, numbers.mean())
     (slope,) = torch.autograd.grad(value, weights)
