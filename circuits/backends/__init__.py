@@ -3,7 +3,7 @@
 from circuits.backends.base import Backend, Capabilities, PauliString
 from circuits.backends.density import DensityMatrix
 from circuits.backends.gradients import GradientEstimate, ParameterShift
-from circuits.backends.layers import layers, reseed, shots_of
+from circuits.backends.layers import layers, reseed, row_size, shots_of
 from circuits.backends.make import backend_beside, backend_config, backend_options, builds_alone, make_backend
 from circuits.backends.pennylane import PennyLane
 from circuits.backends.qiskit import Qiskit
@@ -34,6 +34,7 @@ __all__ = [
     "layers",
     "make_backend",
     "reseed",
+    "row_size",
     "shots_of",
 ]
 

@@ -19,7 +19,7 @@ from circuits.backends.base import (
     fresh_generator,
     parse_observables,
 )
-from circuits.backends.cones import compile_cones
+from circuits.backends.cones import Cones, compile_cones
 from circuits.backends.memory import bytes_allowed, check_memory, torch_device
 from circuits.backends.transfer import TransferProgram, compile_transfer
 from circuits.channels import ReadoutError
@@ -125,8 +125,7 @@ class DensityMatrix:
         strings = parse_observables(observables, circuit.n_wires)
         prepared = self.noise.prepare(circuit)
         measured = prepared.measured
-        supports = tuple(tuple(measured[wire] for wire, _ in string.factors) for string in strings)
-        cones = compile_cones(prepared, supports, self.dtype, self.device)
+        cones = self._cones(prepared, strings)
         orders: Sequence[Sequence[int]]
         if cones.pay:
             flat, taped = self._flat(circuit, angles)
@@ -136,7 +135,7 @@ class DensityMatrix:
                 self.device,
                 f"density matrices of light cones, batch of {len(flat)}{', with gradients' if taped else ''}",
             )
-            orders, states = supports, cones.run(flat)
+            orders, states = cones.supports, cones.run(flat)
         else:
             _, program, state = self._run(circuit, angles)
             orders, states = [program.order] * len(strings), [state] * len(strings)
@@ -165,6 +164,19 @@ class DensityMatrix:
         """
         check_shots(shots)
         return draw_bits(self.probs(circuit, angles), shots, fresh_generator(generator))
+
+    def row_size(self, circuit: Circuit, observables: Sequence[str] | None = None) -> int:
+        """About how many numbers are held for one row of angles; see :func:`circuits.backends.layers.row_size`."""
+        prepared = self.noise.prepare(circuit)
+        if observables is not None:
+            cones = self._cones(prepared, parse_observables(observables, circuit.n_wires))
+            if cones.pay:
+                return cones.numbers(taped=False)
+        return 4**prepared.circuit.n_wires
+
+    def _cones(self, prepared: PreparedCircuit, strings: Sequence[PauliString]) -> Cones:
+        supports = tuple(tuple(prepared.measured[wire] for wire, _ in string.factors) for string in strings)
+        return compile_cones(prepared, supports, self.dtype, self.device)
 
     def coefficients(self, circuit: Circuit, angles: Tensor) -> Tensor:
         """The state before it is read: ``tr(P rho)`` for all Pauli strings on the wires that are run.

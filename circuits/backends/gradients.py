@@ -19,7 +19,7 @@ from circuits.backends.base import (
     measurement_groups,
     parse_observables,
 )
-from circuits.backends.layers import shots_of
+from circuits.backends.layers import row_size, shots_of
 from circuits.backends.quasi import nearest_probabilities
 from circuits.backends.sampled import SamplingBackend, signs
 from circuits.circuit import Angle, Circuit, Gate
@@ -95,7 +95,7 @@ def _over_rows(
     at_once = len(flat)
     if not backend.capabilities.remote:  # a machine elsewhere gets one job
         bits = (shots_of(backend) or 0) * circuit.n_wires
-        at_once = max(1, _NUMBERS_AT_ONCE // max(2**circuit.n_wires, bits))
+        at_once = max(1, _NUMBERS_AT_ONCE // max(row_size(backend, circuit), bits))
     parts = [function(rows, table[of]) for rows, of in zip(flat.split(at_once), which.split(at_once), strict=True)]
     result = torch.cat(parts, -1)
     return result.reshape(len(result), *angles.shape[:-1])

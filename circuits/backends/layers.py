@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from circuits.backends.base import Backend
 from circuits.backends.sampled import SamplingBackend
+from circuits.circuit import Circuit
 
-__all__ = ["layers", "reseed", "shots_of"]
+__all__ = ["layers", "reseed", "row_size", "shots_of"]
 
 
 def layers(backend: Backend) -> Iterator[Backend]:
@@ -40,6 +41,33 @@ def shots_of(backend: Backend) -> int | None:
         if isinstance(shots, int):
             return shots
     return None
+
+
+def row_size(backend: Backend, circuit: Circuit, observables: Sequence[str] | None = None) -> int:
+    """About how many numbers a backend holds for one row of angles: how large a batch should be follows from it.
+
+    An engine with a method ``row_size`` of its own is asked; another one is taken to hold a state vector, or if it is
+    exact with noise a density matrix.
+
+    Args:
+        backend: the engine, or wrappers around one.
+        circuit: what runs.
+        observables: whose expectation values are asked for; None for probabilities or samples.
+
+    >>> from circuits import ansatz
+    >>> from circuits.backends import DensityMatrix, Sampled, Statevector
+    >>> circuit, noisy = ansatz.mera_up(10), DensityMatrix({"gates": {"CNOT": {"depolarizing": 0.01}}})
+    >>> [row_size(backend, circuit) for backend in (Statevector(), noisy, Sampled(noisy, 100))]
+    [1024, 1048576, 1048576]
+    >>> row_size(noisy, circuit, ["Z0", "Z9"]) < 4**10
+    True
+    """
+    *around, engine = layers(backend)
+    own = getattr(engine, "row_size", None)
+    if own is not None:
+        return int(own(circuit, None if around else observables))
+    able = engine.capabilities
+    return 4**circuit.n_wires if able.exact and able.noisy else 2**circuit.n_wires
 
 
 def reseed(backend: Backend, generator: torch.Generator) -> None:

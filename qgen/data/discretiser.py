@@ -231,6 +231,15 @@ class Discretiser(nn.Module):
         states = self._states
         return probabilities if states is None else probabilities[..., states.argsort().to(probabilities.device)]
 
+    def from_states(self, states: Tensor) -> Tensor:
+        """Numbers of basis states, wire 0 most significant, to flat numbers of cells, both ``(N,)``.
+
+        >>> Discretiser([[0.0, 1.0, 2.0, 3.0, 4.0]], code="gray").from_states(torch.arange(4)).tolist()
+        [0, 1, 3, 2]
+        """
+        of_cell = self._states
+        return states if of_cell is None else of_cell.argsort().to(states.device)[states]
+
     @cached_property
     def _states(self) -> Tensor | None:
         """The basis state of each cell; None where they are numbered alike."""

@@ -235,23 +235,10 @@ class BornMachine(OnBackend, DiscreteGenerator):
 
     def _sample_cells(self, n: int, condition: Tensor | None, generator: torch.Generator) -> Tensor:
         row, distinct = self.distinct_conditions(condition, n)
-        row = row.cpu()
-        angles = self.angles(distinct)
-        count = torch.bincount(row, minlength=len(angles))
-        cells = torch.empty(n, dtype=torch.long, device=angles.device)
-        backend = self._seeded(generator)
-        order = torch.argsort(row, stable=True)
-        # conditions that are asked for equally often go together: in one job, or as many as fit in memory at once
-        for shots in torch.unique(count).tolist():
-            which = (count == shots).nonzero().flatten()
-            first = (count.cumsum(0) - count)[which]
-            at_once = self._circuits_at_once(self.circuit.n_wires)
-            for some, start in zip(which.split(at_once), first.split(at_once), strict=True):
-                bits = backend.sample(self.circuit, angles[some.to(angles.device)], shots, generator=generator)
-                events = order[start[:, None] + torch.arange(shots)]
-                drawn = self.discretiser.from_bits(bits.to(cells.device).flatten(0, -2))
-                cells[events.to(cells.device)] = drawn.reshape(events.shape)
-        return cells
+        states = self._measure(
+            self.circuit, lambda some: self.angles(None if distinct is None else distinct[some]), row, generator
+        )
+        return self.discretiser.from_states(states)
 
 
 def _untied(circuit: Circuit, n_inputs: int) -> tuple[Circuit, list[int]]:

@@ -278,7 +278,7 @@ class DualPQC(OnBackend, Generator):
             angles.append(inputs[:, self.uploads2] * self.factors2)
         angles.append(math.pi * ((states[:, None] >> places) & 1).to(self.weights2))
         backend = self._seeded(generator)
-        parts = torch.cat(angles, 1).split(self._circuits_at_once(self._painter.n_wires))
+        parts = torch.cat(angles, 1).split(self._circuits_at_once(self._painter))
         images = [
             backend.probs(self._painter, some).reshape(len(some), self.n_features, -1).sum(2).to(self.device)
             for some in parts
@@ -308,7 +308,7 @@ class DualPQC(OnBackend, Generator):
         columns = inputs[:, : self.n_conditions]
         first, row = _distinct(columns[:, sorted(set(self.uploads1))])
         with torch.no_grad():
-            states = self._measure(self.pqc1, self._angles1(columns[first]), row, generator)
+            states = self._measure(self.pqc1, lambda some: self._angles1(columns[first[some]]), row, generator)
         if self.latent_size:
             images = self._paint(states, inputs, generator)
         else:  # events of one image and one condition share a circuit
@@ -414,7 +414,7 @@ def _check_images(dataset: Dataset) -> None:
 def _distinct(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Where each distinct row of ``(n, k)`` stands first, and for every row the place of its equal among them."""
     if rows.shape[1] == 0:
-        return torch.zeros(1, dtype=torch.long), torch.zeros(len(rows), dtype=torch.long)
+        return rows.new_zeros(1, dtype=torch.long), rows.new_zeros(len(rows), dtype=torch.long)
     if rows.shape[1] == 1:  # sorting numbers is much faster than sorting rows
         place = torch.unique(rows[:, 0], return_inverse=True)[1]
     else:

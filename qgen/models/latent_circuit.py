@@ -74,12 +74,12 @@ class LatentCircuitGenerator(OnBackend, Generator):
 
     def expectations(self, latent: Tensor, condition: Tensor | None, generator: torch.Generator) -> Tensor:
         """Expectation values of the observables, ``(n, n_observables)``, as the backend gives them."""
-        angles = self.angles(latent, condition)
         backend = self._seeded(generator)
-        parts = [
-            backend.expval(self.circuit, some, self.observables)
-            for some in angles.split(self._circuits_at_once(self.circuit.n_wires))
-        ]
+        parts = []
+        for rows in torch.arange(len(latent)).split(self._circuits_at_once(self.circuit, self.observables)):
+            some = slice(int(rows[0]), int(rows[-1]) + 1)
+            angles = self.angles(latent[some], None if condition is None else condition[some])
+            parts.append(backend.expval(self.circuit, angles, self.observables))
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).to(self.device)
 
     def _sample(self, n: int, condition: Tensor | None, generator: torch.Generator) -> Tensor:

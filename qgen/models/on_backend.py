@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
 from circuits import Circuit
-from circuits.backends import Backend, Statevector, reseed, shots_of
+from circuits.backends import Backend, Statevector, reseed, row_size, shots_of
 
 if TYPE_CHECKING:
     from qgen.generator import Generator as _Base
 else:
     _Base = object
 
-__all__ = ["AMPLITUDES_AT_ONCE", "OnBackend"]
+__all__ = ["NUMBERS_AT_ONCE", "OnBackend"]
 
-AMPLITUDES_AT_ONCE = 2**22
-"""Amplitudes, of all circuits together, that go to a backend at once: a larger batch is cut."""
+NUMBERS_AT_ONCE = 2**22
+"""Amplitudes, or what else a backend holds, of all circuits that go to it at once: a larger batch is cut."""
 
 
 class OnBackend(_Base):
@@ -51,34 +52,49 @@ class OnBackend(_Base):
         reseed(backend, generator)
         return backend
 
-    def _circuits_at_once(self, n_wires: int) -> int:
-        """How many circuits go to the backend in one call: all to a machine elsewhere, which makes them one job."""
-        able = self.backend.capabilities
-        numbers = 4**n_wires if able.exact and able.noisy else 2**n_wires  # of a density matrix, of a state
-        return 2**31 if able.remote else max(1, AMPLITUDES_AT_ONCE // numbers)
+    def _circuits_at_once(self, circuit: Circuit, observables: Sequence[str] | None = None) -> int:
+        """How many rows of angles go to the backend in one call: all to a machine elsewhere, which makes them one job.
 
-    def _measure(self, circuit: Circuit, angles: Tensor, row: Tensor, generator: torch.Generator) -> Tensor:
+        Args:
+            circuit: what runs.
+            observables: whose expectation values are asked for; None for probabilities or samples.
+        """
+        if self.backend.capabilities.remote:
+            return 2**31
+        return max(1, NUMBERS_AT_ONCE // row_size(self.backend, circuit, observables))
+
+    def _measure(
+        self, circuit: Circuit, angles: Callable[[Tensor], Tensor], row: Tensor, generator: torch.Generator
+    ) -> Tensor:
         """One measurement for each event, as the number of the basis state, ``(n,)``.
 
         Args:
             circuit: what is measured.
-            angles: ``(m, n_angles)``, one row for each circuit.
-            row: ``(n,)``, the circuit of each event.
+            angles: for the numbers of some rows ``(k,)`` their angles ``(k, n_angles)``; never asked for more rows than
+                go to the backend at once.
+            row: ``(n,)``, the row of each event, counted from 0.
             generator: source of the randomness.
         """
         row = row.cpu()
-        count = torch.bincount(row, minlength=len(angles))
-        numbers = torch.empty(len(row), dtype=torch.long, device=angles.device)
-        place = 2 ** torch.arange(circuit.n_wires - 1, -1, -1, device=angles.device)
+        count = torch.bincount(row)
+        numbers = torch.empty(len(row), dtype=torch.long, device=self.device)
         backend = self._seeded(generator)
+        at_once = self._circuits_at_once(circuit)
         order = torch.argsort(row, stable=True)
         # circuits that are asked for equally often go together: in one job, or as many as fit in memory at once
-        for shots in torch.unique(count).tolist():
+        for shots in torch.unique(count[count > 0]).tolist():
             which = (count == shots).nonzero().flatten()
             first = (count.cumsum(0) - count)[which]
-            at_once = self._circuits_at_once(circuit.n_wires)
             for some, start in zip(which.split(at_once), first.split(at_once), strict=True):
-                bits = backend.sample(circuit, angles[some.to(angles.device)], shots, generator=generator)
+                bits = backend.sample(circuit, angles(some.to(self.device)), shots, generator=generator)
                 events = order[start[:, None] + torch.arange(shots)]
-                numbers[events.to(numbers.device)] = bits.to(place) @ place
+                numbers[events.to(self.device)] = _as_numbers(bits).to(self.device)
         return numbers
+
+
+def _as_numbers(bits: Tensor) -> Tensor:
+    """Bits ``(..., n_wires)``, the most significant first, as int64 numbers ``(...)``."""
+    numbers = torch.zeros(bits.shape[:-1], dtype=torch.int64, device=bits.device)
+    for wire in range(bits.shape[-1]):
+        numbers = 2 * numbers + bits[..., wire]
+    return numbers

@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 
 from circuits import Circuit, Gate, ansatz
-from circuits.backends import ParameterShift, Sampled, Statevector, make_backend
+from circuits.backends import DensityMatrix, ParameterShift, Sampled, Statevector, make_backend, row_size
 from classical_baselines import GaussianCopula
 from qgen import fit, load_generator, save_generator
 from qgen.data import Dataset, Discretiser, Feature, Gaussianise, load_calorimeter, muon_events, simulate_muon
@@ -215,7 +215,7 @@ class Elsewhere(Statevector):
 def test_samples_of_a_machine_elsewhere_are_one_job_for_conditions_asked_equally_often(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("qgen.models.on_backend.AMPLITUDES_AT_ONCE", 1)
+    monkeypatch.setattr("qgen.models.on_backend.NUMBERS_AT_ONCE", 1)
     model, backend = machine(square()), Elsewhere()
     model.backend = backend
     conditions = torch.arange(20, dtype=F64)[:, None] / 20
@@ -223,6 +223,20 @@ def test_samples_of_a_machine_elsewhere_are_one_job_for_conditions_asked_equally
     assert backend.jobs == 1
     model.sample(30, torch.cat([conditions, conditions[:10]]), new_generator(0))
     assert backend.jobs == 3
+
+
+def test_a_density_matrix_behind_shots_is_asked_for_few_circuits_at_once() -> None:
+    backend = Sampled(DensityMatrix({"gates": {"CNOT": {"depolarizing": 0.05}}}, memory_limit=2**26), 10)
+    assert row_size(backend, ansatz.hardware_efficient(4, 1)) == 4**4
+    model = machine(square())
+    model.backend = backend
+    n = 5000
+    conditions = torch.linspace(0, 1, n, dtype=F64)[:, None]
+    with pytest.raises(ValueError, match="density matrix of 4 qubits, batch of 20000: needs about"):
+        backend.probs(model.circuit, model.angles(conditions.repeat(4, 1)).detach())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("qgen.models.on_backend.NUMBERS_AT_ONCE", 2**18)
+        assert model.sample(4 * n, conditions.repeat_interleave(4, 0), new_generator(0)).shape == (4 * n, 2)
 
 
 @pytest.mark.parametrize("data", [load_calorimeter(grid=(4,)), muon_events(n=3000)], ids=["showers", "muons"])

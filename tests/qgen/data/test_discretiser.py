@@ -196,6 +196,7 @@ def test_every_code_and_order_is_a_bijection_of_cells_and_bits(bits: list[int], 
     states = torch.tensor([int("".join(map(str, row)), 2) for row in strings.tolist()])
     assert torch.equal(cells.by_cell(p), p[:, states])
     assert torch.equal(cells.by_state(cells.by_cell(p)), p)
+    assert torch.equal(cells.from_states(states), torch.arange(len(states)))
     rebuilt = Discretiser.from_spec(json.loads(json.dumps(cells.spec())))
     assert torch.equal(rebuilt.to_bits(numbers), strings)
 
