@@ -22,6 +22,7 @@ from experiments.config import Experiment, ModelConfig
 from experiments.judging import Judge, over_seeds
 from experiments.scores import COMPLETED, DISCRETISED_TRUTH
 from qgen.data import DATASETS, Dataset, Discretiser
+from qgen.data.transforms import Transform
 from qgen.device import find_device
 from qgen.generator import DiscreteGenerator, Generator
 from qgen.metrics import MINIMUM_EVENTS
@@ -321,17 +322,21 @@ def _judge_elsewhere(experiment: Experiment, folder: Path, device: str, reporter
 
 
 def discretised_truth(generators: Mapping[str, Generator], events: Dataset, seed: int) -> dict[str, Dataset]:
-    """Independent true events through each distinct discretiser and back: the best that a model on its cells can do."""
+    """Independent true events to the cells of each discrete generator and back: the best that a model on them can do.
+
+    Generators whose cells are the same in physical units share one sample, however they number or encode them.
+    """
     found: dict[str, tuple[list[str], Dataset]] = {}
     for name, generator in generators.items():
         if isinstance(generator, DiscreteGenerator):
-            spec = generator.discretiser.spec()
-            key = json.dumps(spec)
+            transform = Transform.from_spec(generator.transform.spec())
+            edges = [feature.tolist() for feature in generator.discretiser.edges]
+            key = json.dumps([generator.transform.spec(), edges])
             if key not in found:
                 rng = new_generator(derive_seed(seed, name, "discretised"))
-                values = events.transform(events.samples, events.conditions)
-                values = Discretiser.from_spec(spec).roundtrip(values, rng)
-                found[key] = ([], events.with_samples(events.transform.inverse(values, events.conditions)))
+                values = transform(events.samples, events.conditions)
+                values = Discretiser(edges).roundtrip(values, rng)
+                found[key] = ([], events.with_samples(transform.inverse(values, events.conditions)))
             found[key][0].append(name)
     if len(found) == 1:
         ((_, events),) = found.values()

@@ -18,10 +18,11 @@ from rich.console import Console
 from experiments import run as run_module
 from experiments.config import Experiment, resolve
 from experiments.report import write_report
-from experiments.run import Reporter, claimed, run_experiment
+from experiments.run import Reporter, claimed, discretised_truth, run_experiment
 from experiments.tables import results_table
 from qgen import load_run, registry
-from qgen.data import simulate_muon, write_events
+from qgen.data import muon_events, simulate_muon, write_events
+from qgen.models import BornMachine
 from qgen.statefile import load_state
 from qgen_toys import Affine
 
@@ -62,6 +63,18 @@ def same_weights(a: Path, b: Path) -> bool:
     return left.keys() == right.keys() and all(
         torch.equal(left[model][name], right[model][name]) for model in left for name in left[model]
     )
+
+
+def test_discretised_truth_goes_through_the_cells_of_each_model() -> None:
+    data = muon_events(n=2000)
+    options = {"plain": {}, "gray": {"code": "gray", "order": "snake"}, "turned": {"frame": "gaussian"}}
+    models = {name: BornMachine.for_dataset(data, bits=4, **chosen) for name, chosen in options.items()}
+    found = discretised_truth(models, data.test, seed=0)
+    assert set(found) == {"discretised truth (plain, gray)", "discretised truth (turned)"}
+    shift = found["discretised truth (turned)"].samples - data.test.samples
+    width = data.samples.std(0)
+    assert (shift.abs().median(0).values < 0.2 * width).all()
+    assert ((shift.mean(0) / width).abs() < 0.1).all()
 
 
 def test_results_hold_every_number_with_its_uncertainty_and_floor(tmp_path: Path) -> None:
