@@ -1,0 +1,48 @@
+"""Every configuration of the lab goes from its data to its table: one step of every model on few events."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from experiments.config import Experiment, config_names, load_config, resolve
+from experiments.run import run_experiment
+from experiments.scores import COMPLETED, read_results
+from qgen.registry import generators
+from qgen.run import load_run
+
+JUDGED = {"bootstrap": 2, "max_events": 20}
+NUMBER_OF_EVENTS = {"calorimeter": "max_events"}  # the option of that name; elsewhere it is n
+
+
+def small(name: str) -> Experiment:
+    """The experiment with one seed, few events, one step of every training."""
+    raw = load_config(name).plain()
+    raw["seeds"] = [0]
+    raw["dataset"][NUMBER_OF_EVENTS.get(raw["dataset"]["kind"], "n")] = 400
+    raw["evaluation"] |= JUDGED
+    for model in raw["models"].values():
+        if "training" in model:
+            model["training"] |= {"steps": 1}
+    return resolve(raw)
+
+
+@pytest.mark.parametrize("name", config_names())
+def test_every_model_trains_and_is_judged(name: str, tmp_path: Path) -> None:
+    experiment = small(name)
+    run = load_run(run_experiment(experiment, tmp_path / "run"))
+    scores = read_results(run.results).models
+    for model, config in experiment.models.items():
+        assert scores[model].status.startswith(COMPLETED), model
+        assert scores[model].metrics.keys() >= set(experiment.evaluation.metrics or ()), model
+        assert all(math.isfinite(score.value) for score in scores[model].metrics.values()), model
+        assert run.training(model)["steps"] == (0 if config.training is None else 1), model
+
+
+@pytest.mark.parametrize(("name", "left_out"), [("cern-8px", set()), ("cern-muon", {"dual_pqc"})])
+def test_the_large_tables_have_every_kind_that_fits_the_data(name: str, left_out: set[str]) -> None:
+    experiment = load_config(name)
+    assert {model.generator.kind for model in experiment.models.values()} == set(generators()) - left_out
+    assert len(experiment.seeds) == 5
