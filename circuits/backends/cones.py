@@ -15,7 +15,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from circuits.backends.transfer import BlockMatrices, two_wire_blocks
+from circuits.backends.transfer_blocks import BlockMatrices, two_wire_blocks
 from circuits.noise import PreparedCircuit
 
 __all__ = ["Cones", "compile_cones"]
@@ -70,7 +70,7 @@ class Cones:
     def numbers(self, taped: bool) -> int:
         """Numbers that a run holds at once for each row of angles, about."""
         sizes = [4**width for widths in self._widths for width in widths]
-        return 4 * (sum(sizes) if taped else max(sizes, default=1))
+        return 4 * (sum(sizes) if taped else max(sizes, default=1)) + self._matrices.size
 
     def run(self, angles: Tensor) -> list[Tensor]:
         """For each support the Pauli coefficients on its wires, ``(batch, 4**len(support))``.

@@ -172,7 +172,7 @@ class DensityMatrix:
             cones = self._cones(prepared, parse_observables(observables, circuit.n_wires))
             if cones.pay:
                 return cones.numbers(taped=False)
-        return 4**prepared.circuit.n_wires
+        return compile_transfer(circuit, self.noise, self.dtype, self.device)[1].row_size
 
     def _cones(self, prepared: PreparedCircuit, strings: Sequence[PauliString]) -> Cones:
         supports = tuple(tuple(prepared.measured[wire] for wire, _ in string.factors) for string in strings)
