@@ -68,6 +68,10 @@ class Generator(nn.Module):
        model that ``for_dataset`` fits at once, without gradients, says ``trains = False``; one that runs quantum
        circuits says ``runs_circuits = True`` and has a property ``backend`` that can be set.
 
+    Two more are optional. ``_weighted(n, condition, generator)``, for a model that knows probabilities: events with
+    their weights, through which gradients flow where draws have none. ``weight_layers()``, for a circuit that can grow
+    in training: the layer of every weight (:class:`qgen.training.layerwise.Growth`).
+
     Args:
         n_features: columns of a sample.
         n_conditions: columns of a condition, 0 for an unconditional model.

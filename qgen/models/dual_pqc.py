@@ -29,6 +29,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from circuits import Circuit, Gate
+from circuits.angle_layers import angle_layers
 from circuits.backends import Backend
 from circuits.circuit import Angle
 from qgen.data import Dataset
@@ -221,6 +222,20 @@ class DualPQC(OnBackend, Generator):
             transform=transform,
             condition_transform=condition_transform,
         )
+
+    def weight_layers(self) -> dict[str, Tensor]:
+        """The layer of every weight, by the parameter's name, as :func:`~circuits.angle_layers.angle_layers` has it.
+
+        Both circuits grow from their first layer; the scale of the total energy trains from the start.
+        """
+        found = {}
+        for number, circuit, uploads in (("1", self.pqc1, self.uploads1), ("2", self.pqc2, self.uploads2)):
+            layers = angle_layers(circuit)
+            n_weights = circuit.n_angles - len(uploads)
+            found[f"weights{number}"] = layers[:n_weights]
+            if uploads:
+                found[f"factors{number}"] = layers[n_weights:]
+        return found
 
     @property
     def n_images(self) -> int:

@@ -11,8 +11,9 @@ from circuits.angle_layers import angle_layers
 from experiments.config import Experiment, resolve
 from experiments.run import run_experiment
 from qgen import fit
-from qgen.data import muon_events
-from qgen.models import BornMachine
+from qgen.data import Dataset, Feature, muon_events
+from qgen.models import BornMachine, DualPQC
+from qgen.random import new_generator, normal, uniform
 from qgen.registry import generator_class
 from qgen.training import MMD, NLL
 from qgen_toys import Affine, linear_events
@@ -120,6 +121,23 @@ def test_other_circuit_models_grow_too(kind: str) -> None:
     assert n_layers > 1
     result = fit(model, DATA, MMD(), steps=2 * n_layers, layerwise=2, batch_size=32, keep="last")
     assert result.steps == 2 * n_layers
+    assert all((parameter != 0).all() for parameter in model.parameters())
+
+
+def test_both_circuits_of_a_dual_pqc_grow() -> None:
+    rng = new_generator(0)
+    energies = normal((200, 4), rng, dtype=torch.float64).exp()
+    condition = uniform((200, 1), rng, dtype=torch.float64)
+    data = Dataset(energies, tuple(Feature(f"p{i}", "MeV") for i in range(4)), condition, (Feature("c"),))
+    model = DualPQC.for_dataset(data, n_images=4, pqc1_layers=1, pqc2_layers=2, latent_size=1)
+    layers = model.weight_layers()
+    assert {name: (layer.shape, int(layer.max())) for name, layer in layers.items()} == {
+        "weights1": (model.weights1.shape, 1),
+        "factors1": (model.factors1.shape, 0),
+        "weights2": (model.weights2.shape, 2),
+        "factors2": (model.factors2.shape, 1),
+    }
+    fit(model, data, MMD(), steps=6, layerwise=2, batch_size=32, keep="last")
     assert all((parameter != 0).all() for parameter in model.parameters())
 
 
