@@ -23,6 +23,10 @@ CELLS_AT_ONCE = 2**14
 """Cells, of all conditions together, up to which a discrete distribution is given whole and not by draws from it."""
 
 
+PROBABILITIES_AT_ONCE = 2**24
+"""Probabilities of cells, of all conditions together, that a density holds in memory at once."""
+
+
 class ExtrapolationWarning(UserWarning):
     """A generator is asked under a condition that lies beyond those it was trained with."""
 
@@ -362,7 +366,15 @@ class DiscreteGenerator(Generator):
     def _log_prob(self, values: Tensor, condition: Tensor | None) -> Tensor:
         cells = self.discretiser.cell_index(values)
         row, distinct = self.distinct_conditions(condition, len(values))
-        inside = self.probabilities(distinct, new_generator(0))[row.to(cells.device), cells]
+        row, rng = row.to(cells.device), new_generator(0)
+        at_once = max(1, PROBABILITIES_AT_ONCE // self.discretiser.n_cells)
+        parts, places = [], []
+        for start in range(0, 1 if distinct is None else len(distinct), at_once):
+            some = None if distinct is None else distinct[start : start + at_once]
+            which = ((row >= start) & (row < start + at_once)).nonzero().flatten()
+            parts.append(self.probabilities(some, rng)[row[which] - start, cells[which]])
+            places.append(which)
+        inside = torch.cat(parts)[torch.cat(places).argsort()]
         return inside.clamp_min(torch.finfo(inside.dtype).tiny).log() - self.discretiser.log_volume(cells)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -124,7 +125,9 @@ class Gaussianise(Transform):
         log_width[0] += unit.log()
         standard = standard / unit
         count = min(KNOTS, max(8, n // 8))
-        knots = torch.quantile(standard, _levels(count), dim=0)
+        knots = torch.from_numpy(
+            np.quantile(standard.numpy(), _levels(count).numpy(), axis=0)
+        )  # torch's takes 2**24 at most
         knots = knots + SMALLEST_STEP * torch.arange(count, dtype=knots.dtype)[:, None]
         tables = ranges.tolist(), mean.tolist(), log_width.tolist(), knots.tolist()
         straight = cls(*tables, whitening=torch.eye(n_features).tolist())(values, condition)

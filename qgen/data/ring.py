@@ -40,8 +40,8 @@ def ring_events(
     if n < 1 or modes < 1 or not 0 < radius < math.inf or not 0 < width < math.inf:
         raise ValueError(f"n {n}, modes {modes}, radius {radius} and width {width} must all be positive and finite")
     rng = new_generator(derive_seed(seed, "ring"))
-    angle = torch.randint(modes, (n,), generator=rng) * (2 * math.pi / modes)
-    centre = radius * torch.stack([angle.cos(), angle.sin()], dim=1).to(torch.float64)
+    angle = torch.randint(modes, (n,), generator=rng).to(torch.float64) * (2 * math.pi / modes)
+    centre = radius * torch.stack([angle.cos(), angle.sin()], dim=1)
     samples = centre + width * normal((n, 2), rng, dtype=torch.float64)
     provenance = {"distribution": "ring", "modes": modes, "radius": radius, "width": width, "seed": seed}
     return Dataset(samples, (Feature("x"), Feature("y")), seed=seed, provenance=provenance)

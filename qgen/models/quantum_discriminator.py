@@ -22,7 +22,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from circuits import Circuit, Gate, ansatz
-from circuits.backends import Backend, Statevector, make_backend
+from circuits.backends import Backend, Statevector, make_backend, reseed
 from qgen.random import derive_seed, new_generator, uniform
 from qgen.training.discriminators import Discriminator
 
@@ -43,8 +43,8 @@ class QuantumDiscriminator(Discriminator):
         qubits: one for each feature, or more; as many as features if not given. Those beyond see conditions only.
         layers: how often the event is encoded.
         seed: fixes the initial weights.
-        backend: where the circuit runs; exact by default. It must be differentiable, twice for ``wasserstein-gp``. If
-            it draws shots, a training that goes on from a checkpoint draws others.
+        backend: where the circuit runs; exact by default. It must be differentiable, twice for ``wasserstein-gp``.
+            What it draws follows from the seed and the number of calls so far, which is part of the state.
 
     Raises:
         ValueError: fewer qubits than features, or a size below 1.
@@ -53,6 +53,8 @@ class QuantumDiscriminator(Discriminator):
     >>> judge(torch.zeros(5, 8), None).shape, sum(p.numel() for p in judge.parameters())
     (torch.Size([5]), 55)
     """
+
+    calls: Tensor
 
     def __init__(
         self,
@@ -73,7 +75,9 @@ class QuantumDiscriminator(Discriminator):
                 f"a quantum discriminator of {qubits} qubits cannot take {n_features} features; each needs a qubit"
             )
         self.n_features = n_features
+        self.seed = seed
         self.backend = backend
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
         encoded = qubits if n_conditions else n_features
         self.circuit, n_weights = _assemble(qubits, encoded, layers)
         rng = new_generator(derive_seed(seed, "weights"))
@@ -127,6 +131,8 @@ class QuantumDiscriminator(Discriminator):
     def forward(self, values: Tensor, condition: Tensor | None) -> Tensor:
         """The score of each event, ``(N, n_features) -> (N,)``."""
         backend = self.backend if self.backend is not None else Statevector(device=self.weights.device)
+        reseed(backend, new_generator(derive_seed(self.seed, "draws", int(self.calls))))
+        self.calls += 1
         seen = backend.expval(self.circuit, self.angles(values, condition), ["Z0"])[:, 0]
         return self.scale * seen.to(self.scale) + self.offset
 

@@ -175,6 +175,19 @@ def test_impossible_options_are_named(call: object, line: str) -> None:
         call()
 
 
+def test_nll_of_many_conditions_is_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    events, condition = draws(30, 1, 0), (torch.arange(30) % 5).to(F64)[:, None]
+    model = Table(Discretiser.fit(events, bits=2), n_rows=5)
+    with torch.no_grad():
+        model.logits += draws(5, 4, 1)
+    whole = model._log_prob(events, condition)
+    (slope,) = torch.autograd.grad(whole.mean(), model.logits)
+    monkeypatch.setattr("qgen.generator.PROBABILITIES_AT_ONCE", 8)  # two conditions
+    parts = model._log_prob(events, condition)
+    assert torch.equal(parts, whole)
+    torch.testing.assert_close(torch.autograd.grad(parts.mean(), model.logits)[0], slope)
+
+
 def test_nll_needs_exact_probabilities() -> None:
     events = draws(20, 1, 0)
     model = Table(Discretiser.fit(events, bits=1), shots=7)

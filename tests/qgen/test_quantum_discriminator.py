@@ -113,6 +113,16 @@ def test_backends_by_their_configuration(rng):
     measured[0].sum().backward()
 
 
+def test_draws_go_on_from_a_saved_state(rng):
+    values = torch.randn(3, 2, generator=rng, dtype=torch.float64)
+    first, second = (
+        QuantumDiscriminator.for_events(2, 0, backend={"kind": "statevector", "shots": 50}) for _ in range(2)
+    )
+    assert not torch.equal(first(values, None), first(values, None))
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first(values, None), second(values, None))
+
+
 @pytest.mark.parametrize("loss", ["non-saturating", "wasserstein-gp", "least-squares"])
 def test_a_game_of_circuits(loss):
     assert "quantum" in discriminators()
