@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-__all__ = ["derive_seed", "new_generator", "normal", "seeded", "uniform"]
+__all__ = ["derive_seed", "new_generator", "normal", "seeded", "symmetric", "uniform"]
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
@@ -54,6 +54,15 @@ def uniform(
 ) -> Tensor:
     """Uniform numbers in ``[0, 1)``, drawn on the generator's device and moved: the same on CPU and GPU."""
     return torch.rand(shape, generator=generator, dtype=dtype, device=generator.device).to(device)
+
+
+def symmetric(shape: tuple[int, ...], bound: float, generator: torch.Generator) -> Tensor:
+    """Uniform float64 numbers in ``[-bound, bound)``, as initial angles are.
+
+    >>> bool(symmetric((100,), 0.1, new_generator(0)).abs().max() <= 0.1)
+    True
+    """
+    return bound * (2 * uniform(shape, generator, dtype=torch.float64) - 1)
 
 
 @contextmanager

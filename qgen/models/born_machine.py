@@ -31,7 +31,7 @@ from qgen.data.gaussianise import Gaussianise, NormalCDF
 from qgen.data.transforms import Compose, Transform
 from qgen.generator import DiscreteGenerator
 from qgen.models.on_backend import OnBackend
-from qgen.random import derive_seed, new_generator, uniform
+from qgen.random import derive_seed, new_generator, symmetric
 
 __all__ = ["BornMachine"]
 
@@ -97,9 +97,9 @@ class BornMachine(OnBackend, DiscreteGenerator):
         self.uses_condition = bool(self.encodes)
         self._backend = backend
         rng = new_generator(derive_seed(seed, "weights"))
-        self.weights = nn.Parameter(_symmetric(circuit.n_angles - len(self.encodes), initial_range, rng))
+        self.weights = nn.Parameter(symmetric((circuit.n_angles - len(self.encodes),), initial_range, rng))
         if self.encodes:
-            self.scales = nn.Parameter(1 + _symmetric(len(self.encodes), 0.1, rng))
+            self.scales = nn.Parameter(1 + symmetric((len(self.encodes),), 0.1, rng))
 
     @classmethod
     def for_dataset(
@@ -254,7 +254,3 @@ def _untied(circuit: Circuit, n_inputs: int) -> tuple[Circuit, list[int]]:
             angles.append(angle)
         gates.append(replace(gate, angles=tuple(angles)))
     return Circuit(circuit.n_wires, gates, n_weights + len(encodes)), encodes
-
-
-def _symmetric(n: int, bound: float, rng: torch.Generator) -> Tensor:
-    return bound * (2 * uniform((n,), rng, dtype=torch.float64) - 1)

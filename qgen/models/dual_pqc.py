@@ -13,9 +13,9 @@ images with their probabilities is what is trained on. Since :math:`U_2` is unit
 
 without ancillas, images that all have energy in the same pixel are out of reach; with :math:`a = n_1` nothing is.
 
-Ours, beyond the papers: the total energy is restored by an :class:`~qgen.models.energy_scale.EnergyScale`; numbers
-:math:`z`, uniform in :math:`[-1, 1]`, and the condition can enter the angles of every layer with trainable factors, so
-that there are more than :math:`2^{n_1}` images.
+Ours, beyond the papers: the images start near means of the training events; the total energy is restored by an
+:class:`~qgen.models.energy_scale.EnergyScale`; numbers :math:`z`, uniform in :math:`[-1, 1]`, and the condition can
+enter the angles of every layer with trainable factors, so that there are more than :math:`2^{n_1}` images.
 """
 
 from __future__ import annotations
@@ -28,21 +28,26 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from circuits import Circuit, Gate
+from circuits import Circuit
 from circuits.angle_layers import angle_layers
 from circuits.backends import Backend
-from circuits.circuit import Angle
 from qgen.data import Dataset
+from qgen.data.clusters import strata
 from qgen.data.transforms import Transform
 from qgen.generator import Generator, WeightedEvents
+from qgen.models.dual_pqc_circuit import dual_pqc_circuit, with_input_state
 from qgen.models.energy_scale import EnergyScale
 from qgen.models.on_backend import OnBackend
-from qgen.random import derive_seed, new_generator, uniform
+from qgen.random import derive_seed, new_generator, symmetric, uniform
 
 __all__ = ["DualPQC", "dual_pqc_circuit"]
 
 LEAST_SHARE = 1e-12
 """Share of the total that an empty pixel has where the transform takes the logarithm of it."""
+
+START_STEPS = 100
+START_RATE = 0.05
+"""Of Adam, which brings the images near the strata before training; in radians."""
 
 Rotation = Literal["RX", "RY", "RZ"]
 
@@ -119,14 +124,14 @@ class DualPQC(OnBackend, Generator):
         self.latent_size = latent_size
         self.uploads1, self.uploads2 = list(uploads1), list(uploads2)
         self._backend = backend
-        self._painter = _with_input_state(pqc2, pqc1.n_wires)
+        self._painter = with_input_state(pqc2, pqc1.n_wires)
         rng = new_generator(derive_seed(seed, "weights"))
-        self.weights1 = nn.Parameter(_symmetric(pqc1.n_angles - len(uploads1), initial_range, rng))
-        self.weights2 = nn.Parameter(_symmetric(pqc2.n_angles - len(uploads2), initial_range, rng))
+        self.weights1 = nn.Parameter(symmetric((pqc1.n_angles - len(uploads1),), initial_range, rng))
+        self.weights2 = nn.Parameter(symmetric((pqc2.n_angles - len(uploads2),), initial_range, rng))
         if self.uploads1:
-            self.factors1 = nn.Parameter(1 + _symmetric(len(uploads1), 0.1, rng))
+            self.factors1 = nn.Parameter(1 + symmetric((len(uploads1),), 0.1, rng))
         if self.uploads2:
-            self.factors2 = nn.Parameter(1 + _symmetric(len(uploads2), 0.1, rng))
+            self.factors2 = nn.Parameter(1 + symmetric((len(uploads2),), 0.1, rng))
         self.energy_scale = EnergyScale(n_conditions)
 
     @classmethod
@@ -144,6 +149,7 @@ class DualPQC(OnBackend, Generator):
         latent_size: Annotated[int, Ge(0)] = 0,
         conditional: bool = True,
         initial_range: Annotated[float, Gt(0)] = 0.5,
+        start: Literal["strata", "random"] = "strata",
     ) -> Self:
         """A model on hardware-efficient circuits for these events.
 
@@ -161,6 +167,9 @@ class DualPQC(OnBackend, Generator):
             conditional: whether the dataset's conditions enter every layer of both circuits. If not, they enter through
                 the total energy only.
             initial_range: as in the class.
+            start: ``strata`` brings the images, at latent 0 and the centre of the conditions, near the mean images of
+                strata of the training events (:func:`~qgen.data.clusters.strata`), and starts them equally probable.
+                ``random`` leaves the weights as drawn: images that start far from all events are seldom found again.
 
         Raises:
             ValueError: the features are no images, or an option is impossible for them.
@@ -197,6 +206,8 @@ class DualPQC(OnBackend, Generator):
         )
         condition = dataset.condition_transform(train.conditions) if dataset.n_conditions else None
         made.energy_scale = EnergyScale.fit(train.samples.sum(1), condition)
+        if start == "strata":
+            made._start_at(strata(train.samples, made.n_images))
         return made
 
     def arguments(self) -> dict[str, Any]:
@@ -268,6 +279,20 @@ class DualPQC(OnBackend, Generator):
         latent = self.weights2.new_zeros(self.latent_size) if latent is None else latent.to(self.weights2)
         inputs = torch.cat([self._one(condition)[0], latent])
         return self._paint(states, inputs.expand(len(states), -1), generator or new_generator())
+
+    def _start_at(self, wanted: Tensor) -> None:
+        """Move the images towards these by their relative entropy, and the probabilities towards equality."""
+        with torch.no_grad():
+            self.weights1.mul_(0.1)
+        wanted = wanted.to(self.weights2)
+        optimiser = torch.optim.Adam([self.weights2], START_RATE)
+        with torch.enable_grad():
+            for _ in range(START_STEPS):
+                optimiser.zero_grad()
+                loss = -(wanted * self.images().clamp_min(LEAST_SHARE).log()).sum(1).mean()
+                loss.backward()
+                optimiser.step()
+        optimiser.zero_grad()
 
     def _one(self, condition: Tensor | None) -> Tensor:
         """One condition in the condition transform's space, ``(1, n_conditions)``."""
@@ -348,62 +373,6 @@ class DualPQC(OnBackend, Generator):
         return WeightedEvents(self._answer(images, many, generator), weights, many, draws=n)
 
 
-def dual_pqc_circuit(
-    n_wires: int,
-    n_layers: int,
-    inputs: Sequence[int] = (),
-    rotations: Sequence[str] = ("RY", "RZ"),
-    entangler: str = "CNOT",
-    n_read: int | None = None,
-) -> tuple[Circuit, list[int]]:
-    r"""The circuit of either part, and which input each of its uploads is of.
-
-    A layer is, on every wire, an RY by each input (with an angle of its own) and the rotations, and then entanglers
-    on a ring. A last RY on every wire that is read, by its weight plus :math:`\pi/2`, closes the circuit: with all
-    weights at 0 every outcome is equally likely, whatever basis state goes in. An RZ of the last layer is left out on
-    wires that are not read, where next to nothing sees it. Uploads stand last in the angle vector.
-
-    Args:
-        n_wires: number of qubits.
-        n_layers: number of layers.
-        inputs: the inputs by number.
-        rotations: gates with one wire and one angle.
-        entangler: ``"CNOT"`` or ``"CZ"``.
-        n_read: the first wires, which are read; all if not given.
-
-    >>> circuit, uploads = dual_pqc_circuit(2, 1, [0], n_read=1)
-    >>> print(circuit.draw())
-    0: ──RY(a4)──RY(a0)──RZ(a1)──●──RY(a3+1.571)─
-    1: ──RY(a5)──RY(a2)──────────⊕───────────────
-    >>> uploads
-    [0, 0]
-    """
-    n_read = n_wires if n_read is None else n_read
-    pairs = [(wire, (wire + 1) % n_wires) for wire in range(n_wires if n_wires > 2 else n_wires - 1)]
-    kinds: list[tuple[str, tuple[int, ...], int | None]] = []  # gate, wires, its input
-    for layer in range(n_layers):
-        for wire in range(n_wires):
-            kinds += [("RY", (wire,), number) for number in inputs]
-            unseen = layer == n_layers - 1 and wire >= n_read
-            kinds += [(name, (wire,), None) for name in rotations if not (unseen and name == "RZ")]
-        kinds += [(entangler, pair, None) for pair in pairs]
-    uploads = [number for _, _, number in kinds if number is not None]
-    n_weights = sum(len(wires) == 1 for _, wires, _ in kinds) - len(uploads) + n_read
-    weight, upload = iter(range(n_weights)), iter(range(n_weights, n_weights + len(uploads)))
-    gates = [
-        Gate(name, wires, [] if len(wires) == 2 else [next(weight if number is None else upload)])
-        for name, wires, number in kinds
-    ]
-    gates += [Gate("RY", wire, [Angle(next(weight), offset=math.pi / 2)]) for wire in range(n_read)]
-    return Circuit(n_wires, gates, n_weights + len(uploads)), uploads
-
-
-def _with_input_state(pqc2: Circuit, n1: int) -> Circuit:
-    """``pqc2`` after RX gates on its first wires, whose angles stand last in the angle vector."""
-    entry = [Gate("RX", wire, [pqc2.n_angles + wire]) for wire in range(n1)]
-    return Circuit(pqc2.n_wires, [*entry, *pqc2.gates], pqc2.n_angles + n1)
-
-
 def _qubits(pixels: int) -> int:
     qubits = pixels.bit_length() - 1
     if pixels < 2 or 2**qubits != pixels:
@@ -436,7 +405,3 @@ def _distinct(rows: Tensor) -> tuple[Tensor, Tensor]:
         place = torch.unique(rows, dim=0, return_inverse=True)[1]
     count = torch.bincount(place)
     return torch.argsort(place, stable=True)[count.cumsum(0) - count], place
-
-
-def _symmetric(n: int, bound: float, rng: torch.Generator) -> Tensor:
-    return bound * (2 * uniform((n,), rng, dtype=torch.float64) - 1)

@@ -25,7 +25,7 @@ from circuits.backends import Backend
 from qgen.data import Dataset
 from qgen.data.transforms import Transform
 from qgen.models.latent_circuit import LatentCircuitGenerator
-from qgen.random import derive_seed, new_generator, uniform
+from qgen.random import derive_seed, new_generator, symmetric, uniform
 
 __all__ = ["PixelCircuitGenerator"]
 
@@ -101,12 +101,12 @@ class PixelCircuitGenerator(LatentCircuitGenerator):
         self.register_buffer("high", torch.tensor(high, dtype=torch.float64))
         uploads = layers if reupload else 1
         rng = new_generator(derive_seed(seed, "weights"))
-        weights = _symmetric((self._n_weights,), initial_range, rng)
+        weights = symmetric((self._n_weights,), initial_range, rng)
         weights[-n:] += math.pi / 2
         self.weights = nn.Parameter(weights)
-        self.latent_slopes = nn.Parameter(_START_SLOPE / uploads + _symmetric((uploads, latent_size), 0.1, rng))
+        self.latent_slopes = nn.Parameter(_START_SLOPE / uploads + symmetric((uploads, latent_size), 0.1, rng))
         if n_conditions:
-            self.condition_slopes = nn.Parameter(_symmetric((uploads, n, n_conditions), 0.1, rng))
+            self.condition_slopes = nn.Parameter(symmetric((uploads, n, n_conditions), 0.1, rng))
 
     def weight_layers(self) -> dict[str, Tensor]:
         """The layer of every weight, by the parameter's name.
@@ -228,7 +228,3 @@ def _ranges(values: Tensor, tails: float) -> tuple[list[float], list[float]]:
 
 def _padded(values: Tensor, width: int) -> Tensor:
     return nn.functional.pad(values, (0, width - values.shape[-1]))
-
-
-def _symmetric(shape: tuple[int, ...], bound: float, rng: torch.Generator) -> Tensor:
-    return bound * (2 * uniform(shape, rng, dtype=torch.float64) - 1)

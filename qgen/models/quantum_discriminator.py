@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from circuits import Circuit, Gate, ansatz
 from circuits.backends import Backend, Statevector, make_backend, reseed
-from qgen.random import derive_seed, new_generator, uniform
+from qgen.random import derive_seed, new_generator, symmetric
 from qgen.training.discriminators import Discriminator
 
 __all__ = ["QuantumDiscriminator"]
@@ -81,10 +81,10 @@ class QuantumDiscriminator(Discriminator):
         encoded = qubits if n_conditions else n_features
         self.circuit, n_weights = _assemble(qubits, encoded, layers)
         rng = new_generator(derive_seed(seed, "weights"))
-        self.weights = nn.Parameter(_symmetric((n_weights,), math.pi / 2, rng))
-        self.slopes = nn.Parameter(START_SLOPE / layers + _symmetric((layers, n_features), 0.1, rng))
+        self.weights = nn.Parameter(symmetric((n_weights,), math.pi / 2, rng))
+        self.slopes = nn.Parameter(START_SLOPE / layers + symmetric((layers, n_features), 0.1, rng))
         if n_conditions:
-            self.condition_slopes = nn.Parameter(_symmetric((layers, encoded, n_conditions), 0.1, rng))
+            self.condition_slopes = nn.Parameter(symmetric((layers, encoded, n_conditions), 0.1, rng))
         self.scale = nn.Parameter(torch.tensor(START_SCALE, dtype=torch.float64))
         self.offset = nn.Parameter(torch.zeros((), dtype=torch.float64))
 
@@ -159,7 +159,3 @@ def _assemble(qubits: int, encoded: int, layers: int) -> tuple[Circuit, int]:
     angles = [place.get(index, 0) for index in range(layers * (layer.n_angles + encoded))]
     circuit = Circuit(qubits, reversed(seen), layers * (layer.n_angles + encoded))
     return circuit.remap(angles=angles, n_wires=qubits, n_angles=len(place)), len(kept)
-
-
-def _symmetric(shape: tuple[int, ...], bound: float, rng: torch.Generator) -> Tensor:
-    return bound * (2 * uniform(shape, rng, dtype=torch.float64) - 1)

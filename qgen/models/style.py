@@ -33,7 +33,7 @@ from qgen.data.dataset import Dataset
 from qgen.data.power import YeoJohnson
 from qgen.data.transforms import Compose, MinMax, Transform
 from qgen.models.latent_circuit import LatentCircuitGenerator
-from qgen.random import derive_seed, new_generator, normal, uniform
+from qgen.random import derive_seed, new_generator, normal, symmetric
 
 __all__ = ["StyleGenerator", "style_circuit"]
 
@@ -121,14 +121,10 @@ class StyleGenerator(LatentCircuitGenerator):
         self.latent_size = latent_size
         rng = new_generator(derive_seed(seed, "weights"))
 
-        def weights(columns: int) -> nn.Parameter:
-            start = uniform((circuit.n_angles, columns), rng, dtype=torch.float64)
-            return nn.Parameter(initial_range * (2 * start - 1))
-
-        self.style = weights(2)
+        self.style = nn.Parameter(symmetric((circuit.n_angles, 2), initial_range, rng))
         """Slope and offset of each angle, ``(n_angles, 2)``: row by row, the order of the published parameters."""
         if n_conditions:
-            self.condition_style = weights(n_conditions)
+            self.condition_style = nn.Parameter(symmetric((circuit.n_angles, n_conditions), initial_range, rng))
 
     def weight_layers(self) -> dict[str, Tensor]:
         """The layer of every weight, by the parameter's name, as :func:`~circuits.angle_layers.angle_layers` has it."""
