@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from circuits import Circuit, Gate
 from circuits.angle_layers import angle_layers
-from circuits.ansatz import cascade, data_reuploading, hardware_efficient
+from circuits.ansatz import cascade, data_reuploading, hardware_efficient, identity_blocks
 from circuits.backends import Backend
+from circuits.initialisation import identity
 from qgen.data import Dataset, Discretiser
 from qgen.data.gaussianise import Gaussianise, NormalCDF
 from qgen.data.transforms import Compose, Transform
@@ -113,7 +114,7 @@ class BornMachine(OnBackend, DiscreteGenerator):
         code: Literal["binary", "gray"] = "binary",
         order: Literal["by-feature", "interleaved", "snake"] = "by-feature",
         frame: Literal["features", "gaussian"] = "features",
-        ansatz: Literal["hardware_efficient", "cascade"] = "hardware_efficient",
+        ansatz: Literal["hardware_efficient", "cascade", "identity_blocks"] = "hardware_efficient",
         layers: Annotated[int, Ge(1)] = 4,
         degree: Annotated[int, Ge(1)] = 2,
         rotations: Sequence[Literal["RX", "RY", "RZ"]] = ("RY", "RZ"),
@@ -141,11 +142,13 @@ class BornMachine(OnBackend, DiscreteGenerator):
                 probability, the strongest direction first; ``edges`` and ``tails`` then have no effect. The
                 uniform superposition is a Gaussian copula, and the circuit learns what that misses.
             ansatz: :func:`~circuits.ansatz.hardware_efficient`, or with a condition
-                :func:`~circuits.ansatz.data_reuploading`; or :func:`~circuits.ansatz.cascade`.
-            layers: of the circuit.
+                :func:`~circuits.ansatz.data_reuploading`; or :func:`~circuits.ansatz.cascade`; or
+                :func:`~circuits.ansatz.identity_blocks`, which starts as the identity however large
+                ``initial_range`` is, with RX by the conditions before every block.
+            layers: of the circuit; blocks of ``identity_blocks``, each of two entangling layers.
             degree: of the cascade.
-            rotations: gates of a hardware-efficient layer on every qubit.
-            entangler: two-qubit gate of a hardware-efficient layer.
+            rotations: gates of a layer on every qubit, but of the cascade's.
+            entangler: two-qubit gate of a layer, likewise.
             topology: which pairs it joins.
             conditional: whether the dataset's conditions enter the circuit. If not, they still enter through the
                 transform (energies as fractions of the incident one, say).
@@ -170,6 +173,9 @@ class BornMachine(OnBackend, DiscreteGenerator):
         n, inputs = discretiser.n_bits, dataset.n_conditions if conditional else 0
         if ansatz == "cascade":
             circuit = cascade(n, layers, degree, inputs)
+        elif ansatz == "identity_blocks":
+            blocks = identity_blocks(n, layers, rotations=rotations, entangler=entangler, topology=topology)
+            circuit = _encoded_before_blocks(blocks, layers, inputs)
         elif inputs:
             circuit = data_reuploading(n, layers, inputs, rotations, entangler=entangler, topology=topology)
         else:
@@ -177,7 +183,7 @@ class BornMachine(OnBackend, DiscreteGenerator):
         circuit, encodes = _untied(circuit, inputs)
         if start == "plus":
             circuit = Circuit(n, [*(Gate("H", wire) for wire in range(n)), *circuit.gates], circuit.n_angles)
-        return cls(
+        made = cls(
             circuit,
             discretiser,
             n_conditions=dataset.n_conditions,
@@ -188,6 +194,11 @@ class BornMachine(OnBackend, DiscreteGenerator):
             transform=transform,
             condition_transform=dataset.condition_transform,
         )
+        if ansatz == "identity_blocks":
+            rng = new_generator(derive_seed(seed, "weights"))
+            with torch.no_grad():
+                made.weights.copy_(identity(blocks, initial_range, generator=rng))
+        return made
 
     def arguments(self) -> dict[str, Any]:
         """Circuit, discretiser and numbers; the backend and the seed are not part of a trained model."""
@@ -239,6 +250,15 @@ class BornMachine(OnBackend, DiscreteGenerator):
             self.circuit, lambda some: self.angles(None if distinct is None else distinct[some]), row, generator
         )
         return self.discretiser.from_states(states)
+
+
+def _encoded_before_blocks(blocks: Circuit, n_blocks: int, n_inputs: int) -> Circuit:
+    """The circuit with RX by each input on every wire before each of its blocks; the inputs stand last."""
+    size = len(blocks.gates) // n_blocks
+    inputs = range(blocks.n_angles, blocks.n_angles + n_inputs)
+    encoding = [Gate("RX", wire, [number]) for number in inputs for wire in range(blocks.n_wires)]
+    gates = [gate for k in range(n_blocks) for gate in (*encoding, *blocks.gates[k * size : (k + 1) * size])]
+    return Circuit(blocks.n_wires, gates, blocks.n_angles + n_inputs)
 
 
 def _untied(circuit: Circuit, n_inputs: int) -> tuple[Circuit, list[int]]:

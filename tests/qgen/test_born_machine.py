@@ -364,6 +364,28 @@ def test_small_angles_start_near_the_uniform_distribution(ansatz: str) -> None:
     )
 
 
+@pytest.mark.parametrize("start", ["zero", "plus"])
+def test_identity_blocks_start_as_the_identity_whatever_the_condition(start: str) -> None:
+    data = square()
+    model = machine(data, ansatz="identity_blocks", start=start, encoding_rate=1e-9, seed=3)
+    assert model.weights.abs().max() > 1
+    assert len(model.encodes) == 2 * 4
+    probabilities = model.probabilities(torch.tensor([[-1.0], [1.0]], dtype=F64), new_generator(0)).detach()
+    cells = model.discretiser.by_cell(torch.eye(16, dtype=F64)[:1])
+    expected = cells if start == "zero" else torch.full((1, 16), 1 / 16, dtype=F64)
+    torch.testing.assert_close(probabilities, expected.expand(2, 16))
+    assert not torch.equal(model.weights, machine(data, ansatz="identity_blocks", seed=4).weights)
+
+
+def test_identity_blocks_learn_and_follow_the_condition() -> None:
+    data = square()
+    model = machine(data, ansatz="identity_blocks", start="plus")
+    fit(model, data, NLL(), steps=100, batch_size=None, learning_rate=0.1)
+    low, high = (model.sample(1000, torch.tensor([c], dtype=F64), new_generator(1)).mean(0) for c in (0.0, 1.0))
+    assert (low < 0.4).all()
+    assert (high > 0.6).all()
+
+
 def test_twelve_qubits_learn_more_by_a_cascade_than_by_neighbours() -> None:
     events = muon_events(n=4000, beam_energies=(100.0,), features=("x", "pt", "eta"))
     data = Dataset(events.samples, events.features)
