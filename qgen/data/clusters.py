@@ -12,7 +12,7 @@ from torch import Tensor
 
 from qgen.random import derive_seed
 
-__all__ = ["cluster_shapes", "nearest", "shapes_of"]
+__all__ = ["cluster_shapes", "nearest", "shapes_of", "strata"]
 
 
 def shapes_of(energies: Tensor) -> Tensor:
@@ -69,3 +69,30 @@ def cluster_shapes(energies: Tensor, k: int, seed: int = 0) -> Tensor:
         raise ValueError(f"{few} only {int((count > 0).sum())} distinct shapes")
     means = torch.zeros(k, shapes.shape[1], dtype=torch.float64).index_add_(0, labels, shapes) / count[:, None]
     return means[torch.argsort(count, descending=True, stable=True)]
+
+
+def strata(energies: Tensor, k: int) -> Tensor:
+    """The mean shapes, ``(k, pixels)``, of ``k`` groups of as many events each; each has sum 1.
+
+    Shapes are put in order along the direction in which they vary most (their first principal component) and that
+    order is cut into groups. So the strata, equally probable, have the mean image of the events.
+
+    Args:
+        energies: of the pixels, ``(N, pixels)``, not negative, in any unit; empty images are left out.
+        k: number of groups.
+
+    Raises:
+        ValueError: no image has energy.
+
+    >>> strata(torch.tensor([[1.0, 3.0], [3.0, 1.0], [1.0, 1.0], [1.0, 1.0]], dtype=torch.float64), 2).sort(0).values
+    tensor([[0.3750, 0.3750],
+            [0.6250, 0.6250]], dtype=torch.float64)
+    """
+    shapes = shapes_of(energies[energies.sum(1) > 0]).to(torch.float64)
+    if len(shapes) == 0:
+        raise ValueError("all events are empty: there are no images to learn")
+    around = shapes - shapes.mean(0)
+    direction = torch.linalg.eigh(around.T @ around).eigenvectors[:, -1]
+    direction = direction * direction[direction.abs().argmax()].sign()  # of either sign it is an eigenvector
+    groups = shapes[torch.argsort(around @ direction, stable=True)].tensor_split(k)
+    return torch.stack([group.mean(0) if len(group) else shapes.mean(0) for group in groups])
