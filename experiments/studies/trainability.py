@@ -207,7 +207,7 @@ def fall(points: Sequence[tuple[int, float, float]]) -> tuple[float | None, floa
 
     >>> rate, uncertainty = fall([(2, 1.0, 0.1), (4, 0.25, 0.02), (6, 0.0625, 0.01)])
     >>> round(rate, 6), round(uncertainty, 3)
-    (1.0, 0.046)
+    (1.0, 0.064)
     """
     points = [point for point in points if point[1] > 0 and point[2] > 0]
     if len(points) < 2:

@@ -148,7 +148,7 @@ def hardware(monkeypatch: pytest.MonkeyPatch) -> type[Hardware]:
 
 def test_a_rehearsal_costs_no_job_and_jobs_are_recorded_in_the_run(hardware: type[Hardware], tmp_path: Path) -> None:
     folder = run_experiment(experiment("hardware", steps=3), tmp_path / "run")
-    assert hardware.jobs == 3 + 1 + 1, "a job for each step, the validation of the last and the samples"
+    assert hardware.jobs == 3 + 2 + 1, "a job for each step, two for the validation of the last, one for the samples"
     assert [place for place in hardware.folders if place] == [str(folder / "seed-0" / "born" / "jobs")]
 
 
@@ -164,7 +164,7 @@ def test_a_job_that_fails_leaves_everything_before_it(
     monkeypatch.setattr(hardware, "jobs", 0)
     monkeypatch.setattr(hardware, "fails_at", None)
     folder = run_experiment(experiment("hardware", checkpoint_every=1000), tmp_path / "run", resume=True)
-    assert hardware.jobs == 1 + 1 + 1, "the last step, its validation, the samples"
+    assert hardware.jobs == 1 + 2 + 1, "the last step, its validation and spread, the samples"
     assert torch.equal(weights(folder), weights(quiet))
 
 

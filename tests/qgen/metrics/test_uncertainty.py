@@ -12,10 +12,14 @@ def normal(seed: int, *shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def samples(metric: Metric, shift: float, k: int) -> list[torch.Tensor]:
+    """Truth and generated events; energies of pixels for what is asked of images."""
+    found = [normal(2 * k, 300, 3), shift + (1 + shift) * normal(2 * k + 1, 300, 3)]
+    return [x.exp() for x in found] if "image" in metric.name else found
+
+
 def spreads(metric: Metric, shift: float, repeats: int) -> tuple[float, float]:
-    results = [
-        metric(normal(2 * k, 300, 3), shift + (1 + shift) * normal(2 * k + 1, 300, 3), seed=k) for k in range(repeats)
-    ]
+    results = [metric(*samples(metric, shift, k), seed=k) for k in range(repeats)]
     values, uncertainties = (torch.tensor([getattr(r, name) for r in results]) for name in ("value", "uncertainty"))
     return values.std().item(), uncertainties.mean().item()
 
