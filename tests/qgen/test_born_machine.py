@@ -19,7 +19,7 @@ from qgen.metrics import evaluate
 from qgen.models import BornMachine
 from qgen.random import new_generator, normal, uniform
 from qgen.registry import generator_class
-from qgen.training import MMD, NLL
+from qgen.training import MMD, NLL, Adversarial
 from qgen.training.objectives import Batch
 
 F64 = torch.float64
@@ -199,6 +199,14 @@ def test_shots_are_those_of_the_backend() -> None:
     torch.testing.assert_close(30 * probs, (30 * probs).round())
     with pytest.raises(ValueError, match="NLL needs probabilities, not frequencies of shots; the model has 30"):
         fit(model, square(), NLL(), steps=1)
+
+
+def test_a_game_from_shots_on_many_cells_stays_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qgen.generator.CELLS_AT_ONCE", 0)
+    model = machine(square())
+    model.backend = ParameterShift(Sampled(Statevector(), 20, new_generator(0)))
+    result = fit(model, square(), Adversarial(discriminator={"kind": "mlp", "hidden": [8]}), steps=3, batch_size=16)
+    assert result.steps == 3
 
 
 class Elsewhere(Statevector):
