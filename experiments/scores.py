@@ -137,6 +137,12 @@ class ModelScores(BaseModel):
         """What went wrong in its trainings, empty if nothing did."""
         return "; ".join(part for part in self.status.split("; ") if part != COMPLETED)
 
+    @property
+    def flags(self) -> str:
+        """What went wrong in a word each, for a narrow column; empty if nothing did."""
+        words = [word for word in ("diverged", "collapsed", "unbalanced", "not judged") if word in self.trouble]
+        return ", ".join(words) or ("see below" if self.trouble else "")
+
 
 class Floor(BaseModel):
     """Truth against truth, as the models ``of`` which it is the floor see it."""

@@ -33,7 +33,7 @@ def results_table(results: Mapping[str, Any]) -> RenderableType:
 
     A column for each metric of whole samples: the value and, below it, its uncertainty; with several seeds the mean
     over them and the spread between them. The best of a column is bold. Where the terminal is too narrow, the columns
-    go on in a second table. Below, what went wrong in trainings that diverged.
+    go on in a second table. Below, what went wrong in trainings.
 
     Args:
         results: what stands in a run's ``results.json``.
@@ -82,7 +82,7 @@ class _Columns:
             rows.append(([Text(name), *(_number(model.metrics.get(m)) for m in metrics), *none], "italic"))
         best = {metric: results.best(metric) for metric in metrics}
         for name, model in results.generators.items():
-            cells = [Text(f"{name}\n(diverged)" if model.trouble else name)]
+            cells = [Text(f"{name}\n({model.flags})" if model.trouble else name)]
             cells += [_number(model.metrics.get(m), "bold" if best[m] == name else "") for m in metrics]
             cells += [
                 Text(str(model.n_parameters)),

@@ -148,7 +148,7 @@ def _means(geometry: Geometry, truth: np.ndarray, models: dict[str, list[np.ndar
 
 def _square_grid(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
     """Axes for square images, with room for a colour bar on the right; few images do not fill the page."""
-    left, right, top, bottom = 0.32, 0.85, 0.28, 0.08
+    left, right, top, bottom = 0.32, 0.85, 0.42, 0.08
     side = min((WIDTH - left - right) / columns, LARGEST_IMAGE)
     width, height = left + columns * side + right, top + rows * side + bottom
     figure = Figure(figsize=(width, height))
@@ -200,10 +200,12 @@ def _strips(geometry: Geometry, shown: dict[str, np.ndarray], energies: np.ndarr
     """Showers of one dimension as strips, one a row, ordered by incident energy."""
     norm = _norm(np.concatenate(list(shown.values())))
     down, across = (1, len(shown)) if len(shown) <= 8 else grid_shape(len(shown), (6, 7, 8))
-    height = 3.0 * down + 0.6
+    height = 3.1 * down + 0.7
     figure = Figure(figsize=(WIDTH, height))
     grid = figure.subplots(down, across, squeeze=False)
-    figure.subplots_adjust(left=0.05, right=0.935, top=1 - 0.3 / height, bottom=0.42 / height, wspace=0.08, hspace=0.3)
+    figure.subplots_adjust(
+        left=0.05, right=0.935, top=1 - 0.42 / height, bottom=0.42 / height, wspace=0.08, hspace=0.34
+    )
     for axes in grid.flat[len(shown) :]:
         axes.set_axis_off()
     edges = np.asarray(geometry.edges[0])

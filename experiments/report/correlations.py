@@ -31,7 +31,7 @@ def correlations(columns: Columns) -> Picture | None:
     blocks = [list(models.items())[k : k + a_row] for k in range(0, len(models), a_row)] or [[]]
     across = max(a_row + 1, 4)
     side = (WIDTH - 1.7) / across
-    height = 0.15 + n_blocks * (2 * side + 0.62)
+    height = 0.15 + n_blocks * (2 * side + 0.76)
     figure = Figure(figsize=(WIDTH, height))
     norm = Normalize(-1, 1)
     names = [label(feature.label or feature.name) for feature in columns.features]
@@ -42,17 +42,17 @@ def correlations(columns: Columns) -> Picture | None:
         return figure.add_axes((box[0] / WIDTH, box[1] / height, box[2] / WIDTH, box[3] / height))
 
     for k, block in enumerate(blocks):
-        top = 0.2 + k * (2 * side + 0.62)
+        top = 0.34 + k * (2 * side + 0.76)
         _matrix(place(top, 0), truth, "truth", norm, names)
         for j, (name, matrix) in enumerate(block, start=1):
-            _matrix(place(top, j), matrix, short(name, across), norm)
+            _matrix(place(top, j), matrix, short(name, across), norm, size=7.5)
             difference = matrix - truth
             off = np.abs(difference[np.triu_indices(n, 1)])
             title = f"Δ: mean {off.mean():.3f}, max {off.max():.2f}"
             _matrix(place(top + side + 0.2, j), difference, title, norm, size=7)
     bar = figure.colorbar(
         ScalarMappable(norm, MAP),
-        cax=figure.add_axes((1 - 0.72 / WIDTH, 1 - (side + 0.1) / height, 0.13 / WIDTH, (side - 0.1) / height)),
+        cax=figure.add_axes((1 - 0.72 / WIDTH, 1 - (side + 0.24) / height, 0.13 / WIDTH, (side - 0.1) / height)),
     )
     bar.set_label("correlation, or Δ", fontsize=7.5)
     bar.ax.tick_params(labelsize=6.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -84,10 +85,11 @@ def looks(trained: Mapping[str, bool]) -> dict[str, Look]:
     >>> looks({"flow": True, "copula": False})["flow"].css
     'solid'
     """
-    found = {}
+    found: dict[str, Look] = {}
     for i, (name, trains) in enumerate(trained.items()):
-        line = DASHES[2] if i >= len(COLOURS) else DASHES[0] if trains else DASHES[1]
-        found[name] = Look(COLOURS[i % len(COLOURS)], line)
+        lines = [DASHES[0 if trains else 1], DASHES[2], DASHES[1 if trains else 0]]
+        choice = [Look(COLOURS[i % len(COLOURS)], line) for line in lines]
+        found[name] = next((look for look in choice if look not in found.values()), choice[0])
     return found
 
 
@@ -172,10 +174,11 @@ def grid_shape(n: int, columns: Sequence[int] = (3, 4)) -> tuple[int, int]:
 
 
 def short(name: str, columns: int) -> str:
-    """A name that fits above one of so many columns of a figure.
+    r"""A name that fits above one of so many columns of a figure, in at most two lines.
 
+    >>> short("born machine, gaussian frame", 8)
+    'born machine,\ngaussian frame'
     >>> short("independent marginals of the incident energy", 8)
-    'independent …'
+    'independent\nmarginals of …'
     """
-    most = max(8, 110 // columns)
-    return name if len(name) <= most else name[: most - 1] + "…"
+    return "\n".join(textwrap.wrap(name, max(9, 120 // columns), max_lines=2, placeholder=" …"))

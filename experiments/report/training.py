@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["training_curves"]
 
-NO_LOSS = frozenset({"step", "seconds", "validation"})
-DISCRIMINATOR = "#8c8c8c"
+LOSSES = {"loss": None, "discriminator_loss": "#8c8c8c"}
+"""What of a record is drawn as a loss, and its colour where that is not the model's."""
 
 
 def training_curves(run: Run, looks: dict[str, Look]) -> Picture | None:
@@ -43,7 +43,7 @@ def training_curves(run: Run, looks: dict[str, Look]) -> Picture | None:
     for k, (model, each) in enumerate(trained.items()):
         upper, lower = two_panels(figure, outer[k // across, k % across], (1, 1))
         _curves(upper, lower, each, looks[model].colour)
-        diverged = "" if all(one.get("status", "").startswith("completed") for one in each) else " (diverged)"
+        diverged = " (diverged)" if any("diverged" in one.get("status", "") for one in each) else ""
         upper.set_title(f"{model}{diverged}", parse_math=False)
         lower.set_xlabel("step")
         if k % across == 0:
@@ -61,10 +61,9 @@ def _curves(upper: Axes, lower: Axes, each: list[dict[str, Any]], colour: str) -
     losses: list[float] = []
     for training in each:
         history = training.get("history") or []
-        for name in dict.fromkeys(key for record in history for key in record if key not in NO_LOSS):
+        for name, own in LOSSES.items():
             steps, values = _series(history, name)
-            adversary = name.startswith("discriminator")
-            upper.plot(steps, values, color=DISCRIMINATOR if adversary else colour, linewidth=0.9, alpha=0.8)
+            upper.plot(steps, values, color=own or colour, linewidth=0.9, alpha=0.8)
             losses += values
         steps, values = _series(history, "validation")
         lower.plot(steps, values, color=colour, linewidth=1.0, marker=".", markersize=3, alpha=0.9)
@@ -73,6 +72,7 @@ def _curves(upper: Axes, lower: Axes, each: list[dict[str, Any]], colour: str) -
             lower.plot(best, values[steps.index(best)], "o", markersize=6, markerfacecolor="none", color=TRUTH)
     for axes in (upper, lower):
         axes.grid(alpha=0.25, linewidth=0.5)
+        axes.yaxis.set_major_formatter("{x:g}")  # a common power of ten would stand between the panels
     if losses and min(losses) > 0 and max(losses) > 30 * float(np.median(losses)):
         upper.set_yscale("log")
 

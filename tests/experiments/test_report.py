@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from matplotlib.figure import Figure
 from PIL import Image
 
 import circuits.circuit
 from experiments.report import write_report
 from experiments.report.correlations import pearson
 from experiments.report.distributions import bin_edges, histogram
+from experiments.report.style import looks
+from experiments.report.training import _curves
 from qgen.data import DATASETS, Dataset, write_events
 from qgen.random import new_generator
 from qgen.registry import generator_class
@@ -283,7 +286,20 @@ def test_diverged_model_is_flagged_in_words(tmp_path):
     path = run.folder / "seed-0" / "flow" / "training.json"
     put_json(path, json.loads(path.read_text()) | {"status": reason, "history": [], "best_step": 0})
     page = page_of(run, at=tmp_path)
-    assert f"flow diverged: {reason}" in page.words
+    assert f"flow: {reason}" in page.words
+
+
+def test_only_losses_are_drawn_as_losses():
+    record = {"loss": 0.1, "discriminator_loss": 1.3, "real_score": 0.7, "discriminator_accuracy": 0.5, "spread": 0.9}
+    history = [{"step": step, **record, "validation": 0.2} for step in (10, 20)]
+    upper, lower = Figure().subplots(2)
+    _curves(upper, lower, [{"history": history, "best_step": 20}], "#000000")
+    assert [line.get_ydata()[0] for line in upper.get_lines()] == [0.1, 1.3]
+
+
+def test_eighteen_models_all_look_different():
+    trained = {str(k): k % 5 != 4 for k in range(18)}
+    assert len(set(looks(trained).values())) == 18
 
 
 def test_kind_that_is_not_installed_is_said_and_the_rest_shown(tmp_path):

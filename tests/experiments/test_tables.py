@@ -79,6 +79,13 @@ def test_divergence_is_said_in_words():
     assert "diverged" not in text_of(results_table(results(gan=model(0.3))))
 
 
+def test_a_collapse_is_not_called_a_divergence():
+    status = "completed; seed 1: collapsed: generated events spread over 3 % of the true spread from step 100"
+    text = text_of(results_table(results(gan=model(0.3, status=status))))
+    assert "(collapsed)" in text
+    assert "diverged" not in text
+
+
 def test_markup_in_names_is_no_markup():
     text = text_of(results_table(results(**{"[red]x[/red]": model(0.3)})))
     assert "[red]x[/red]" in text
