@@ -292,7 +292,7 @@ class DualPQC(OnBackend, Generator):
                 loss = -(wanted * self.images().clamp_min(LEAST_SHARE).log()).sum(1).mean()
                 loss.backward()
                 optimiser.step()
-        optimiser.zero_grad()
+        self.zero_grad()
 
     def _one(self, condition: Tensor | None) -> Tensor:
         """One condition in the condition transform's space, ``(1, n_conditions)``."""

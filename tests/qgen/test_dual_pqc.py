@@ -18,7 +18,7 @@ from circuits.backends import make_backend
 from experiments.config import load_config, resolve
 from qgen import ExtrapolationWarning, fit, load_generator, save_generator
 from qgen.data import Dataset, Feature, load_calorimeter, muon_events
-from qgen.data.clusters import nearest, shapes_of
+from qgen.data.clusters import nearest, shapes_of, strata
 from qgen.data.transforms import Log
 from qgen.models import DualPQC
 from qgen.models.dual_pqc import dual_pqc_circuit
@@ -187,6 +187,21 @@ def test_a_hundred_thousand_events_of_eight_qubits_take_less_than_ten_seconds() 
     assert time.process_time() - started < 10
 
 
+def test_images_start_near_strata_and_nearly_equally_probable() -> None:
+    whole = load_calorimeter(grid=(8,), max_events=500)
+    wanted = strata(whole.train.samples, 4)
+    torch.testing.assert_close(wanted.mean(0), shapes_of(whole.train.samples).mean(0), atol=1e-12, rtol=0)
+    away = {}
+    for start in ("strata", "random"):
+        model = DualPQC.for_dataset(whole, start=start, latent_size=2, seed=1)
+        images = model.images().detach()
+        away[start] = (images - wanted).abs().sum(1).max().item()
+        assert all(parameter.grad is None for parameter in model.parameters())
+        assert (model.image_probabilities() - 0.25).abs().max() < (0.1 if start == "strata" else 1)
+    assert away["strata"] < 0.15
+    assert away["random"] > 0.5
+
+
 # backends
 
 
@@ -211,7 +226,7 @@ def test_training_from_shots_learns_which_image_is_frequent() -> None:
     kind = (torch.arange(400) % 4 == 0).long()
     shapes = torch.tensor([[0.8, 0.2], [0.3, 0.7]], dtype=F64)
     events = table(shapes[kind] * (100 + 2 * normal((400, 1), new_generator(0), dtype=F64)))
-    model = DualPQC.for_dataset(events, n_images=2, pqc1_layers=1, pqc2_layers=2, seed=1)
+    model = DualPQC.for_dataset(events, n_images=2, pqc1_layers=1, pqc2_layers=2, seed=1, start="random")
     model.backend = make_backend("statevector", shots=500)
     fit(model, events, MMD(bandwidths=[0.5, 1.0]), steps=60, batch_size=64, learning_rate=0.1, validate_every=20)
     model.backend = None
