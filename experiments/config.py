@@ -39,6 +39,15 @@ __all__ = [
     "resolve",
 ]
 
+EXPECTED = {
+    "dict_type": "expected keys and values",
+    "sequence_str": "expected a list",
+    "is_instance_of": "expected a list",
+    "list_type": "expected a list",
+    "tuple_type": "expected a list",
+}
+"""What pydantic says by the names of Python's types, as a user of YAML says it."""
+
 FROM_RUN = frozenset({"generator", "dataset", "objective", "seed", "checkpoint", "checkpoint_every", "callback"})
 
 
@@ -265,7 +274,12 @@ def _objective(section: Any, where: str, also: Sequence[str] = ()) -> Choice:
         if sum(part["kind"] == "adversarial" for part in parts) > 1:
             raise ValueError(f"{where}.parts: two are adversarial; at most one is allowed")
         section = {**section, "parts": parts}
-    return _choice(section, where, OBJECTIVES, lambda kind: OBJECTIVES[kind], also=also)
+    choice = _choice(section, where, OBJECTIVES, lambda kind: OBJECTIVES[kind], also=also)
+    try:
+        OBJECTIVES[choice.kind](**choice.options)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    return choice
 
 
 def _part(section: Any, where: str) -> dict[str, Any]:
@@ -407,7 +421,8 @@ def _validated(model: type[BaseModel], values: Any, where: str, also: Sequence[s
             allowed = [*also, *_fields_at(model, first["loc"])]
             raise ValueError(f"{place}: {unknown('key', first['loc'][-1], allowed)}") from None
         found = "" if first["type"] == "missing" else f" (found {first['input']!r})"
-        raise ValueError(f"{place}: {first['msg'][:1].lower()}{first['msg'][1:]}{found}") from None
+        line = EXPECTED.get(first["type"], f"{first['msg'][:1].lower()}{first['msg'][1:]}")
+        raise ValueError(f"{place}: {line}{found}") from None
 
 
 def _fields_at(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from circuits.backends import BACKENDS, backend_options
 from circuits.backends.make import GRADIENTS, MITIGATIONS
-from experiments.config import Experiment, config_names, load_config, resolve
+from experiments.config import Experiment, _options, config_names, load_config, resolve
+from qgen.training import OBJECTIVES
+from qgen.training.discriminators import discriminators
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -114,6 +116,23 @@ def test_overrides_go_over_the_file_in_their_own_types(tmp_path: Any) -> None:
             {"models__born__objective": {"kind": "mixture", "parts": [{"kind": "adversarial"}] * 2}},
             r"models\.born\.objective\.parts: two are adversarial; at most one is allowed",
         ),
+        (
+            {"models__born__objective": {"kind": "mixture", "parts": [{"kind": "mmd", "bandwidths": []}]}},
+            r"models\.born\.objective\.parts\.0: bandwidths are \[\]; at least one is needed",
+        ),
+        (
+            {"models__born__objective": {"kind": "adversarial", "discriminator_betas": [0.5, 2]}},
+            r"models\.born\.objective: discriminator_betas are \[0\.5, 2\.0\]; both must be in \[0, 1\)",
+        ),
+        (
+            {"models__born__objective": {"kind": "adversarial", "discriminator": {"kind": "mlp", "hidden": 8}}},
+            r"models\.born\.objective\.discriminator\.hidden: expected a list \(found 8\)",
+        ),
+        (
+            {"models__born__objective": {"kind": "mixture", "parts": "mmd"}},
+            r"models\.born\.objective\.parts: expected a list \(found 'mmd'\)",
+        ),
+        ({"evaluation__backends": "statevector"}, r"evaluation\.backends: expected keys and values \(found 'state"),
         ({"models__born__objective": {"kind": "mixture"}}, r"models\.born\.objective\.parts: field required"),
         ({"models__born__objective": {"kind": "mixture", "parts": []}}, r"models\.born\.objective\.parts: .*empty"),
         ({"models__born__objective": None}, r"models\.born\.objective: missing; it needs a kind, one of mmd, nll"),
@@ -261,6 +280,24 @@ def test_what_an_objective_holds_is_resolved_with_every_default() -> None:
 @given(st.sampled_from(PATHS), JSON)
 def test_any_value_anywhere_is_accepted_or_refused_in_one_line(path: str, value: Any) -> None:
     assert outcome(lambda: resolve(small(**{path: value}))) in (Experiment, "one line")
+
+
+HELD = [
+    *(("discriminator", kind, option) for kind in discriminators() for option in ("hidden", "qubits", "backend", "x")),
+    *(("parts", kind, option) for kind in OBJECTIVES for option in _options(OBJECTIVES[kind]).model_fields),
+    *(("parts", kind, option) for kind in OBJECTIVES for option in ("weight", "kind")),
+]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(HELD), JSON)
+def test_anything_in_what_an_objective_holds_is_accepted_or_refused_in_one_line(
+    held: tuple[str, str, str], value: Any
+) -> None:
+    place, kind, option = held
+    inner = {"kind": kind, option: value}
+    outer = {"kind": "adversarial", place: inner} if place == "discriminator" else {"kind": "mixture", place: [inner]}
+    assert outcome(lambda: resolve(small(models__born__objective=outer))) in (Experiment, "one line")
 
 
 OPTIONS = [
