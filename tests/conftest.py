@@ -15,6 +15,9 @@ from qgen_toys import Affine
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
+# torch gives some warnings once in a process: every test that earns one is to see it, not the first alone
+torch.set_warn_always(True)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--device cuda`` runs the backends' contract on a GPU."""
