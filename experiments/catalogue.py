@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -30,15 +31,16 @@ _WORDS = {
 _PARTS = {
     "discriminator": "one of `qgen list discriminators`, a name or {kind: ..., options} = mlp",
     "parts": "list of objectives, each {kind: ..., options, weight: ...}",
+    "backend": "as `backend` of a model; exact if not given",
 }
-"""What options of objectives may be that hold others."""
+"""What options of objectives and discriminators may be that hold others."""
 
 _DEVICES = {"cpu": "cpu, cuda or cuda:N; where the model is if not given", None: "name of a device = aer"}
 """What the device of a backend may be, by its default."""
 
 
 def catalogue(what: str) -> Table:
-    """What there is of models, ansatze, datasets, metrics, backends, experiments, objectives or discriminators.
+    """What there is of models, ansatze, datasets, metrics, backends, experiments, objectives, discriminators, studies.
 
     A row each, with the first line of its documentation and, where a configuration may set them, its options with their
     types and defaults.
@@ -159,8 +161,20 @@ def _discriminators() -> list[Row]:
     rows: list[Row] = []
     for kind in discriminators():
         cls = discriminator_class(kind)
-        rows.append((kind, first_line(cls), options_of(cls.for_events, without=own)))
+        texts = options_of(cls.for_events, without=own)
+        options = [f"{name}: {_PARTS[name]}" if (name := text.partition(":")[0]) in _PARTS else text for text in texts]
+        rows.append((kind, first_line(cls), options))
     return rows
+
+
+def _studies() -> list[Row]:
+    from experiments.studies.cli import study
+
+    return [
+        (command.name or command.callback.__name__, first_line(command.callback), [])
+        for command in study.registered_commands
+        if command.callback is not None
+    ]
 
 
 CATALOGUES: dict[str, Callable[[], list[Row]]] = {
@@ -172,6 +186,7 @@ CATALOGUES: dict[str, Callable[[], list[Row]]] = {
     "experiments": _experiments,
     "objectives": _objectives,
     "discriminators": _discriminators,
+    "studies": _studies,
 }
 """What can be listed."""
 
@@ -182,7 +197,8 @@ def first_line(thing: object) -> str:
     >>> first_line(first_line)
     'The first line of the documentation of a class or function, empty if it has none.'
     """
-    return (inspect.getdoc(thing) or "").partition("\n")[0].replace("``", "")
+    line = (inspect.getdoc(thing) or "").partition("\n")[0].replace("``", "")
+    return re.sub(r":\w+:`~?(?:\w+\.)*(\w+)`", r"\1", line)
 
 
 def options_of(function: Callable[..., Any], without: Iterable[str] = ()) -> list[str]:
@@ -207,6 +223,8 @@ def _default(value: Any) -> str:
         return "none"
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(_default, value))}]"
+    if isinstance(value, float):
+        return f"{value:g}"
     return str(value).lower() if isinstance(value, bool) else str(value).removeprefix("torch.")
 
 

@@ -34,7 +34,17 @@ app.add_typer(data, name="data")
 data.add_typer(simulate, name="simulate")
 app.add_typer(study, name="study")
 
-WHAT = ("models", "ansatze", "datasets", "metrics", "backends", "experiments", "objectives", "discriminators")
+WHAT = (
+    "models",
+    "ansatze",
+    "datasets",
+    "metrics",
+    "backends",
+    "experiments",
+    "objectives",
+    "discriminators",
+    "studies",
+)
 
 
 def main() -> None:

@@ -13,13 +13,16 @@ def listed(names: Iterable[str], most: int = 16) -> str:
 
     >>> listed(["a", "b"])
     'a, b'
+    >>> listed(["gan", "gan, equal size"])
+    "gan, 'gan, equal size'"
     >>> listed((f"voxel_{i}" for i in range(15625)), most=4)
     'voxel_0, voxel_1, voxel_2, ..., voxel_15624 (15625 in all)'
     """
     known = list(names)
     if len(known) > most:
         known = [*known[: most - 1], "...", f"{known[-1]} ({len(known)} in all)"]
-    return ", ".join(known)
+        return ", ".join(known)
+    return ", ".join(repr(name) if "," in name else name for name in known)
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> str:

@@ -53,15 +53,16 @@ def trainability(
 
     from qgen.files import write_atomically
 
-    out.mkdir(parents=True, exist_ok=True)
     console = Console(width=140)
     if config is not None:
         from experiments.config import load_config
         from experiments.studies.model_gradients import model_gradients, model_table
+        from qgen.text import listed
 
         experiment = load_config(config)
         if model is None:
-            raise ValueError(f"--model is missing; models of {config} are {', '.join(experiment.models)}")
+            raise ValueError(f"--model is missing; models of {config} are {listed(experiment.models)}")
+        out.mkdir(parents=True, exist_ok=True)
         found = model_gradients(experiment, model, seeds=seeds, events=events, shots=shots)
         console.print(model_table(found))
         write_atomically(out / "results.json", (json.dumps(found, indent=1) + "\n").encode())
@@ -84,6 +85,7 @@ def trainability(
         pairs=pairs,
         seed=seed,
     )
+    out.mkdir(parents=True, exist_ok=True)
     with console.status("") as status:
         results = gradients_of_all(settings, status.update)
     console.print(trainability_table(results))

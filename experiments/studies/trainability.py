@@ -73,9 +73,11 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, values, smallest in (("qubits", self.qubits, 2), ("layers", self.layers, 1)):
-            if not values or min(values) < smallest or len(set(values)) < len(values):
-                raise ValueError(f"{name} is {list(values)}; different integers of at least {smallest} are needed")
+        for name, values, smallest, largest in (("qubits", self.qubits, 2, 20), ("layers", self.layers, 1, 1000)):
+            if not values or not smallest <= min(values) <= max(values) <= largest or len(set(values)) < len(values):
+                raise ValueError(
+                    f"{name} is {list(values)}; different integers from {smallest} to {largest} are needed"
+                )
         allowed: dict[str, tuple[Sequence[str], Collection[str]]] = {
             "losses": (self.losses, LOSSES),
             "initialisations": (self.initialisations, INITIALISATIONS),

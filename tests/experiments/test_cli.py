@@ -134,6 +134,7 @@ def test_list(what: str, capsys: pytest.CaptureFixture[str]) -> None:
         "experiments": "quickstart-muon",
         "objectives": "adversarial",
         "discriminators": "minibatch",
+        "studies": "trainability",
     }
     assert known[what] in capsys.readouterr().out
 

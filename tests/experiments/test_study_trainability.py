@@ -195,7 +195,7 @@ def test_the_command_writes_results_and_figure(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ("--qubits 1,2", r"qubits is \[1, 2\]; different integers of at least 2"),
+        ("--qubits 1,2", r"qubits is \[1, 2\]; different integers from 2 to 20"),
         ("--layers 2,2", r"layers is \[2, 2\]; different"),
         ("--qubits 2,x", "--qubits: found '2,x'; integers with commas"),
         ("--losses nl", "nll"),
