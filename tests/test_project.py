@@ -121,7 +121,7 @@ print(load_generator("gaussian.safetensors").sample(4, data.conditions[:4]).shap
 
 
 def test_the_readme_lists_every_model() -> None:
-    rows = re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE)
+    rows = re.findall(r"^\| \[?`(\w+)`(?:\]\(\S+\))? \|", README, flags=re.MULTILINE)
     assert sorted(rows) == generators()
 
 
@@ -141,9 +141,19 @@ def test_every_command_of_the_readme_exists() -> None:
         assert {word for word in words if re.fullmatch(r"-{1,2}[a-z][a-z-]*", word)} <= known, line
 
 
-@pytest.mark.parametrize("path", re.findall(r"\]\(([^)#]+)\)", README))
-def test_links_of_the_readme_lead_somewhere(path: str) -> None:
-    assert (ROOT / path).exists()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
+def test_every_page_is_in_the_manuals_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    pages = [str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")]
+    assert [page for page in pages if page != "README.md" and f"]({page})" not in index] == []
 
 
 def test_version_is_the_same_everywhere() -> None:
