@@ -47,8 +47,12 @@ class CircuitOf:
 
 
 def circuits_of(model: str, generator: Generator) -> list[CircuitOf]:
-    """The circuits of a trained model, none for a classical one."""
-    found = {name: value for name, value in vars(generator).items() if isinstance(value, Circuit)}
+    """The public circuits of a trained model, none for a classical one."""
+    found = {
+        name: value
+        for name, value in vars(generator).items()
+        if isinstance(value, Circuit) and not name.startswith("_")
+    }
     return [
         _of(model, name if len(found) > 1 else "", circuit, generator.n_parameters) for name, circuit in found.items()
     ]

@@ -18,12 +18,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import circuits.circuit
-from experiments.report import write_report
+from experiments.report import circuit_drawings, write_report
 from experiments.report.correlations import pearson
 from experiments.report.distributions import bin_edges, histogram
 from experiments.report.style import looks
 from experiments.report.training import _curves
 from qgen.data import DATASETS, Dataset, write_events
+from qgen.models import DualPQC
+from qgen.models.dual_pqc import dual_pqc_circuit
 from qgen.random import new_generator
 from qgen.registry import generator_class
 from qgen.run import Run, load_run
@@ -287,6 +289,12 @@ def test_diverged_model_is_flagged_in_words(tmp_path):
     put_json(path, json.loads(path.read_text()) | {"status": reason, "history": [], "best_step": 0})
     page = page_of(run, at=tmp_path)
     assert f"flow: {reason}" in page.words
+
+
+def test_both_circuits_of_a_dual_pqc_are_drawn_once(monkeypatch):
+    monkeypatch.setattr(circuit_drawings, "MOST_GATES_AS_TEXT", 0)
+    model = DualPQC(dual_pqc_circuit(1, 1)[0], dual_pqc_circuit(3, 1)[0], n_features=4)
+    assert [one.role for one in circuit_drawings.circuits_of("m", model)] == ["pqc1", "pqc2"]
 
 
 def test_only_losses_are_drawn_as_losses():
