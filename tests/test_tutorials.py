@@ -100,8 +100,8 @@ assert (kinds.bincount() > 0).all() and 1.05 < means.sum(0).max() < 4
 medians = [few.train.conditions[kinds == i].median() for i in range(4)]
 deep = [float(shape @ torch.arange(8.0, dtype=torch.float64)) for shape in means]
 assert sorted(range(4), key=deep.__getitem__) == sorted(range(4), key=medians.__getitem__)
-assert each[0] < 0.005 and mean_image < 0.02 and len(set(closest.tolist())) < 4
-assert found_in("four images", "classifier_auc") > 0.95
+assert each[:3].max() < 0.01 and each[3] > 0.02 and mean_image < 0.005
+assert found_in("four images", "classifier_auc") > 0.9
 for metric in ("correlation", "classifier_auc"):
     assert found_in("with latent", metric) < 0.9 * found_in("marginals", metric)
 assert found_in("copula", "classifier_auc") < found_in("with latent", "classifier_auc") + 0.03

@@ -13,7 +13,7 @@ images with their probabilities is what is trained on. Since :math:`U_2` is unit
 
 without ancillas, images that all have energy in the same pixel are out of reach; with :math:`a = n_1` nothing is.
 
-Ours, beyond the papers: the images start near means of the training events; the total energy is restored by an
+Ours, beyond the papers: images can start near means of the training events; the total energy is restored by an
 :class:`~qgen.models.energy_scale.EnergyScale`; numbers :math:`z`, uniform in :math:`[-1, 1]`, and the condition can
 enter the angles of every layer with trainable factors, so that there are more than :math:`2^{n_1}` images.
 """
@@ -149,7 +149,7 @@ class DualPQC(OnBackend, Generator):
         latent_size: Annotated[int, Ge(0)] = 0,
         conditional: bool = True,
         initial_range: Annotated[float, Gt(0)] = 0.5,
-        start: Literal["strata", "random"] = "strata",
+        start: Literal["random", "strata"] = "random",
     ) -> Self:
         """A model on hardware-efficient circuits for these events.
 
@@ -167,9 +167,10 @@ class DualPQC(OnBackend, Generator):
             conditional: whether the dataset's conditions enter every layer of both circuits. If not, they enter through
                 the total energy only.
             initial_range: as in the class.
-            start: ``strata`` brings the images, at latent 0 and the centre of the conditions, near the mean images of
-                strata of the training events (:func:`~qgen.data.clusters.strata`), and starts them equally probable.
-                ``random`` leaves the weights as drawn: images that start far from all events are seldom found again.
+            start: ``random`` leaves the weights as drawn. ``strata`` then brings the images, at latent 0 and the centre
+                of the conditions, near the mean images of strata of the training events
+                (:func:`~qgen.data.clusters.strata`), nearly equally probable: a fixed set of images finds more kinds
+                of events from there.
 
         Raises:
             ValueError: the features are no images, or an option is impossible for them.

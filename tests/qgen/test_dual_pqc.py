@@ -226,7 +226,7 @@ def test_training_from_shots_learns_which_image_is_frequent() -> None:
     kind = (torch.arange(400) % 4 == 0).long()
     shapes = torch.tensor([[0.8, 0.2], [0.3, 0.7]], dtype=F64)
     events = table(shapes[kind] * (100 + 2 * normal((400, 1), new_generator(0), dtype=F64)))
-    model = DualPQC.for_dataset(events, n_images=2, pqc1_layers=1, pqc2_layers=2, seed=1, start="random")
+    model = DualPQC.for_dataset(events, n_images=2, pqc1_layers=1, pqc2_layers=2, seed=1)
     model.backend = make_backend("statevector", shots=500)
     fit(model, events, MMD(bandwidths=[0.5, 1.0]), steps=60, batch_size=64, learning_rate=0.1, validate_every=20)
     model.backend = None
