@@ -42,6 +42,9 @@ from qgen.random import derive_seed, new_generator, symmetric, uniform
 
 __all__ = ["DualPQC", "dual_pqc_circuit"]
 
+EVENTS_AT_ONCE = 2**12
+"""Events up to which an objective is given every image under every condition; kernels grow with their square."""
+
 LEAST_SHARE = 1e-12
 """Share of the total that an empty pixel has where the transform takes the logarithm of it."""
 
@@ -360,13 +363,25 @@ class DualPQC(OnBackend, Generator):
     def _weighted(self, n: int, condition: Tensor | None, generator: torch.Generator) -> WeightedEvents:
         """Every image for each of the ``n`` conditions, weighted by its probability: ``n * n_images`` events.
 
-        Each has a total energy and latent numbers of its own. The gradient reaches images and probabilities.
+        Each has a total energy and latent numbers of its own. The gradient reaches images and probabilities. Where so
+        many events would be too many for an objective, one image is drawn for each condition; its weight is its
+        probability over the same number taken as constant (the log-derivative trick).
         """
         k = self.n_images
         states = torch.arange(k, device=self.device)
-        many = None if condition is None else condition.repeat_interleave(k, 0)
         columns = self.weights1.new_zeros(n, 0) if condition is None else condition.to(self.weights1)
-        weights = self._probabilities(columns, generator).expand(n, -1).flatten() / n
+        probabilities = self._probabilities(columns, generator).expand(n, -1)
+        if n * k > EVENTS_AT_ONCE:
+            drawn = torch.multinomial(probabilities.detach().to(generator.device), 1, generator=generator).to(
+                states.device
+            )
+            chosen = probabilities.gather(1, drawn).flatten()
+            images = self._paint(drawn.flatten(), self._inputs(condition, n, generator), generator)
+            return WeightedEvents(
+                self._answer(images, condition, generator), chosen / chosen.detach() / n, condition, n
+            )
+        many = None if condition is None else condition.repeat_interleave(k, 0)
+        weights = probabilities.flatten() / n
         if self.uploads2:
             images = self._paint(states.repeat(n), self._inputs(many, n * k, generator), generator)
         else:
