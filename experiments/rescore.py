@@ -19,7 +19,7 @@ from torch import Tensor
 
 from circuits import Circuit
 from circuits.backends import Backend, Capabilities, ParameterShift
-from circuits.backends.layers import layers, shots_of
+from circuits.backends.layers import layers, row_size, shots_of
 from experiments.config import Evaluation, is_folder_name, plain_backend
 from experiments.distances import distances
 from experiments.judging import Judge, over_seeds
@@ -336,6 +336,12 @@ class _Counted:
     @property
     def capabilities(self) -> Capabilities:
         return self.backend.capabilities
+
+    def row_size(self, circuit: Circuit, observables: Sequence[str] | None = None) -> int:
+        try:
+            return row_size(self.backend, circuit, observables)
+        except Exception as error:  # whatever an engine raises costs this backend only
+            raise _failure(error) from error
 
     def _asked(self, angles: Tensor, shots: int | None) -> None:
         circuits = math.prod(angles.shape[:-1])

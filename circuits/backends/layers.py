@@ -46,8 +46,8 @@ def shots_of(backend: Backend) -> int | None:
 def row_size(backend: Backend, circuit: Circuit, observables: Sequence[str] | None = None) -> int:
     """About how many numbers a backend holds for one row of angles: how large a batch should be follows from it.
 
-    An engine with a method ``row_size`` of its own is asked; another one is taken to hold a state vector, or if it is
-    exact with noise a density matrix.
+    The outermost layer with a method ``row_size`` of its own is asked; an engine without one is taken to hold a state
+    vector, or if it is exact with noise a density matrix.
 
     Args:
         backend: the engine, or wrappers around one.
@@ -62,11 +62,11 @@ def row_size(backend: Backend, circuit: Circuit, observables: Sequence[str] | No
     >>> row_size(noisy, circuit, ["Z0", "Z9"]) // 1000
     4
     """
-    *around, engine = layers(backend)
-    own = getattr(engine, "row_size", None)
-    if own is not None:
-        return int(own(circuit, None if around else observables))
-    able = engine.capabilities
+    for depth, layer in enumerate(layers(backend)):
+        own = getattr(layer, "row_size", None)
+        if own is not None:
+            return int(own(circuit, observables if depth == 0 else None))
+    able = layer.capabilities
     return 4**circuit.n_wires if able.exact and able.noisy else 2**circuit.n_wires
 
 

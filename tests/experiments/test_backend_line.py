@@ -219,7 +219,7 @@ def test_the_list_of_backends_is_what_a_line_may_say() -> None:
         "device: cpu, cuda or cuda:N",
         "device: name of a device = default.qubit",
         "mode: job|session|batch = job",
-        "retry_wait: seconds = 5.0",
+        "retry_wait: seconds = 5",
         "mitigation: zne",
         "fit: linear|polynomial|exponential = linear",
         "gradient: spsa",

@@ -121,7 +121,7 @@ def test_all_models_with_circuits_are_meant_if_none_is_named() -> None:
             {"backends": {"a/b": "statevector"}},
             "evaluation.backends: 'a/b' is no name for a backend; it names a folder",
         ),
-        ({"backends": ["statevector"]}, "evaluation.backends: input should be a valid dictionary"),
+        ({"backends": ["statevector"]}, "evaluation.backends: expected keys and values"),
         ({"backends": {}}, "evaluation.models_on_backends: there are no evaluation.backends"),
         (
             {"models_on_backends": ["bron"]},
