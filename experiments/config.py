@@ -436,9 +436,10 @@ def _fields_at(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
 
 def _override(raw: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
-    keys = path.strip().split(".")
-    if not equals or not all(keys):
+    parts = path.strip().split(".")
+    if not equals or not all(parts):
         raise ValueError(f"--set {override!r}: expected a.b=value")
+    keys = _joined(raw, parts)
     place: Any = raw
     for depth, key in enumerate(keys[:-1]):
         inner = place.get(key, {})
@@ -446,3 +447,19 @@ def _override(raw: dict[str, Any], override: str) -> None:
             raise ValueError(f"--set {override!r}: {'.'.join(keys[: depth + 1])} is {inner!r}, it has no keys")
         place[key] = place = dict(inner)  # what an alias puts elsewhere as well stays there as it is
     place[keys[-1]] = read_yaml(text, f"--set {override!r}")
+
+
+def _joined(raw: Any, parts: Sequence[str]) -> list[str]:
+    """The keys that a path names: parts that together are a key of the configuration (a name with a dot) are that key.
+
+    >>> _joined({"models": {"born, 0.5 %": {}}}, ["models", "born, 0", "5 %", "layers"])
+    ['models', 'born, 0.5 %', 'layers']
+    """
+    keys: list[str] = []
+    while parts:
+        names = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+        key = next((name for name in names if isinstance(raw, Mapping) and name in raw), parts[0])
+        keys.append(key)
+        parts = parts[key.count(".") + 1 :]
+        raw = raw.get(key) if isinstance(raw, Mapping) else None
+    return keys

@@ -320,3 +320,12 @@ def test_any_option_of_any_backend_is_accepted_or_refused_in_one_line(
     if outer == "mitigation" and inner:
         value = [value]
     assert outcome(lambda: resolve(small(backend={"kind": kind, outer: value}))) in (Experiment, "one line")
+
+
+def test_a_name_with_a_dot_is_set_from_the_command_line() -> None:
+    settings = ["models.born machine, 0.5 %.layers=2", "evaluation.backends.0.5 %.noise.readout=0.2"]
+    changed, before = load_config("noise", settings), load_config("noise")
+    assert changed.models["born machine, 0.5 %"].generator.options["layers"] == 2
+    assert changed.models["born machine, 1 %"] == before.models["born machine, 1 %"]
+    assert list(changed.models) == list(before.models)
+    assert changed.plain()["evaluation"]["backends"]["0.5 %"]["noise"]["readout"] == 0.2
