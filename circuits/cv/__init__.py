@@ -1,0 +1,9 @@
+"""Continuous variables: programs of optical modes as data, their exact and truncated simulation, and measurements."""
+
+from circuits.cv.fock import Fock, TruncationWarning
+from circuits.cv.fock_state import FockState
+from circuits.cv.gates import CV_GATES, CVGate, Parameter
+from circuits.cv.program import Program
+from circuits.cv.state import State
+
+__all__ = ["CV_GATES", "CVGate", "Fock", "FockState", "Parameter", "Program", "State", "TruncationWarning"]
