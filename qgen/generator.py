@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -72,9 +73,11 @@ class Generator(nn.Module):
        model that ``for_dataset`` fits at once, without gradients, says ``trains = False``; one that runs quantum
        circuits says ``runs_circuits = True`` and has a property ``backend`` that can be set.
 
-    Two more are optional. ``_weighted(n, condition, generator)``, for a model that knows probabilities: events with
+    More is optional. ``_weighted(n, condition, generator)``, for a model that knows probabilities: events with
     their weights, through which gradients flow where draws have none. ``weight_layers()``, for a circuit that can grow
-    in training: the layer of every weight (:class:`qgen.training.layerwise.Growth`).
+    in training: the layer of every weight (:class:`qgen.training.layerwise.Growth`). ``penalty()``, ``records()`` and
+    ``remarks(history)``, for a model whose simulation is approximate: what a training adds to its loss, records and
+    says at the end.
 
     Args:
         n_features: columns of a sample.
@@ -139,6 +142,18 @@ class Generator(nn.Module):
         """
         values = self._sample(n, condition, generator)
         return WeightedEvents(values, values.new_full((n,), 1 / n), condition, draws=n)
+
+    def penalty(self) -> Tensor | None:
+        """What a training adds to the loss of the events that were just drawn, a scalar; nothing here."""
+        return None
+
+    def records(self) -> dict[str, float]:
+        """What a training records of the model itself, since the record before; nothing here."""
+        return {}
+
+    def remarks(self, history: Sequence[dict[str, float]]) -> tuple[str, ...]:
+        """What the records of a training say about the model itself, a plain sentence each; nothing here."""
+        return ()
 
     @property
     def n_parameters(self) -> int:

@@ -211,5 +211,6 @@ class Adversarial(EventObjective):
         return MMD().loss(generator, batch, rng)
 
     def remarks(self, history: Sequence[dict[str, float]]) -> tuple[str, ...]:
-        """Whether the discriminator is far ahead; a Wasserstein critic is meant to be."""
-        return () if self.game == "wasserstein-gp" else unbalanced(history)
+        """Whether the discriminator is far ahead, a Wasserstein critic is meant to be, and what it says of itself."""
+        ahead = () if self.game == "wasserstein-gp" else unbalanced(history)
+        return ahead + self.discriminator.remarks()

@@ -60,6 +60,10 @@ class Discriminator(nn.Module):
         found: Tensor = self(events.values, events.condition)
         return found
 
+    def remarks(self) -> tuple[str, ...]:
+        """What a training says of the discriminator itself at the end, a plain sentence each; nothing here."""
+        return ()
+
 
 class MLP(Discriminator):
     """A multilayer perceptron on values and conditions, LeakyReLU(0.2) between its layers.

@@ -45,7 +45,7 @@ class FitResult:
         seconds: wall time of the training, validation and checkpoints included; what was spent before an
             interruption counts up to the checkpoint from which it went on.
         remarks: what went wrong without ending it, a plain sentence each: a generator that collapsed, a game without
-            balance.
+            balance, a simulation that was cut too short.
     """
 
     history: list[Record]
@@ -200,6 +200,7 @@ def fit(
                 f"training diverged at step {number}: {error}; kept the state of step {result.best_step}", result
             ) from error
         if last or number % log_every == 0 or "validation" in record:
+            record |= generator.records()
             record["seconds"] = time.perf_counter() - started
             state.history.append(record)
             if callback is not None:
@@ -292,4 +293,5 @@ def _keep(state: TrainingState, keep: str) -> None:
 def _result(state: TrainingState, keep: str, started: float) -> FitResult:
     best_step = int(state.best["step"]) if keep == "best" and state.best is not None else state.step
     remarks = collapsed(state.history, best_step) + state.objective.remarks(state.history)
+    remarks += state.generator.remarks(state.history)
     return FitResult(state.history, state.step, best_step, time.perf_counter() - started, remarks)

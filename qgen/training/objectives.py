@@ -209,7 +209,8 @@ class Objective(nn.Module):
         """
         numbers = self.play(generator, batch, optimisers, rng)
         loss = self.loss(generator, batch, rng)
-        descend(optimisers["generator"], loss, clip)
+        penalty = generator.penalty()
+        descend(optimisers["generator"], loss if penalty is None else loss + penalty, clip)
         return {"loss": loss.item(), **numbers}
 
     def optimisers(self) -> dict[str, torch.optim.Optimizer]:
