@@ -3,7 +3,18 @@
 from circuits.cv.fock import Fock, TruncationWarning
 from circuits.cv.fock_state import FockState
 from circuits.cv.gates import CV_GATES, CVGate, Parameter
+from circuits.cv.layers import CVNeuralNetworkLayers
 from circuits.cv.program import Program
 from circuits.cv.state import State
 
-__all__ = ["CV_GATES", "CVGate", "Fock", "FockState", "Parameter", "Program", "State", "TruncationWarning"]
+__all__ = [
+    "CV_GATES",
+    "CVGate",
+    "CVNeuralNetworkLayers",
+    "Fock",
+    "FockState",
+    "Parameter",
+    "Program",
+    "State",
+    "TruncationWarning",
+]
