@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["draw_bits", "draw_counts", "frequencies"]
+__all__ = ["draw_bits", "draw_counts", "draw_states", "frequencies"]
 
 _CHUNK = 2**18
 """Numbers drawn at once, or four for each state where these are more: what a processor's cache holds."""
@@ -47,6 +47,30 @@ def draw_bits(probabilities: Tensor, shots: int, generator: torch.Generator) -> 
     for rows, columns, states in _states(cumulative, shots, generator):
         _write_bits(states, bits[rows, columns])
     return bits.reshape(*probabilities.shape[:-1], shots, n_wires)
+
+
+def draw_states(probabilities: Tensor, shots: int, generator: torch.Generator) -> Tensor:
+    """Numbers of states drawn from probabilities.
+
+    Args:
+        probabilities: ``(..., n_states)``, any number of states; otherwise as for :func:`draw_bits`.
+        shots: how many per distribution.
+        generator: draws on its own device.
+
+    Returns:
+        ``(..., shots)`` int64 on the probabilities' device.
+
+    Raises:
+        ValueError: the probabilities are not finite or all zero.
+
+    >>> draw_states(torch.tensor([0.0, 1.0, 0.0]), 2, torch.Generator().manual_seed(0))
+    tensor([1, 1])
+    """
+    cumulative = _cumulative(probabilities)
+    found = torch.empty((len(cumulative), shots), dtype=torch.int64, device=probabilities.device)
+    for rows, columns, states in _states(cumulative, shots, generator):
+        found[rows, columns] = states.to(torch.int64)
+    return found.reshape(*probabilities.shape[:-1], shots)
 
 
 def draw_counts(probabilities: Tensor, shots: int, generator: torch.Generator) -> Tensor:

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from circuits.cv.basis import FockBasis
+from circuits.cv.homodyne import Vectors
+from circuits.cv.tables import lowering, split
+from circuits.cv.truncated import TruncatedState
 
 __all__ = ["FockState"]
 
 
-class FockState:
+class FockState(TruncatedState):
     """Amplitudes of photon-number states; see :class:`~circuits.cv.state.State` for what it answers.
 
     Args:
         amplitudes: ``(..., basis.size)`` complex.
         basis: which state each of them belongs to.
         hbar: fixes the units of quadratures.
+
+    Raises:
+        ValueError: the number of amplitudes is not that of the basis.
+
+    >>> one_photon = FockState(torch.tensor([0.0, 1.0], dtype=torch.complex128), FockBasis(1, 2))
+    >>> one_photon.mean_photons(), one_photon.quadratures()[1]
+    (tensor([1.], dtype=torch.float64), tensor([3.], dtype=torch.float64))
     """
 
     def __init__(self, amplitudes: Tensor, basis: FockBasis, hbar: float = 2.0) -> None:
+        if not amplitudes.is_complex() or amplitudes.ndim == 0 or amplitudes.shape[-1] != basis.size:
+            found = f"{tuple(amplitudes.shape)} {amplitudes.dtype}"
+            raise ValueError(f"amplitudes are {found}; (..., {basis.size}) complex is needed")
+        super().__init__(basis, hbar)
         self.amplitudes = amplitudes
-        self.basis = basis
-        self.hbar = hbar
-
-    @property
-    def n_modes(self) -> int:
-        """Number of modes."""
-        return self.basis.n_modes
 
     @property
     def norm(self) -> Tensor:
@@ -37,12 +42,12 @@ class FockState:
         return self.amplitudes.real.square().sum(-1) + self.amplitudes.imag.square().sum(-1)
 
     @property
-    def norm_lost(self) -> Tensor:
-        """Probability that truncation left out, ``(...)``."""
-        return 1 - self.norm
+    def purity(self) -> Tensor:
+        """1, ``(...)``: the state is pure."""
+        return torch.ones_like(self.norm)
 
     def ket(self) -> Tensor:
-        """Amplitudes as a tensor ``(..., cutoff, ..., cutoff)`` with one dimension for each mode."""
+        """Amplitudes as a tensor ``(..., cutoff, ..., cutoff)`` with one dimension for each mode, as they are."""
         cutoff, n_modes = self.basis.cutoff, self.n_modes
         if self.basis.kind == "total":
             full = self.amplitudes.new_zeros(*self.amplitudes.shape[:-1], cutoff**n_modes)
@@ -52,32 +57,44 @@ class FockState:
             full = self.amplitudes
         return full.unflatten(-1, (cutoff,) * n_modes)
 
-    def quadratures(self, phi: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
-        """Mean and variance of the quadrature at phase ``phi``, ``(..., n_modes)`` each."""
-        means, variances = [], []
-        turn = torch.as_tensor(phi, dtype=torch.float64, device=self.amplitudes.device).expand(self.n_modes)
-        norm = self.norm
-        for mode in range(self.n_modes):
-            down, down_twice, number = self._moments(mode, norm)
-            rotated = torch.polar(torch.ones_like(turn[mode]), -turn[mode])
-            mean = math.sqrt(2 * self.hbar) * (rotated * down).real
-            square = 0.5 * self.hbar * (2 * (rotated**2 * down_twice).real + 2 * number + 1)
-            means.append(mean)
-            variances.append(square - mean**2)
-        return torch.stack(means, -1), torch.stack(variances, -1)
+    def probs(self) -> Tensor:
+        """Probabilities of all photon numbers together, in the order of the basis, ``(..., basis.size)``."""
+        squares = self.amplitudes.real.square() + self.amplitudes.imag.square()
+        return squares / squares.sum(-1, keepdim=True)
 
-    def mean_photons(self) -> Tensor:
-        """Mean photon number of each mode, ``(..., n_modes)``."""
-        probs = self.amplitudes.real.square() + self.amplitudes.imag.square()
-        numbers = torch.from_numpy(self.basis.occupations).to(probs)
-        return (probs @ numbers) / self.norm[..., None]
+    def reduced(self, mode: int) -> Tensor:
+        """Density matrix of one mode, ``(..., cutoff, cutoff)``.
 
-    def _moments(self, mode: int, norm: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Expectation values of a, a^2 and the photon number of a mode."""
-        ket = self.ket().movedim(-self.n_modes + mode, -1)
-        ket = ket.reshape(*self.amplitudes.shape[:-1], -1, self.basis.cutoff)
-        n = torch.arange(self.basis.cutoff, device=ket.device, dtype=ket.real.dtype)
-        once = (ket[..., :-1].conj() * n[1:].sqrt() * ket[..., 1:]).sum((-2, -1))
-        twice = (ket[..., :-2].conj() * (n[2:] * n[1:-1]).sqrt() * ket[..., 2:]).sum((-2, -1))
-        number = (n * (ket.real.square() + ket.imag.square())).sum((-2, -1))
-        return once / norm, twice / norm, number / norm
+        Raises:
+            ValueError: no such mode.
+        """
+        table = split(self.basis, self._mode(mode), self.amplitudes.device)
+        padded = torch.nn.functional.pad(self.amplitudes, (0, 1))
+        blocks = padded[..., table.flatten()].unflatten(-1, table.shape)
+        return blocks.mT @ blocks.conj() / self.norm[..., None, None]
+
+    def fidelity(self, other: FockState) -> Tensor:
+        """Squared overlap with other pure states of the same basis, ``(...)``.
+
+        Raises:
+            ValueError: the bases differ.
+        """
+        if other.basis != self.basis:
+            raise ValueError(f"fidelity of states in {self.basis} and {other.basis}; one basis is needed")
+        overlap = (self.amplitudes.conj() * other.amplitudes).sum(-1)
+        return (overlap.real.square() + overlap.imag.square()) / (self.norm * other.norm)
+
+    def _lowered(self, steps: int) -> Tensor:
+        upper, lower, factor = lowering(self.basis, steps, self.amplitudes.device)
+        states = self.amplitudes.movedim(-1, 0)  # the order in which simulations keep them
+        products = states.index_select(0, lower).conj() * states.index_select(0, upper)
+        products = products.unflatten(0, factor.shape)
+        weights = factor.to(products.real.dtype).reshape(*factor.shape, *[1] * (products.ndim - 2))
+        return (weights * products).sum(1).movedim(0, -1)
+
+    def _measurable(self, phases: Tensor | None, batch: torch.Size) -> Vectors:
+        amplitudes = self.amplitudes.to(torch.complex128)
+        if phases is not None:
+            amplitudes = amplitudes * phases
+        parts = torch.stack([amplitudes.real, amplitudes.imag], -2)
+        return Vectors(parts.expand(*batch, -1, -1).reshape(-1, 2, self.basis.size), self.basis)
