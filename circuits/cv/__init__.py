@@ -3,8 +3,11 @@
 from circuits.cv.fock import Fock, TruncationWarning
 from circuits.cv.fock_state import FockState
 from circuits.cv.gates import CV_GATES, CVGate, Parameter
+from circuits.cv.gaussian import Gaussian
+from circuits.cv.gaussian_state import GaussianState
 from circuits.cv.layers import CVNeuralNetworkLayers
 from circuits.cv.program import Program
+from circuits.cv.simulators import Simulator, simulator_for
 from circuits.cv.state import State
 
 __all__ = [
@@ -13,8 +16,12 @@ __all__ = [
     "CVNeuralNetworkLayers",
     "Fock",
     "FockState",
+    "Gaussian",
+    "GaussianState",
     "Parameter",
     "Program",
+    "Simulator",
     "State",
     "TruncationWarning",
+    "simulator_for",
 ]
