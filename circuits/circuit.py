@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from circuits.gates import Angle, Gate, as_iterable, finite_number, integer
+from circuits.gates import Angle, Gate, as_iterable, check_keys, finite_number, integer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -201,10 +201,7 @@ class Circuit:
         for gate in self.gates:
             entry: dict[str, Any] = {"name": gate.name, "wires": list(gate.wires)}
             if gate.angles:
-                entry["angles"] = [
-                    {"value": a.offset} if a.index is None else {"index": a.index, "scale": a.scale, "offset": a.offset}
-                    for a in gate.angles
-                ]
+                entry["angles"] = [angle.to_data() for angle in gate.angles]
             gates.append(entry)
         return json.dumps({"n_wires": self.n_wires, "n_angles": self.n_angles, "gates": gates})
 
@@ -223,15 +220,15 @@ class Circuit:
             content = json.loads(text)
         except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"circuit is not JSON: {error}") from error
-        _check_keys(content, "circuit", {"n_wires", "gates"}, {"n_angles"})
+        check_keys(content, "circuit", {"n_wires", "gates"}, {"n_angles"})
         if not isinstance(content["gates"], list):
             raise ValueError(f"circuit: gates is a {type(content['gates']).__name__}; a list is needed")
         gates = []
         for number, entry in enumerate(content["gates"]):
             where = f"gate {number}"
-            _check_keys(entry, where, {"name", "wires"}, {"angles"})
+            check_keys(entry, where, {"name", "wires"}, {"angles"})
             try:
-                angles = [_angle_from_json(a) for a in as_iterable(entry.get("angles", []), "angles")]
+                angles = [Angle.from_data(a) for a in as_iterable(entry.get("angles", []), "angles")]
                 gates.append(Gate(entry["name"], entry["wires"], angles))
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from error
@@ -298,21 +295,3 @@ class Circuit:
         from circuits.qasm import to_qasm
 
         return to_qasm(self, version)
-
-
-def _check_keys(content: object, where: str, needed: set[str], optional: set[str]) -> None:
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{where} is a {type(content).__name__}; an object is needed")
-    missing, unknown = needed - set(content), set(content) - needed - optional
-    if missing or unknown:
-        fault = f"lacks {sorted(missing)}" if missing else f"has unknown keys {sorted(unknown)}"
-        raise ValueError(f"{where} {fault}; its keys are {sorted(needed | optional)}")
-
-
-def _angle_from_json(content: Any) -> Angle:
-    if isinstance(content, Mapping) and "value" in content:
-        _check_keys(content, "angle", {"value"}, set())
-        return Angle(None, offset=content["value"])
-    _check_keys(content, "angle", {"index"}, {"scale", "offset"})
-    index = integer(content["index"], "index of an angle", 0)
-    return Angle(index, content.get("scale", 1.0), content.get("offset", 0.0))

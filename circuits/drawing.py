@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from circuits.circuit import Circuit, Gate
@@ -10,7 +11,7 @@ from circuits.circuit import Circuit, Gate
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["draw_mpl", "draw_text"]
+__all__ = ["draw_lines", "draw_mpl", "draw_text"]
 
 _CONTROLLED = {"CNOT": "⊕", "CZ": "●", "CRX": "RX", "CRY": "RY", "CRZ": "RZ", "ControlledPhaseShift": "PhaseShift"}
 
@@ -35,28 +36,32 @@ def draw_text(circuit: Circuit, width: int = 120) -> str:
     1: ──H──│──T─
     2: ─────⊕────
     """
+    return draw_lines(circuit.n_wires, map(_cells, circuit.gates), width)
+
+
+def draw_lines(n_lines: int, gates: Iterable[Mapping[int, str]], width: int = 120) -> str:
+    """Gates on numbered lines as text; each gate is given as what stands on every line from its first to its last."""
     columns: list[dict[int, str]] = []
-    free = [0] * circuit.n_wires
-    for gate in circuit.gates:
-        cells = _cells(gate)
-        place = max(free[wire] for wire in cells)
+    free = [0] * n_lines
+    for cells in gates:
+        place = max(free[line] for line in cells)
         if place == len(columns):
             columns.append({})
         columns[place] |= cells
-        for wire in cells:
-            free[wire] = place + 1
-    labels = [f"{wire}:" for wire in range(circuit.n_wires)]
+        for line in cells:
+            free[line] = place + 1
+    labels = [f"{line}:" for line in range(n_lines)]
     margin = max(map(len, labels)) + 1
     parts: list[list[str]] = [[]]
     for column in columns:
         size = max(map(len, column.values()))
-        piece = ["──" + column.get(wire, "").ljust(size, "─") for wire in range(circuit.n_wires)]
+        piece = ["──" + column.get(line, "").ljust(size, "─") for line in range(n_lines)]
         if parts[-1] and margin + len(parts[-1][0]) + len(piece[0]) >= width:
             parts.append([])
-        parts[-1] = [a + b for a, b in zip(parts[-1] or [""] * circuit.n_wires, piece, strict=True)]
-    parts = [part or ["──"] * circuit.n_wires for part in parts]
+        parts[-1] = [a + b for a, b in zip(parts[-1] or [""] * n_lines, piece, strict=True)]
+    parts = [part or ["──"] * n_lines for part in parts]
     return "\n\n".join(
-        "\n".join(label.ljust(margin) + line + "─" for label, line in zip(labels, part, strict=True)) for part in parts
+        "\n".join(label.ljust(margin) + text + "─" for label, text in zip(labels, part, strict=True)) for part in parts
     )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, TypeGuard
 
 from circuits.gate_table import gate_definition
 
-__all__ = ["Angle", "Gate", "as_iterable", "finite_number", "integer"]
+__all__ = ["Angle", "Gate", "as_iterable", "check_keys", "finite_number", "integer"]
 
 
 def _is_int(value: object) -> TypeGuard[int]:
@@ -91,6 +91,27 @@ class Angle:
         """The angle ``scale * self + offset``, ``scale`` not zero."""
         return Angle(self.index, scale * self.scale, scale * self.offset + offset)
 
+    def to_data(self) -> dict[str, float]:
+        """What JSON files hold of it."""
+        if self.index is None:
+            return {"value": self.offset}
+        return {"index": self.index, "scale": self.scale, "offset": self.offset}
+
+    @classmethod
+    def from_data(cls, content: Any, word: str = "angle") -> Angle:
+        """The angle written by :meth:`to_data`; ``word`` is what messages call it.
+
+        Raises:
+            ValueError: something else.
+        """
+        if isinstance(content, Mapping) and "value" in content:
+            check_keys(content, word, {"value"}, set())
+            return cls(None, offset=content["value"])
+        check_keys(content, word, {"index"}, {"scale", "offset"})
+        article = "an" if word == "angle" else "a"
+        index = integer(content["index"], f"index of {article} {word}", 0)
+        return cls(index, content.get("scale", 1.0), content.get("offset", 0.0))
+
     def __str__(self) -> str:
         if self.index is None:
             return f"{self.offset:.4g}"
@@ -151,3 +172,13 @@ def as_iterable(value: Any, what: str) -> Iterable[Any]:
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise ValueError(f"{what} are {value!r}; a sequence is needed")
     return value
+
+
+def check_keys(content: object, where: str, needed: set[str], optional: set[str]) -> None:
+    """A ``ValueError`` that names the place, unless the content has these keys and no others."""
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{where} is a {type(content).__name__}; an object is needed")
+    missing, unknown = needed - set(content), set(content) - needed - optional
+    if missing or unknown:
+        fault = f"lacks {sorted(missing)}" if missing else f"has unknown keys {sorted(unknown)}"
+        raise ValueError(f"{where} {fault}; its keys are {sorted(needed | optional)}")

@@ -13,10 +13,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from circuits.circuit import Angle, Circuit, Gate
+from circuits.tracing import TOLERANCE, Found, tidy, traced
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
@@ -32,8 +32,6 @@ __all__ = [
     "to_pennylane",
     "to_qiskit",
 ]
-
-_TOLERANCE = 1e-9
 
 # Qiskit ---------------------------------------------------------------------------------------------------------------
 
@@ -248,17 +246,9 @@ def _qiskit_angle(value: Any, places: dict[str, int]) -> Angle:
     except (TypeError, ValueError, ZeroDivisionError, RuntimeError) as error:
         raise ValueError(f"angle {value} is not affine in {parameter.name}: {error}") from error
     scale = one - offset
-    if max(abs(offset + 2 * scale - two), abs(offset - 1.7 * scale - far)) > _TOLERANCE * (
-        1 + abs(scale) + abs(offset)
-    ):
+    if max(abs(offset + 2 * scale - two), abs(offset - 1.7 * scale - far)) > TOLERANCE * (1 + abs(scale) + abs(offset)):
         raise ValueError(f"angle {value} is not affine in {parameter.name}; only scale * parameter + offset is allowed")
-    return Angle(None, offset=offset) if scale == 0 else Angle(places[parameter.name], _tidy(scale), offset)
-
-
-def _tidy(scale: float) -> float:
-    """The scale without the rounding of its measurement, when it is a multiple of 1/1024."""
-    near = round(scale * 1024) / 1024
-    return near if near and abs(near - scale) < 1e-12 else scale
+    return Angle(None, offset=offset) if scale == 0 else Angle(places[parameter.name], tidy(scale), offset)
 
 
 # PennyLane ------------------------------------------------------------------------------------------------------------
@@ -284,8 +274,6 @@ _FROM_PENNYLANE = (
 )
 _PENNYLANE_IGNORED = ("Identity", "Barrier", "WireCut", "GlobalPhase", "Snapshot")
 
-Found = tuple[str, tuple[int, ...], tuple[float, ...]]
-
 
 def to_pennylane(circuit: Circuit) -> Callable[[Any], None]:
     """The circuit as a PennyLane quantum function of the angle vector, to be called inside a QNode.
@@ -293,6 +281,7 @@ def to_pennylane(circuit: Circuit) -> Callable[[Any], None]:
     The function takes ``angles`` of shape ``(n_angles,)``, or ``(batch, n_angles)`` with PennyLane's broadcasting.
 
     >>> import pennylane as qml
+    >>> import torch
     >>> layer = to_pennylane(Circuit(1, [Gate("RY", [0], [0])]))
     >>> @qml.qnode(qml.device("default.qubit"))
     ... def node(angles):
@@ -344,35 +333,8 @@ def from_pennylane(function: Callable[..., Any], n_wires: int, n_angles: int) ->
     >>> print(from_pennylane(layer, 2, 2).gates[0])
     CRX(0.5*a1) [0, 1]
     """
-    rng = torch.Generator().manual_seed(271828)
-    probes = [torch.zeros(n_angles, dtype=torch.float64)]
-    probes += [(torch.rand(n_angles, generator=rng, dtype=torch.float64) - 0.5) * 4 for _ in range(3)]
-    recordings = [list(_record(function, probe, n_wires)) for probe in probes]
-    first = recordings[0]
-    for recording in recordings[1:]:
-        if [found[:2] for found in recording] != [found[:2] for found in first]:
-            raise ValueError("the quantum function's gates change with the angles; they must always be the same")
-    gates = []
-    for steps in zip(*recordings, strict=True):
-        name, wires, _ = steps[0]
-        slots = [_affine(name, values, probes) for values in zip(*(step[2] for step in steps), strict=True)]
-        gates.append(Gate(name, wires, slots))
-    return Circuit(n_wires, gates, n_angles)
-
-
-def _affine(name: str, values: Sequence[float], probes: Sequence[Tensor]) -> Angle:
-    """The angle that took these values at these angle vectors, the first of them zero."""
-    offset = values[0]
-    if all(value == offset for value in values):
-        return Angle(None, offset=offset)
-    moved = torch.tensor(values[1:], dtype=torch.float64) - offset
-    entries = torch.stack(list(probes[1:]))
-    scales = moved[0] / entries[0]
-    misfit = (entries * scales - moved[:, None]).abs().amax(0)
-    if len(misfit) == 0 or float(misfit.min()) > _TOLERANCE * (1 + float(moved.abs().max())):
-        raise ValueError(f"an angle of {name} is not scale * angles[i] + offset for any one i; only that is allowed")
-    index = int(misfit.argmin())
-    return Angle(index, _tidy(float(scales[index])), offset)
+    gates = traced(lambda angles: _record(function, angles, n_wires), n_angles)
+    return Circuit(n_wires, [Gate(*gate) for gate in gates], n_angles)
 
 
 def _record(function: Callable[..., Any], angles: Tensor, n_wires: int) -> Iterator[Found]:

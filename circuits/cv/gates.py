@@ -28,6 +28,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Integral
 
 from circuits.gates import Angle as Parameter
 from circuits.gates import as_iterable, integer
@@ -116,7 +117,7 @@ class CVGate:
 
     def __init__(self, name: str, modes: int | Iterable[int], parameters: Iterable[Parameter | float] = ()) -> None:
         definition = cv_gate_definition(name)
-        modes = (modes,) if isinstance(modes, int) else tuple(as_iterable(modes, f"modes of {name}"))
+        modes = (modes,) if isinstance(modes, Integral) else tuple(as_iterable(modes, f"modes of {name}"))
         modes = tuple(integer(mode, f"mode of {name}", 0) for mode in modes)
         slots = tuple(Parameter.of(value) for value in as_iterable(parameters, f"parameters of {name}"))
         if len(modes) != definition.n_modes:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from circuits.cv.gates import CVGate, Parameter
-from circuits.gates import as_iterable, finite_number, integer
+from circuits.gates import as_iterable, check_keys, finite_number, integer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import piquasso as pq
 
 __all__ = ["Program"]
+
+_MOST_MODES = 10_000
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,8 @@ class Program:
         photons: Iterable[int] | None = None,
     ) -> None:
         n_modes = integer(n_modes, "n_modes", 1)
+        if n_modes > _MOST_MODES:
+            raise ValueError(f"n_modes is {n_modes}; at most {_MOST_MODES} are allowed")
         gates = tuple(as_iterable(gates, "gates"))
         used = 0
         for number, gate in enumerate(gates):
@@ -201,14 +210,7 @@ class Program:
     def to_json(self) -> str:
         """The program as JSON text; :meth:`from_json` reads it back exactly."""
         gates = [
-            {
-                "name": gate.name,
-                "modes": list(gate.modes),
-                "parameters": [
-                    {"value": p.offset} if p.index is None else {"index": p.index, "scale": p.scale, "offset": p.offset}
-                    for p in gate.parameters
-                ],
-            }
+            {"name": gate.name, "modes": list(gate.modes), "parameters": [slot.to_data() for slot in gate.parameters]}
             for gate in self.gates
         ]
         content = {"n_modes": self.n_modes, "n_parameters": self.n_parameters, "photons": list(self.photons)}
@@ -229,34 +231,67 @@ class Program:
             content = json.loads(text)
         except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"program is not JSON: {error}") from error
-        _check_keys(content, "program", {"n_modes", "gates"}, {"n_parameters", "photons"})
+        check_keys(content, "program", {"n_modes", "gates"}, {"n_parameters", "photons"})
         if not isinstance(content["gates"], list):
             raise ValueError(f"program: gates is a {type(content['gates']).__name__}; a list is needed")
         gates = []
         for number, entry in enumerate(content["gates"]):
             where = f"gate {number}"
-            _check_keys(entry, where, {"name", "modes"}, {"parameters"})
+            check_keys(entry, where, {"name", "modes"}, {"parameters"})
             try:
-                slots = [_slot_from_json(p) for p in as_iterable(entry.get("parameters", []), "parameters")]
+                slots = [
+                    Parameter.from_data(p, "parameter") for p in as_iterable(entry.get("parameters", []), "parameters")
+                ]
                 gates.append(CVGate(entry["name"], entry["modes"], slots))
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from error
         return cls(content["n_modes"], gates, content.get("n_parameters"), content.get("photons"))
 
+    # pictures
 
-def _check_keys(content: object, where: str, needed: set[str], optional: set[str]) -> None:
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{where} is a {type(content).__name__}; an object is needed")
-    missing, unknown = needed - set(content), set(content) - needed - optional
-    if missing or unknown:
-        fault = f"lacks {sorted(missing)}" if missing else f"has unknown keys {sorted(unknown)}"
-        raise ValueError(f"{where} {fault}; its keys are {sorted(needed | optional)}")
+    def draw(self, width: int = 120) -> str:
+        """The program as text, folded at ``width`` columns; see :func:`circuits.cv.drawing.draw_text`."""
+        from circuits.cv.drawing import draw_text
 
+        return draw_text(self, width)
 
-def _slot_from_json(content: Any) -> Parameter:
-    if isinstance(content, Mapping) and "value" in content:
-        _check_keys(content, "parameter", {"value"}, set())
-        return Parameter(None, offset=content["value"])
-    _check_keys(content, "parameter", {"index"}, {"scale", "offset"})
-    index = integer(content["index"], "index of a parameter", 0)
-    return Parameter(index, content.get("scale", 1.0), content.get("offset", 0.0))
+    # elsewhere
+
+    @classmethod
+    def from_pennylane(cls, function: Callable[..., Any], n_modes: int, n_parameters: int) -> Program:
+        """See :func:`circuits.cv.pennylane.from_pennylane`."""
+        from circuits.cv.pennylane import from_pennylane
+
+        return from_pennylane(function, n_modes, n_parameters)
+
+    def to_pennylane(self) -> Callable[[Any], None]:
+        """See :func:`circuits.cv.pennylane.to_pennylane`."""
+        from circuits.cv.pennylane import to_pennylane
+
+        return to_pennylane(self)
+
+    @classmethod
+    def from_blackbird(cls, text: str, hbar: float = 2.0) -> Program:
+        """See :func:`circuits.cv.blackbird.from_blackbird`."""
+        from circuits.cv.blackbird import from_blackbird
+
+        return from_blackbird(text, hbar)
+
+    def to_blackbird(self, name: str = "program") -> str:
+        """See :func:`circuits.cv.blackbird.to_blackbird`."""
+        from circuits.cv.blackbird import to_blackbird
+
+        return to_blackbird(self, name)
+
+    @classmethod
+    def from_piquasso(cls, program: pq.Program, n_modes: int | None = None) -> Program:
+        """See :func:`circuits.cv.piquasso.from_piquasso`."""
+        from circuits.cv.piquasso import from_piquasso
+
+        return from_piquasso(program, n_modes)
+
+    def to_piquasso(self, parameters: Sequence[float] | Tensor = ()) -> pq.Program:
+        """See :func:`circuits.cv.piquasso.to_piquasso`."""
+        from circuits.cv.piquasso import to_piquasso
+
+        return to_piquasso(self, parameters)
