@@ -89,7 +89,7 @@ def race(builders: Mapping[str, Builder], seconds: float, rounds: int = 3) -> di
         arrays = [np.asarray(array) for array in contender.read(result)]
         del result
         reference = reference or arrays
-        _compare(name, arrays, reference, contender.relative)
+        compare(name, arrays, reference, contender.relative)
         runs[name] = contender.run
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
@@ -115,7 +115,12 @@ def _repeat(run: Callable[[], Any], seconds: float, times: list[float]) -> None:
             return
 
 
-def _compare(name: str, found: Sequence[np.ndarray], reference: Sequence[np.ndarray], relative: float) -> None:
+def compare(name: str, found: Sequence[np.ndarray], reference: Sequence[np.ndarray], relative: float) -> None:
+    """Check that results agree, to :data:`TOLERANCE` and to ``relative`` of the reference's largest entry.
+
+    Raises:
+        ArithmeticError: they do not.
+    """
     for one, other in zip(found, reference, strict=True):
         difference = float(np.abs(one.reshape(-1) - other.reshape(-1)).max())
         largest = float(np.abs(other).max())
@@ -326,7 +331,7 @@ def parser(text: str | None) -> argparse.ArgumentParser:
     return made
 
 
-def chosen(builders: Mapping[str, Builder], peers: Sequence[str] | None) -> dict[str, Builder]:
+def chosen(builders: Mapping[str, Any], peers: Sequence[str] | None) -> dict[str, Any]:
     """Ours, and the peers that were asked for."""
     return {
         name: build

@@ -13,9 +13,9 @@ import pennylane as qml
 import pytest
 import torch
 
-from benchmarks import batch, cuda, gradient_step, noise, sampling
+from benchmarks import batch, cuda, cv, gradient_step, noise, sampling
 from benchmarks.__main__ import page
-from benchmarks.common import Absent, Contender, Goal, Report, Timing, race, ratio, table
+from benchmarks.common import TOLERANCE, Absent, Contender, Goal, Report, Timing, compare, race, ratio, table
 from benchmarks.peers import gradient_builders
 from benchmarks.work import TorchLoss, Work, kernel_factors
 
@@ -134,3 +134,50 @@ def test_the_page_has_machine_goals_and_sections() -> None:
     rows = table(["a", "b"], [["x", "1"]])
     for part in ("    python -m b\n", "| cores   | 1 |\n", "\n## A section\n\nWhat.\n", rows):
         assert part in text
+
+
+# continuous variables
+
+SMALL = cv.CVWork(1, 5, layers=1, batch=2)
+
+
+def cv_found(name: str, work: cv.CVWork, seconds: float, limit: float) -> cv.Found:
+    """As the benchmark's own, in this process."""
+    contender = cv.CONTENDERS[name](work)
+    arrays = [np.asarray(array, np.float64) for array in contender.read(contender.run())]
+    return cv.Found(arrays, contender.relative, Timing(2.0 if name.startswith("qgen") else 9.0, 1.0, 1.0, 1))
+
+
+def test_the_cv_gradient_that_is_timed_is_the_gradient() -> None:
+    work = cv.CVWork(2, 6, layers=2, batch=3)
+    means, gradient = cv.CONTENDERS["qgen, total basis"](work).run()
+
+    def loss(weights: torch.Tensor) -> torch.Tensor:
+        moved, _ = cv.Fock(8).run(work.program, weights, work.inputs).quadratures()
+        return ((moved - work.targets) ** 2).mean()
+
+    for place in (0, 9, len(work.weights) - 1):
+        step = torch.zeros_like(work.weights)
+        step[place] = 1e-5
+        slope = (loss(work.weights + step) - loss(work.weights - step)) / 2e-5
+        assert float(gradient[place]) == pytest.approx(float(slope), abs=1e-6)
+    assert means.shape == (3, 2)
+
+
+def test_cv_peers_agree_and_the_report_has_their_ratios(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("deepquantum")
+    monkeypatch.setattr(cv, "run_elsewhere", cv_found)
+    asked = argparse.Namespace(quick=True, seconds=0.001, peers=("deepquantum",), sizes=[(2, 5)], layers=1, batch=2)
+    report = cv.measure(asked)
+    assert [goal.measured for goal in report.goals] == [4.5, None]
+    assert "| 2 modes, cutoff 5 | 2.00 |" in report.markdown()
+
+
+def test_a_cv_peer_in_a_process_of_its_own() -> None:
+    found = cv.run_elsewhere("piquasso", SMALL, 0.0, 300)
+    assert isinstance(found.timing, Timing)
+    reference = cv_found("qgen, total basis", SMALL, 0, 0)
+    compare("piquasso", found.arrays, reference.arrays, TOLERANCE)
+    stopped = cv.run_elsewhere("piquasso", SMALL, 0.0, 0.1)
+    assert stopped.timing == "more than 0.100 s"
+    assert not stopped.arrays
