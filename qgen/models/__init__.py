@@ -2,6 +2,8 @@
 
 from qgen.models.angle import AngleGenerator
 from qgen.models.born_machine import BornMachine
+from qgen.models.cv_discriminator import CVDiscriminator
+from qgen.models.cv_generator import CVGenerator
 from qgen.models.dual_pqc import DualPQC
 from qgen.models.fully_quantum import FullyQuantumGenerator
 from qgen.models.quantum_discriminator import QuantumDiscriminator
@@ -10,6 +12,8 @@ from qgen.models.style import StyleGenerator
 __all__ = [
     "AngleGenerator",
     "BornMachine",
+    "CVDiscriminator",
+    "CVGenerator",
     "DualPQC",
     "FullyQuantumGenerator",
     "QuantumDiscriminator",
