@@ -113,9 +113,9 @@ def _draw(
 def _compiled(function: Callable[..., Any]) -> Any:
     """Compiled, and kept on disk where that can be written."""
     try:
-        return njit(cache=True, nogil=True)(function)
+        return njit(cache=True, nogil=True, no_cfunc_wrapper=True)(function)
     except RuntimeError:
-        return njit(nogil=True)(function)
+        return njit(nogil=True, no_cfunc_wrapper=True)(function)
 
 
 draw: Any = _compiled(_draw)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -53,9 +54,20 @@ class GaussianState:
         """Trace of the squared density matrix, ``(...)``; 1 for a pure state."""
         return (self.covariance * (2 / self.hbar)).det().rsqrt()
 
+    def quadrature_means(self, phi: Tensor | float = 0.0) -> Tensor:
+        """Means of the quadratures at phase ``phi``, ``(..., n_modes)``."""
+        return self._rotated(phi, range(self.n_modes))[0]
+
     def quadratures(self, phi: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
-        """Mean and variance of the quadrature at phase ``phi``, ``(..., n_modes)`` each."""
-        means, covariance = self._rotated(phi)
+        """Mean and variance of the quadratures at phase ``phi``, ``(..., n_modes)`` each.
+
+        Args:
+            phi: radians, one or ``(n_modes,)``.
+
+        Raises:
+            ValueError: another shape of ``phi``.
+        """
+        means, covariance = self._rotated(phi, range(self.n_modes))
         return means, covariance.diagonal(dim1=-2, dim2=-1)
 
     def mean_photons(self) -> Tensor:
@@ -66,9 +78,15 @@ class GaussianState:
     def photon_probs(self, mode: int, cutoff: int | None = None) -> Tensor:
         """Probabilities of 0, 1, ... photons in a mode, ``(..., cutoff)``, exact to rounding.
 
-        By default so many that less than 1e-10 is left out.
+        Args:
+            mode: which.
+            cutoff: how many; by default so many that less than 1e-10 is left out.
+
+        Raises:
+            ValueError: no such mode, a cutoff below 1, or a state of more than a million photons.
         """
-        means, covariance = self._reduced(mode)
+        means, covariance = self._of_mode(mode)
+        means, covariance = means / math.sqrt(self.hbar), covariance / self.hbar
         if cutoff is None:
             cutoff = enough_photons(means, covariance, 1e-10)
         return number_probs(means, covariance, integer(cutoff, "cutoff", 1))
@@ -84,62 +102,112 @@ class GaussianState:
         return found.to(self.means.device)
 
     def sample_homodyne(
-        self, shots: int, phi: Tensor | float = 0.0, generator: torch.Generator | None = None
+        self,
+        shots: int,
+        phi: Tensor | float = 0.0,
+        generator: torch.Generator | None = None,
+        modes: Sequence[int] | None = None,
     ) -> Tensor:
-        """Outcomes of homodyne measurements of all modes, ``(..., shots, n_modes)``, differentiable.
+        """Outcomes of homodyne measurements, ``(..., shots, n_modes)``, differentiable in the parameters.
+
+        Args:
+            shots: how many per state.
+            phi: radians, one or one for each measured mode.
+            generator: of normal numbers; they are drawn on its own device.
+            modes: which are measured; all by default.
 
         Raises:
-            ValueError: modes are so strongly squeezed together that their covariance cannot be factorised.
+            ValueError: an argument that is not allowed, or modes that are so strongly squeezed together that their
+                covariance cannot be factorised.
         """
-        means, factor = self._homodyne(phi)
-        generator = fresh_generator(generator)
-        size = (*means.shape[:-1], check_shots(shots), self.n_modes)
-        noise = torch.randn(size, generator=generator, dtype=means.dtype, device=generator.device).to(means.device)
+        means, factor = self._homodyne(phi, self._modes(modes))
+        rng = fresh_generator(generator)
+        size = (*means.shape[:-1], check_shots(shots), means.shape[-1])
+        noise = torch.randn(size, generator=rng, dtype=torch.float64, device=rng.device).to(means)
         return means[..., None, :] + noise @ factor.mT
 
-    def homodyne_log_prob(self, outcomes: Tensor, phi: Tensor | float = 0.0) -> Tensor:
-        """Log density of homodyne outcomes of all modes, ``(..., shots, n_modes) -> (..., shots)``."""
-        means, factor = self._homodyne(phi)
-        away = (outcomes - means[..., None, :]).mT
+    def homodyne_log_prob(
+        self, outcomes: Tensor, phi: Tensor | float = 0.0, modes: Sequence[int] | None = None
+    ) -> Tensor:
+        """Log density of homodyne outcomes, ``(..., shots, n_modes) -> (..., shots)``.
+
+        Differentiable in the parameters and in the outcomes.
+
+        Args:
+            outcomes: in units of ``hbar``; their leading dimensions broadcast with those of the states.
+            phi: radians, one or one for each measured mode.
+            modes: which were measured; all by default.
+
+        Raises:
+            ValueError: shapes that do not fit, or an outcome that is not finite.
+        """
+        measured = self._modes(modes)
+        means, factor = self._homodyne(phi, measured)
+        if outcomes.ndim < 2 or outcomes.shape[-1] != len(measured):
+            raise ValueError(f"outcomes have shape {tuple(outcomes.shape)}; (..., shots, {len(measured)}) is needed")
+        bad = (~torch.isfinite(outcomes)).nonzero()
+        if len(bad):
+            place = bad[0].tolist()
+            raise ValueError(f"outcomes at {place}: {outcomes[tuple(place)].item()} is not finite")
+        try:
+            torch.broadcast_shapes(means.shape[:-1], outcomes.shape[:-2])
+        except RuntimeError:
+            shapes = f"{tuple(outcomes.shape[:-2])}, the states {tuple(means.shape[:-1])}"
+            raise ValueError(f"outcomes have leading dimensions {shapes}") from None
+        away = (outcomes.to(means) - means[..., None, :]).mT
         scaled = torch.linalg.solve_triangular(factor, away, upper=False)
-        log_norm = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) + 0.5 * self.n_modes * math.log(2 * math.pi)
+        log_norm = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) + 0.5 * len(measured) * math.log(2 * math.pi)
         return -0.5 * scaled.square().sum(-2) - log_norm[..., None]
 
     def wigner(self, mode: int, x: Tensor, p: Tensor) -> Tensor:
-        """Wigner function of a mode, ``(..., len(x), len(p))``, normalised to 1 over dx dp."""
-        place = self._place(mode)
-        means, covariance = self.means[..., place], self.covariance[..., place[:, None], place]
-        points = torch.stack(torch.broadcast_tensors(x[:, None], p[None, :]), -1)
-        away = points.to(means) - means[..., None, None, :]
-        inverse = covariance.inverse()[..., None, :, :]
-        square = ((away @ inverse) * away).sum(-1)
+        """Wigner function of a mode, ``(..., len(x), len(p))``, normalised to 1 over dx dp.
+
+        Raises:
+            ValueError: no such mode, or an axis that is not one-dimensional.
+        """
+        for name, axis in (("x", x), ("p", p)):
+            if axis.ndim != 1:
+                raise ValueError(f"{name} has shape {tuple(axis.shape)}; one dimension is needed")
+        means, covariance = self._of_mode(mode)
+        points = torch.stack(torch.meshgrid(x, p, indexing="ij"), -1).to(means)
+        away = points - means[..., None, None, :]
+        square = ((away @ covariance.inverse()[..., None, :, :]) * away).sum(-1)
         return (-0.5 * square).exp() / (2 * math.pi * covariance.det().sqrt()[..., None, None])
 
-    def _rotated(self, phi: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Means ``(..., M)`` and covariance ``(..., M, M)`` of the quadratures at phase ``phi``."""
-        n = self.n_modes
-        phi = torch.as_tensor(phi, dtype=self.means.dtype, device=self.means.device)
-        if phi.ndim > 1 or phi.numel() not in (1, n):
-            raise ValueError(f"phi has shape {tuple(phi.shape)}; one phase or one for each of the {n} modes is needed")
-        c, s = phi.cos().expand(n), phi.sin().expand(n)
-        turn = torch.cat([c.diag(), s.diag()], -1)
-        return self.means @ turn.T, turn @ self.covariance @ turn.T
+    def _rotated(self, phi: Tensor | float, modes: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Means ``(..., n)`` and covariance ``(..., n, n)`` of the quadratures of some modes at phase ``phi``."""
+        angle = torch.as_tensor(phi, dtype=self.means.dtype, device=self.means.device)
+        if angle.ndim > 1 or angle.numel() not in (1, len(modes)) or not bool(torch.isfinite(angle).all()):
+            raise ValueError(f"phi is {phi}; one finite phase or one for each of {len(modes)} modes is needed")
+        numbers = torch.arange(len(modes))
+        turn = self.means.new_zeros(len(modes), 2 * self.n_modes)
+        turn[numbers, list(modes)] = angle.cos().expand(len(modes))
+        turn[numbers, [mode + self.n_modes for mode in modes]] = angle.sin().expand(len(modes))
+        return (self.means[..., None, :] @ turn.T)[..., 0, :], turn @ self.covariance @ turn.T
 
-    def _homodyne(self, phi: Tensor | float) -> tuple[Tensor, Tensor]:
+    def _homodyne(self, phi: Tensor | float, modes: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Means of the quadratures and the lower triangular factor of their covariance."""
-        means, covariance = self._rotated(phi)
+        means, covariance = self._rotated(phi, modes)
         factor, failed = torch.linalg.cholesky_ex(covariance)
         if failed.any():
             raise ValueError(f"the covariance of the outcomes is singular in {means.dtype}: squeezing is too strong")
         return means, factor
 
-    def _place(self, mode: int) -> Tensor:
+    def _mode(self, mode: int) -> int:
         mode = integer(mode, "mode", 0)
         if mode >= self.n_modes:
-            raise ValueError(f"mode {mode} is out of range 0 to {self.n_modes - 1}")
-        return torch.tensor([mode, mode + self.n_modes], device=self.means.device)
+            raise ValueError(f"mode is {mode}; the state has modes 0 to {self.n_modes - 1}")
+        return mode
 
-    def _reduced(self, mode: int) -> tuple[Tensor, Tensor]:
-        """Means ``(..., 2)`` and covariance ``(..., 2, 2)`` of a mode for hbar = 1."""
-        place = self._place(mode)
-        return self.means[..., place] / math.sqrt(self.hbar), self.covariance[..., place[:, None], place] / self.hbar
+    def _modes(self, modes: Sequence[int] | None) -> list[int]:
+        if modes is None:
+            return list(range(self.n_modes))
+        found = [self._mode(mode) for mode in modes]
+        if not found or len(set(found)) != len(found):
+            raise ValueError(f"modes are {found}; at least one is needed, none twice")
+        return found
+
+    def _of_mode(self, mode: int) -> tuple[Tensor, Tensor]:
+        """Means ``(..., 2)`` and covariance ``(..., 2, 2)`` of a mode."""
+        place = torch.tensor([self._mode(mode), mode + self.n_modes], device=self.means.device)
+        return self.means[..., place], self.covariance[..., place[:, None], place]
