@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 __all__ = ["draw"]
 
+_OPTIONS: dict[str, Any] = {"no_cfunc_wrapper": True, "nogil": True}  # nothing calls it from C
 
-@njit(nogil=True)
+
+@njit(**_OPTIONS)
 def _step(at: NDArray[np.int64], drawn: NDArray[np.int64]) -> int:
     """The next state with at most the drawn numbers; the mode that gained a photon."""
     mode = 0
@@ -113,9 +115,9 @@ def _draw(
 def _compiled(function: Callable[..., Any]) -> Any:
     """Compiled, and kept on disk where that can be written."""
     try:
-        return njit(cache=True, nogil=True, no_cfunc_wrapper=True)(function)
+        return njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:
-        return njit(nogil=True, no_cfunc_wrapper=True)(function)
+        return njit(**_OPTIONS)(function)
 
 
 draw: Any = _compiled(_draw)
