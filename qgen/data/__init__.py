@@ -12,6 +12,7 @@ from qgen.data.muon_files import load_muon
 from qgen.data.ring import ring_events
 from qgen.data.toys import gamma_events, gaussian_events
 from qgen.data.ttbar import load_ttbar
+from qgen.data.whiten import Whiten
 
 __all__ = [
     "DATASETS",
@@ -22,6 +23,7 @@ __all__ = [
     "Gaussianise",
     "MuonDataset",
     "NormalCDF",
+    "Whiten",
     "describe",
     "gamma_events",
     "gaussian_events",

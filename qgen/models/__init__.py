@@ -2,6 +2,7 @@
 
 from qgen.models.angle import AngleGenerator
 from qgen.models.born_machine import BornMachine
+from qgen.models.cv_born_machine import CVBornMachine
 from qgen.models.cv_discriminator import CVDiscriminator
 from qgen.models.cv_generator import CVGenerator
 from qgen.models.dual_pqc import DualPQC
@@ -12,6 +13,7 @@ from qgen.models.style import StyleGenerator
 __all__ = [
     "AngleGenerator",
     "BornMachine",
+    "CVBornMachine",
     "CVDiscriminator",
     "CVGenerator",
     "DualPQC",
