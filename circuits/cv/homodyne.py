@@ -24,7 +24,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol, Self
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -46,7 +46,9 @@ density an outcome moves infinitely fast."""
 class Measurable(Protocol):
     """``n`` states, as real numbers, whose modes can be measured."""
 
-    basis: FockBasis
+    @property
+    def basis(self) -> FockBasis:
+        """Which photon-number state each number belongs to."""
 
     def density(self, mode: int, waves: Tensor) -> Tensor:
         """Density of outcomes in a mode, ``(n, outcomes)``, times the state's norm.
@@ -54,10 +56,10 @@ class Measurable(Protocol):
         ``waves`` are wave functions at the outcomes, ``(outcomes, cutoff)`` or ``(n, outcomes, cutoff)``.
         """
 
-    def after(self, mode: int, waves: Tensor) -> Self:
+    def after(self, mode: int, waves: Tensor) -> Measurable:
         """The states of the other modes after these outcomes, ``(n, outcomes, cutoff)``: ``n * outcomes`` of them."""
 
-    def pick(self, rows: slice) -> Self:
+    def pick(self, rows: slice) -> Measurable:
         """Some of the states."""
 
     @property
@@ -247,8 +249,9 @@ def _scaled_waves(x: Tensor, cutoff: int) -> tuple[Tensor, Tensor]:
     The scale is about that of the largest; without it they are all zero from 39 widths of the vacuum on.
     """
     square = x.square()
-    scale = -0.5 * (square - 2 * cutoff).clamp_min(0) + 0.5 * (cutoff - 1) * torch.log1p(square / (2 * cutoff))
-    found = [math.pi**-0.25 * torch.exp(-0.5 * square - scale)]
+    growth = 0.5 * (cutoff - 1) * torch.log1p(square / (2 * cutoff))
+    scale = growth - 0.5 * (square - 2 * cutoff).clamp_min(0)
+    found = [math.pi**-0.25 * torch.exp(-0.5 * square.clamp_max(2 * cutoff) - growth)]
     if cutoff > 1:
         found.append(math.sqrt(2) * x * found[0])
     for n in range(2, cutoff):

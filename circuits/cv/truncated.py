@@ -202,9 +202,9 @@ class TruncatedState(ABC):
                 f"outcomes have leading dimensions {tuple(outcomes.shape[:-2])}, the states {tuple(norm.shape)}"
             ) from None
         x = outcomes.to(norm.device, torch.float64) / math.sqrt(self.hbar)
-        x = x.expand(*batch, -1, -1).reshape(math.prod(batch), *x.shape[-2:])
+        x = x.expand(*batch, *x.shape[-2:]).reshape(math.prod(batch), *x.shape[-2:])
         found = homodyne.log_prob(self._measurable(self._turned(phi, modes), batch), x, modes)
-        found = found.reshape(*batch, -1) - 0.5 * len(modes) * math.log(self.hbar)
+        found = found.reshape(*batch, x.shape[1]) - 0.5 * len(modes) * math.log(self.hbar)
         return (found - norm.to(torch.float64).log()[..., None]).to(norm.dtype)
 
     def _turned(self, phi: Tensor | float, modes: Sequence[int]) -> Tensor | None:
