@@ -84,7 +84,7 @@ class Gaussian:
         n_shared = program.n_parameters if not batch else parameters.shape[-1] if parameters.ndim == 1 else 0
         plan = gaussian_plan(program, n_shared, self.dtype, str(self.device))
         rows = math.prod(batch)
-        needed = 4 * rows * self.dtype.itemsize * (plan.layers_each + 2) * (2 * program.n_modes + 1) ** 2
+        needed = 4 * self.dtype.itemsize * plan.numbers(rows)
         if needed > _ALWAYS_FREE:
             what = f"{program.n_modes} modes, {len(program)} gates, batch of {rows}"
             check_memory(needed, self.memory_limit, self.device, what)

@@ -84,8 +84,9 @@ class Stack:
         per_sample: they differ within a batch.
         index, scale, offset: of each parameter of the gates, ``(n,)``, sorted by the gates' names.
         names: gates, and how many there are of each.
-        base: ``(layers, ...)``, what stands where no gate writes.
-        places: where in the flattened ``base`` each entry of the gates goes.
+        layers: how many.
+        base: what stands in a layer where no gate writes: the unit matrix ``(2M + 1, 2M + 1)``, or ``(2M,)``.
+        places: where in the flattened layers each entry of the gates goes.
     """
 
     kind: str
@@ -94,6 +95,7 @@ class Stack:
     scale: Tensor
     offset: Tensor
     names: tuple[tuple[str, int], ...]
+    layers: int
     base: Tensor
     places: Tensor
 
@@ -112,8 +114,8 @@ class Stack:
             start += count * n
             found = torch.stack(_ENTRIES[name](*columns), -1).flatten(-2)
             entries.append(found * math.sqrt(2 * hbar) if name == "Displacement" else found)
-        flat = self.base.flatten().expand(*values.shape[:-1], -1)
-        return flat.index_copy(-1, self.places, torch.cat(entries, -1)).unflatten(-1, self.base.shape)
+        flat = self.base.flatten().repeat(*values.shape[:-1], self.layers)
+        return flat.index_copy(-1, self.places, torch.cat(entries, -1)).unflatten(-1, (self.layers, *self.base.shape))
 
 
 @dataclass(frozen=True)
@@ -124,10 +126,10 @@ class GaussianPlan:
     stacks: tuple[Stack, ...]
     runs: tuple[tuple[int, int, int], ...]
 
-    @property
-    def layers_each(self) -> int:
-        """Matrices that each sample has."""
-        return sum(len(stack.base) for stack in self.stacks if stack.per_sample and stack.kind == "mix")
+    def numbers(self, rows: int) -> int:
+        """How many numbers the layers and states of a batch take."""
+        made = sum(stack.layers * stack.base.numel() * (rows if stack.per_sample else 1) for stack in self.stacks)
+        return made + rows * (2 * self.n_modes) ** 2
 
 
 @lru_cache(maxsize=64)
@@ -170,24 +172,22 @@ def gaussian_plan(program: Program, n_shared: int, dtype: torch.dtype, device: s
 
 def _stack(kind: str, per_sample: bool, layers: list[list[CVGate]], n_modes: int) -> Stack:
     size = 2 * n_modes
-    if kind == "mix":
-        base = torch.eye(size + 1).repeat(len(layers), 1, 1)
-    else:
-        base = torch.full((len(layers), size), 1.0 if kind == "loss" else 0.0)
+    base = torch.eye(size + 1) if kind == "mix" else torch.full((size,), 1.0 if kind == "loss" else 0.0)
     by_name: dict[str, list[tuple[int, CVGate]]] = {}
     for number, gates in enumerate(layers):
         for gate in gates:
             by_name.setdefault(gate.name, []).append((number, gate))
-    numbers = torch.arange(base.numel()).reshape(base.shape)
+    numbers = torch.arange(base.numel()).reshape(base.shape)  # of the first layer
     places = []
     for number, gate in (pair for pairs in by_name.values() for pair in pairs):
         rows = torch.tensor([*gate.modes, *(n_modes + mode for mode in gate.modes)])
         if kind != "mix":
-            places.append(numbers[number, rows])
+            found = numbers[rows]
         elif gate.name == "Displacement":
-            places.append(numbers[number, rows, size])
+            found = numbers[rows, size]
         else:
-            places.append(numbers[number][rows[:, None], rows].flatten())
+            found = numbers[rows[:, None], rows].flatten()
+        places.append(number * base.numel() + found)
     slots = [slot for pairs in by_name.values() for _, gate in pairs for slot in gate.parameters]
     return Stack(
         kind,
@@ -196,6 +196,7 @@ def _stack(kind: str, per_sample: bool, layers: list[list[CVGate]], n_modes: int
         torch.tensor([slot.scale for slot in slots], dtype=torch.float64),
         torch.tensor([slot.offset for slot in slots], dtype=torch.float64),
         tuple((name, len(pairs)) for name, pairs in by_name.items()),
+        len(layers),
         base,
         torch.cat(places),
     )
