@@ -6,10 +6,11 @@ import math
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from circuits.cv.matrices import beamsplitter, hermite_functions
+from circuits.cv.matrices import hermite_functions
 from circuits.cv.state import State
 from circuits.gates import integer
 
@@ -61,8 +62,7 @@ def _turns(cutoff: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, t
         ``(N, n)``, and for ``(k, j)`` the place of ``(k + j, k)`` with 1 where it exists and 0 where it does not.
     """
     size = 2 * cutoff - 1
-    angle = torch.tensor(-math.pi / 4, dtype=torch.float64)
-    turned = beamsplitter(angle, torch.zeros_like(angle), size, "total").real[..., :cutoff].contiguous()
+    turned = torch.from_numpy(_half_turns(size)[..., :cutoff].copy())
     total, k = torch.arange(size)[:, None], torch.arange(size)
     n = torch.arange(cutoff)
     powers = torch.tensor([1, 1j, -1, -1j], dtype=torch.complex128)[(total - k) % 4]
@@ -71,6 +71,25 @@ def _turns(cutoff: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, t
     below = k[:, None] + k < size
     inside = torch.where(below, (k[:, None] + k) * size + k[:, None], 0)
     return turned.to(device), powers.to(device), places.to(device), (inside.to(device), below.double().to(device))
+
+
+def _half_turns(size: int) -> np.ndarray:
+    r"""The 50:50 beamsplitter between wave functions, ``(size, size, size)``, over N, k and n.
+
+    They are the coefficients of :math:`\psi_k(x) \psi_{N - k}(y)` in
+    :math:`\psi_n((x - y) / \sqrt2) \psi_{N - n}((x + y) / \sqrt2)`. Let :math:`a, b` be the lowering operators of x
+    and y and :math:`c_\pm = (a \pm b) / \sqrt2`. Then :math:`N = c_-^\dagger c_- + c_+^\dagger c_+` on a state of
+    :math:`c_\pm` gives it from those of N - 1; errors do not grow.
+    """
+    found = np.zeros((size, size, size))
+    found[0, 0, 0] = 1
+    number = np.arange(size)
+    for total in range(1, size):
+        here, there = np.sqrt(number), np.sqrt(np.maximum(total - number, 0))
+        previous = np.pad(found[total - 1], 1)[:-1, :-1]  # one place more at the front of both axes
+        x, y = here[:, None] * previous[:-1], there[:, None] * previous[1:]
+        found[total] = (here * (x - y)[:, :-1] + there * (x + y)[:, 1:]) / (math.sqrt(2) * total)
+    return found
 
 
 def plot_wigner(state: State, mode: int = 0, ax: Axes | None = None, points: int = 121) -> Axes:
@@ -97,10 +116,11 @@ def plot_wigner(state: State, mode: int = 0, ax: Axes | None = None, points: int
     for phi in (0.0, math.pi / 2):
         mean, variance = (float(value.detach()[mode]) for value in state.quadratures(phi))
         axes.append(torch.linspace(mean - 5 * variance**0.5, mean + 5 * variance**0.5, points, dtype=torch.float64))
-    values = state.wigner(mode, *axes).detach().cpu()
+    values = state.wigner(mode, *axes).detach().cpu().numpy()
     ax = plt.subplots()[1] if ax is None else ax
-    largest = float(values.abs().max())
-    ax.pcolormesh(*axes, values.T, cmap="RdBu_r", vmin=-largest, vmax=largest, shading="gouraud", rasterized=True)
+    largest = float(abs(values).max())
+    x, p = (axis.numpy() for axis in axes)
+    ax.pcolormesh(x, p, values.T, cmap="RdBu_r", vmin=-largest, vmax=largest, shading="gouraud", rasterized=True)
     ax.set_aspect("equal")
     ax.set_xlabel("x")
     ax.set_ylabel("p")
