@@ -7,7 +7,8 @@ from torch import Tensor
 
 from circuits.cv.basis import FockBasis
 from circuits.cv.homodyne import Vectors
-from circuits.cv.tables import lowering, split
+from circuits.cv.moments import lowered
+from circuits.cv.tables import split
 from circuits.cv.truncated import TruncatedState
 
 __all__ = ["FockState"]
@@ -85,12 +86,7 @@ class FockState(TruncatedState):
         return (overlap.real.square() + overlap.imag.square()) / (self.norm * other.norm)
 
     def _lowered(self, steps: int) -> Tensor:
-        upper, lower, factor = lowering(self.basis, steps, self.amplitudes.device)
-        states = self.amplitudes.movedim(-1, 0)  # the order in which simulations keep them
-        products = states.index_select(0, lower).conj() * states.index_select(0, upper)
-        products = products.unflatten(0, factor.shape)
-        weights = factor.to(products.real.dtype).reshape(*factor.shape, *[1] * (products.ndim - 2))
-        return (weights * products).sum(1).movedim(0, -1)
+        return lowered(self.amplitudes, self.basis, steps)
 
     def _measurable(self, phases: Tensor | None, batch: torch.Size) -> Vectors:
         amplitudes = self.amplitudes.to(torch.complex128)
