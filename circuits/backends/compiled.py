@@ -29,14 +29,14 @@ inner: Any = njit(**_OPTIONS)
 _SOURCES = ("compiled", "guide", "jumps", "kernels", "moves", "observables", "rotations", "vectors")
 
 
-def _stamp() -> str:
-    digest = hashlib.sha256()
+def _stamp(own: str) -> str:
+    digest = hashlib.sha256(Path(own).read_bytes())
     for name in _SOURCES:
         digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
     return digest.hexdigest()
 
 
-def compiled(function: Callable[..., None]) -> Any:
+def compiled(function: Callable[..., object]) -> Any:
     """Decorator of a kernel that Python calls: its machine code is kept on disk.
 
     Numba would take it from there as long as the kernel's own file is the same; here all that it calls must be, too.
@@ -46,5 +46,5 @@ def compiled(function: Callable[..., None]) -> Any:
         kernel: Any = njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:
         return inner(function)
-    kernel._cache._cache_file._source_stamp = _stamp()
+    kernel._cache._cache_file._source_stamp = _stamp(function.__code__.co_filename)
     return kernel

@@ -1,6 +1,6 @@
 """Continuous variables: programs of optical modes as data, their exact and truncated simulation, and measurements."""
 
-from circuits.cv.fock import Fock, TruncationWarning
+from circuits.cv.fock import Fock, TruncationWarning, needed_cutoff
 from circuits.cv.fock_state import FockState
 from circuits.cv.gates import CV_GATES, CVGate, Parameter
 from circuits.cv.gaussian import Gaussian
@@ -23,5 +23,6 @@ __all__ = [
     "Simulator",
     "State",
     "TruncationWarning",
+    "needed_cutoff",
     "simulator_for",
 ]

@@ -16,7 +16,18 @@ import numpy as np
 
 from circuits.gates import integer
 
-__all__ = ["BasisKind", "FockBasis", "Mixing", "basis_size", "block_mixing", "pair_mixing", "single_mixing"]
+__all__ = [
+    "BasisKind",
+    "Blocks",
+    "FockBasis",
+    "Mixing",
+    "basis_size",
+    "block_mixing",
+    "blocks_of",
+    "loss_mixing",
+    "pair_mixing",
+    "single_mixing",
+]
 
 BasisKind = Literal["mode", "total"]
 
@@ -96,40 +107,54 @@ class FockBasis:
         return np.where(inside, found, -1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mixing:
-    """Which amplitudes a gate mixes: ``out[a] = sum_k entries[entry[a, k]] * in[source[a, k]]`` over ``k < count[a]``.
+    """Which amplitudes a gate mixes: ``out[target] += entries[entry] * in[source]`` over all triples.
 
     Args:
-        source: ``(size, most)`` int64; 0 beyond ``count``.
-        entry: ``(size, most)`` int64, places in the gate's flat list of matrix entries; ``n_entries`` beyond ``count``.
-        count: ``(size,)`` int64.
+        target: ascending, ``(n,)`` int64.
+        source: ``(n,)`` int64.
+        entry: places in the gate's flat list of matrix entries, ``(n,)`` int64.
+        size: number of amplitudes.
         n_entries: length of that list.
     """
 
+    target: np.ndarray
     source: np.ndarray
     entry: np.ndarray
-    count: np.ndarray
+    size: int
     n_entries: int
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """Where the triples of each target start, and the end of the last, ``(size + 1,)``."""
+        return np.searchsorted(self.target, np.arange(self.size + 1))
+
+    @cached_property
+    def transposed(self) -> Mixing:
+        """With targets and sources exchanged."""
+        order = np.lexsort((self.target, self.source))
+        return Mixing(self.source[order], self.target[order], self.entry[order], self.size, self.n_entries)
+
+    @cached_property
+    def padded(self) -> tuple[np.ndarray, np.ndarray]:
+        """``source`` and ``entry`` as ``(size, most)``: 0 and ``n_entries`` beyond a target's own."""
+        counts = np.diff(self.rows)
+        source = np.zeros((self.size, int(counts.max())), dtype=np.int64)
+        entry = np.full_like(source, self.n_entries)
+        place = np.arange(len(self.target)) - self.rows[self.target]
+        source[self.target, place], entry[self.target, place] = self.source, self.entry
+        return source, entry
 
 
 def _mixing(basis: FockBasis, sources: np.ndarray, entry: np.ndarray, n_entries: int) -> Mixing:
-    """From states ``(size, most, n_modes)``: those in the basis come first."""
+    """From states ``(size, most, n_modes)``, those in the basis."""
     found = basis.find(sources)
-    order = np.argsort(found < 0, axis=1, kind="stable")
-    found, entry = np.take_along_axis(found, order, 1), np.take_along_axis(entry, order, 1)
-    beyond = found < 0
-    count = (~beyond).sum(1)
-    most = int(count.max())
-    return Mixing(
-        np.ascontiguousarray(np.where(beyond, 0, found)[:, :most]),
-        np.ascontiguousarray(np.where(beyond, n_entries, entry)[:, :most]),
-        count,
-        n_entries,
-    )
+    target, column = (found >= 0).nonzero()
+    return Mixing(target, found[target, column], entry[target, column], basis.size, n_entries)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def single_mixing(basis: FockBasis, mode: int) -> Mixing:
     """A gate on one mode; its entries are a matrix ``(cutoff, cutoff)``, flattened."""
     cutoff, occupations = basis.cutoff, basis.occupations
@@ -139,24 +164,52 @@ def single_mixing(basis: FockBasis, mode: int) -> Mixing:
     return _mixing(basis, sources, occupations[:, mode, None] * cutoff + inside, cutoff**2)
 
 
-@lru_cache(maxsize=256)
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """The matrices of a gate that conserves the photons of two modes together, one for each number of photons.
+
+    Args:
+        lowest: the lowest photon number of the first mode in each block, ``(n,)`` int64.
+        length: rows and columns of each block.
+        start: where each block's entries start in the flat list.
+    """
+
+    lowest: np.ndarray
+    length: np.ndarray
+    start: np.ndarray
+
+
+@lru_cache(maxsize=64)
+def blocks_of(cutoff: int, kind: BasisKind) -> Blocks:
+    """The blocks of a basis.
+
+    >>> blocks_of(3, "mode").length.tolist(), blocks_of(3, "total").length.tolist()
+    ([1, 2, 3, 2, 1], [1, 2, 3])
+    """
+    photons = np.arange(2 * cutoff - 1 if kind == "mode" else cutoff)
+    lowest = np.maximum(photons - cutoff + 1, 0)
+    length = np.minimum(photons, cutoff - 1) - lowest + 1
+    return Blocks(lowest, length, np.concatenate([[0], np.cumsum(length**2)]))
+
+
+@lru_cache(maxsize=64)
 def block_mixing(basis: FockBasis, first: int, second: int) -> Mixing:
     """A gate that conserves the photons of two modes together.
 
-    Its entries are ``(blocks, cutoff, cutoff)``, flattened: for each number of photons, from 0, the matrix between
-    numbers in the first mode. There are ``2 cutoff - 1`` blocks in the ``mode`` basis and ``cutoff`` in the other.
+    Its entries are the flattened matrices of :func:`blocks_of`, between photon numbers of the first mode.
     """
     cutoff, occupations = basis.cutoff, basis.occupations
-    here, there = occupations[:, first, None], occupations[:, second, None]
+    here, photons = occupations[:, first, None], occupations[:, [first, second]].sum(1, keepdims=True)
     inside = np.arange(cutoff)
     sources = np.repeat(occupations[:, None], cutoff, axis=1)
-    sources[:, :, first], sources[:, :, second] = inside, here + there - inside
-    entry = ((here + there) * cutoff + here) * cutoff + inside
-    blocks = 2 * cutoff - 1 if basis.kind == "mode" else cutoff
-    return _mixing(basis, sources, entry, blocks * cutoff**2)
+    sources[:, :, first], sources[:, :, second] = inside, photons - inside
+    blocks = blocks_of(cutoff, basis.kind)
+    lowest, length = blocks.lowest[photons], blocks.length[photons]
+    entry = blocks.start[photons] + (here - lowest) * length + inside - lowest
+    return _mixing(basis, sources, entry, int(blocks.start[-1]))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def pair_mixing(basis: FockBasis, first: int, second: int) -> Mixing:
     """A gate that adds and removes photons of two modes in pairs.
 
@@ -171,3 +224,22 @@ def pair_mixing(basis: FockBasis, first: int, second: int) -> Mixing:
     sources[:, :, first], sources[:, :, second] = here - pairs + inside, there - pairs + inside
     entry = (np.abs(here - there) * cutoff + pairs) * cutoff + inside
     return _mixing(basis, sources, entry, cutoff**3)
+
+
+@lru_cache(maxsize=64)
+def loss_mixing(basis: FockBasis, mode: int) -> Mixing:
+    """Loss of photons of one mode, on density matrices flattened to ``size**2``.
+
+    Its entries are ``(cutoff, cutoff, cutoff)``, flattened: photons left on both sides, and photons lost.
+    """
+    cutoff, occupations = basis.cutoff, basis.occupations
+    lost = np.arange(cutoff)
+    sources = np.repeat(occupations[:, None], cutoff, axis=1)
+    sources[:, :, mode] += lost
+    found = basis.find(sources)  # (size, lost)
+    ket, bra = found[:, None], found[None]
+    target, column = ((ket >= 0) & (bra >= 0)).reshape(-1, cutoff).nonzero()
+    left, right = target // basis.size, target % basis.size
+    source = found[left, column] * basis.size + found[right, column]
+    entry = (occupations[left, mode] * cutoff + occupations[right, mode]) * cutoff + column
+    return Mixing(target, source, entry, basis.size**2, cutoff**3)

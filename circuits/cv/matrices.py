@@ -1,16 +1,19 @@
 r"""Matrix entries of the gates between photon-number states, exact below the cutoff and differentiable.
 
-Every gate is a real one between phases, :math:`\langle m|G(r, \phi)|n\rangle = e^{i\phi s(m - n)}
-\langle m|G(r, 0)|n\rangle`. The entries are those of the operators on the whole space, so that what leaves the
-truncated space is missing from the norm:
+Every gate is a real matrix between rotations, :math:`G(r, \phi) = e^{i\phi n} G(r, 0) e^{-i\phi n}` and the like
+(:mod:`circuits.cv.schedule`); here are the real ones. Their entries are those of the operators on the whole space, so
+that what leaves the truncated space is missing from the norm:
 
-- displacements, quadratic and cubic phases are functions of one quadrature, hence sums over Gauss-Hermite nodes,
-  :math:`\sum_q \psi_m(x_q)\, f(x_q)\, \psi_n(x_q)\, w_q` (the displacement with :math:`f(x) = e^{i\sqrt2 r x}`, which
-  is one along p, and phases :math:`i^{n - m}`);
+- displacements and cubic phases are functions :math:`f` of one quadrature, hence sums over Gauss-Hermite nodes,
+  :math:`\sum_q \psi_m(x_q)\, f(x_q)\, \psi_n(x_q)\, w_q` (a displacement, :math:`f(x) = e^{i\sqrt2 r x}`, is one along
+  p);
 - squeezing and two-mode squeezing are products of a lower triangular, a diagonal and an upper triangular matrix, their
   normal order (Barnett and Radmore, Methods in Theoretical Quantum Optics, 1997), which truncation leaves exact;
-- beamsplitters conserve the photon number :math:`N`: in each block they are :math:`V e^{-i\theta\lambda} V^\dagger`
-  with eigenvalues :math:`-N, -N + 2, \dots, N` and eigenvectors computed once.
+- beamsplitters conserve the photon number :math:`N`: each block is :math:`V e^{i\theta\lambda} V^\dagger` with
+  eigenvalues :math:`-N, -N + 2, \dots, N` and eigenvectors computed once.
+
+In the first and the last kind an entry has the even or the odd part of :math:`e^{it}` alone, so that
+:math:`\cos t + \sin t = \sqrt2 \cos(t - \pi/4)` does for both, and all entries are one product with a table.
 """
 
 from __future__ import annotations
@@ -23,9 +26,19 @@ import torch
 from scipy.special import gammaln
 from torch import Tensor
 
-from circuits.cv.basis import BasisKind
+from circuits.cv.basis import BasisKind, blocks_of
 
-__all__ = ["beamsplitter", "displacement", "hermite_functions", "position_phase", "squeezing", "two_mode_squeezing"]
+__all__ = [
+    "beamsplitter",
+    "cubic_phase",
+    "displacement",
+    "hermite_functions",
+    "loss",
+    "squeezing",
+    "two_mode_squeezing",
+]
+
+_BLOCKS_AT_ONCE = 20
 
 
 def hermite_functions(x: Tensor, cutoff: int) -> Tensor:
@@ -44,14 +57,24 @@ def hermite_functions(x: Tensor, cutoff: int) -> Tensor:
     return torch.stack(found, dim=-1)
 
 
+def _table(*arrays: np.ndarray, device: str) -> tuple[Tensor, ...]:
+    return tuple(torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays)
+
+
+def _waves(argument: Tensor, table: Tensor) -> Tensor:
+    return torch.cos(argument - 0.25 * math.pi) @ table
+
+
 @lru_cache(maxsize=64)
-def _position_nodes(cutoff: int, nodes: int, device: str) -> tuple[Tensor, Tensor]:
-    """Gauss-Hermite nodes ``(nodes,)`` and weighted wave functions ``(cutoff, nodes)`` there."""
+def _quadrature(cutoff: int, nodes: int, device: str) -> tuple[Tensor, ...]:
+    """Gauss-Hermite nodes ``(nodes,)`` and products of wave functions there, ``(nodes, cutoff**2)``."""
     # the nodes are the eigenvalues of the truncated position operator; its eigenvectors are the weighted wave functions
     off = np.sqrt(np.arange(1, nodes) / 2)
     x, vectors = np.linalg.eigh(np.diag(off, 1) + np.diag(off, -1))
-    vectors *= np.where(vectors[0] < 0, -1.0, 1.0)
-    return torch.from_numpy(x).to(device), torch.from_numpy(vectors[:cutoff].copy()).to(device)
+    vectors = (vectors * np.where(vectors[0] < 0, -1.0, 1.0))[:cutoff].T
+    steps = np.arange(cutoff)[:, None] - np.arange(cutoff)
+    signs = math.sqrt(2) * (1.0 - 2.0 * ((steps // 2) % 2))
+    return _table(x, (vectors[:, :, None] * vectors[:, None, :] * signs).reshape(nodes, -1), device=device)
 
 
 def _enough_nodes(cutoff: int, largest: float) -> int:
@@ -60,98 +83,101 @@ def _enough_nodes(cutoff: int, largest: float) -> int:
     return 16 * math.ceil((reach + 6 * math.sqrt(reach) + 24) / 16)
 
 
-def displacement(a: Tensor, phi: Tensor, cutoff: int) -> Tensor:
-    """Displacements, ``(...) -> (..., cutoff, cutoff)`` complex.
-
-    Args:
-        a: magnitudes, ``(...)`` float64.
-        phi: phases, ``(...)``.
-        cutoff: size of the matrices.
-    """
+def displacement(a: Tensor, cutoff: int) -> Tensor:
+    """Displacements by real ``a``, ``(...) -> (..., cutoff**2)``."""
     largest = float(a.detach().abs().max()) if a.numel() else 0.0
-    x, waves = _position_nodes(cutoff, _enough_nodes(cutoff, largest), str(a.device))
-    argument = math.sqrt(2) * a[..., None] * x
-    real = ((argument.cos() + argument.sin())[..., None, :] * waves) @ waves.T
-    # i**(n - m) times the cosine part (even m - n) or i times the sine part (odd m - n)
-    n = torch.arange(cutoff, device=a.device)
-    steps = n[:, None] - n
-    sign = 1.0 - 2.0 * ((steps // 2) % 2)
-    return (real * sign) * _turn(phi, steps)
+    x, table = _quadrature(cutoff, _enough_nodes(cutoff, largest), str(a.device))
+    return _waves((math.sqrt(2) * a)[..., None] * x, table)
 
 
-def _turn(phi: Tensor, steps: Tensor) -> Tensor:
-    angle = phi[..., None, None] * steps
-    return torch.complex(angle.cos(), angle.sin())
-
-
-def position_phase(strength: Tensor, power: int, cutoff: int) -> Tensor:
-    """``exp(i strength x**power)`` for x in units of sqrt(hbar), ``(...) -> (..., cutoff, cutoff)`` complex."""
-    x, waves = _position_nodes(cutoff, 16 * math.ceil((4 * cutoff + 160) / 16), str(strength.device))
-    argument = strength[..., None] * x**power
-    waved = torch.complex(argument.cos(), argument.sin())[..., None, :] * waves
-    return waved @ waves.T.to(waved.dtype)
+def cubic_phase(strength: Tensor, cutoff: int) -> Tensor:
+    r""":math:`e^{i s x^3}` for x in units of sqrt(hbar), without factors :math:`i^{m - n}`; ``(..., cutoff**2)``."""
+    x, table = _quadrature(cutoff, 16 * math.ceil((4 * cutoff + 160) / 16), str(strength.device))
+    return _waves(strength[..., None] * x**3, table)
 
 
 @lru_cache(maxsize=64)
-def _raising(cutoff: int, step: int, difference: int, device: str) -> tuple[Tensor, Tensor]:
-    """Powers ``j`` and their coefficients, ``(cutoff, cutoff)`` each: ``sum_j t**j O**j / j!`` raises photon numbers.
-
-    ``O`` is half the square of the raising operator (``step`` 2) or raises two modes, whose numbers differ, by one
-    each (``step`` 1).
-    """
+def _raising(cutoff: int, device: str) -> tuple[Tensor, ...]:
+    r"""Powers ``j`` and coefficients of :math:`e^{t a^{\dagger 2} / 2}`, ``(cutoff, cutoff)`` each."""
     m, n = np.meshgrid(np.arange(cutoff), np.arange(cutoff), indexing="ij")
-    j = (m - n) // step
-    allowed = (m >= n) & ((m - n) % step == 0)
-    j = np.where(allowed, j, 0)
-    if step == 2:
-        logs = 0.5 * (gammaln(m + 1) - gammaln(n + 1)) - j * math.log(2) - gammaln(j + 1)
-    else:
-        d = difference
-        logs = 0.5 * (gammaln(m + 1) - gammaln(n + 1) + gammaln(m + d + 1) - gammaln(n + d + 1)) - gammaln(j + 1)
-    return torch.from_numpy(j).to(device), torch.from_numpy(np.where(allowed, np.exp(logs), 0.0)).to(device)
+    allowed = (m >= n) & ((m - n) % 2 == 0)
+    j = np.where(allowed, (m - n) // 2, 0)
+    logs = 0.5 * (gammaln(m + 1) - gammaln(n + 1)) - j * math.log(2) - gammaln(j + 1)
+    return _table(j, np.where(allowed, np.exp(logs), 0.0), (-1.0) ** j, np.arange(cutoff) + 0.5, device=device)
 
 
-def squeezing(r: Tensor, phi: Tensor, cutoff: int) -> Tensor:
-    """Squeezings, ``(...) -> (..., cutoff, cutoff)`` complex; arguments as in :func:`displacement`."""
-    power, factor = _raising(cutoff, 2, 0, str(r.device))
-    tanh = r.tanh()[..., None, None]
-    n = torch.arange(cutoff, device=r.device)
-    up, down = factor * (-tanh) ** power, factor * tanh**power
-    middle = r.cosh()[..., None, None] ** -(n + 0.5)
-    return ((up * middle) @ down.transpose(-1, -2)) * _turn(0.5 * phi, n[:, None] - n)
-
-
-def two_mode_squeezing(r: Tensor, phi: Tensor, cutoff: int) -> Tensor:
-    """Two-mode squeezings, ``(...) -> (..., cutoff, cutoff, cutoff)`` complex: difference, pairs after and before."""
-    tanh, cosh = r.tanh()[..., None, None], r.cosh()[..., None, None]
-    n = torch.arange(cutoff, device=r.device)
-    blocks = []
-    for difference in range(cutoff):
-        power, factor = _raising(cutoff, 1, difference, str(r.device))
-        up, down = factor * tanh**power, factor * (-tanh) ** power
-        blocks.append((up * cosh ** -(2.0 * n + difference + 1)) @ down.transpose(-1, -2))
-    return torch.stack(blocks, dim=-3) * _turn(phi, n[:, None] - n)[..., None, :, :]
+def squeezing(r: Tensor, cutoff: int) -> Tensor:
+    """Squeezings by real ``r``, ``(...) -> (..., cutoff**2)``."""
+    powers, factors, signs, middle = _raising(cutoff, str(r.device))
+    down = factors * r.tanh()[..., None, None] ** powers
+    up = down * signs * r.cosh()[..., None, None] ** -middle
+    return (up @ down.mT).flatten(-2)
 
 
 @lru_cache(maxsize=64)
-def _beamsplitter_vectors(cutoff: int, kind: BasisKind, device: str) -> tuple[Tensor, Tensor]:
-    """Eigenvalues ``(blocks, most)`` and eigenvectors ``(blocks, cutoff, most)`` of ``-i (a b^+ - a^+ b)``, padded."""
-    blocks = 2 * cutoff - 1 if kind == "mode" else cutoff
-    values, vectors = np.zeros((blocks, blocks)), np.zeros((blocks, cutoff, blocks), dtype=np.complex128)
-    for photons in range(blocks):
-        n = np.arange(photons)
-        hop = np.sqrt((n + 1) * (photons - n))  # <n, N - n| a b^+ |n + 1, N - n - 1>
-        found, states = np.linalg.eigh(-1j * (np.diag(hop, 1) - np.diag(hop, -1)))
-        values[photons, : photons + 1] = np.round(found)
-        rows = min(cutoff, photons + 1)
-        vectors[photons, :rows, : photons + 1] = states[:rows]
-    return torch.from_numpy(values).to(device), torch.from_numpy(vectors).to(device)
+def _raising_pairs(cutoff: int, device: str) -> tuple[Tensor, ...]:
+    r"""Powers and coefficients of :math:`e^{t a^\dagger b^\dagger}`, ``(cutoff, cutoff)`` and for each difference."""
+    d, m, n = np.meshgrid(*[np.arange(cutoff)] * 3, indexing="ij")
+    logs = 0.5 * (gammaln(m + 1) - gammaln(n + 1) + gammaln(m + d + 1) - gammaln(n + d + 1))
+    logs = np.where(m >= n, logs - gammaln(np.maximum(m - n, 0) + 1), -np.inf)
+    j = np.maximum(m - n, 0)[0]
+    return _table(j, np.exp(logs), (-1.0) ** j, 2.0 * n[:, :1] + d[:, :1] + 1, device=device)
 
 
-def beamsplitter(theta: Tensor, phi: Tensor, cutoff: int, kind: BasisKind) -> Tensor:
-    """Beamsplitters, ``(...) -> (..., blocks, cutoff, cutoff)`` complex: photons, first mode after and before."""
-    values, vectors = _beamsplitter_vectors(cutoff, kind, str(theta.device))
-    angle = theta[..., None, None] * values
-    turned = vectors * torch.complex(angle.cos(), angle.sin())[..., None, :]
-    n = torch.arange(cutoff, device=theta.device)
-    return (turned @ vectors.mH) * _turn(phi, n - n[:, None])[..., None, :, :]
+def two_mode_squeezing(r: Tensor, cutoff: int) -> Tensor:
+    """Two-mode squeezings by real ``r``, ``(...) -> (..., cutoff**3)``: difference, pairs after and before."""
+    powers, factors, signs, middle = _raising_pairs(cutoff, str(r.device))
+    up = factors * (r.tanh()[..., None, None] ** powers)[..., None, :, :]
+    down = up * signs
+    return ((up * r.cosh()[..., None, None, None] ** -middle) @ down.mT).flatten(-3)
+
+
+@lru_cache(maxsize=64)
+def _beamsplitter_tables(cutoff: int, kind: BasisKind, device: str) -> tuple[tuple[Tensor, ...], ...]:
+    """Eigenvalues and what each adds to each entry, ``(values,)`` and ``(values, entries)``, for runs of blocks."""
+    blocks, found = blocks_of(cutoff, kind), []
+    for first in range(0, len(blocks.length), _BLOCKS_AT_ONCE):
+        some = range(first, min(first + _BLOCKS_AT_ONCE, len(blocks.length)))
+        start = blocks.start[first]
+        table = np.zeros((2 * some[-1] + 1, blocks.start[some[-1] + 1] - start))
+        for photons in some:
+            n = np.arange(photons)
+            hop = np.sqrt((n + 1) * (photons - n))  # <n, N - n| a b^+ |n + 1, N - n - 1>
+            _, vectors = np.linalg.eigh(-1j * (np.diag(hop, 1) - np.diag(hop, -1)))
+            low = blocks.lowest[photons]
+            kept = vectors[low : low + blocks.length[photons]].T
+            products = kept[:, :, None] * kept[:, None, :].conj()
+            values = np.arange(-photons, photons + 1, 2) + some[-1]
+            here = slice(blocks.start[photons] - start, blocks.start[photons + 1] - start)
+            table[values, here] = math.sqrt(2) * (products.real - products.imag).reshape(photons + 1, -1)
+        found.append(_table(np.arange(-some[-1], some[-1] + 1.0), table, device=device))
+    return tuple(found)
+
+
+def beamsplitter(theta: Tensor, cutoff: int, kind: BasisKind) -> Tensor:
+    """Real beamsplitters, ``(...) -> (..., n_entries)``, the entries of :func:`~circuits.cv.basis.blocks_of`."""
+    tables = _beamsplitter_tables(cutoff, kind, str(theta.device))
+    parts = [_waves(theta[..., None] * values, table) for values, table in tables]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+
+@lru_cache(maxsize=64)
+def _losing(cutoff: int, device: str) -> tuple[Tensor, ...]:
+    """Photons left on both sides, photons lost, and coefficients, ``(cutoff, cutoff, cutoff)`` or less."""
+    m, n, k = np.meshgrid(*[np.arange(cutoff)] * 3, indexing="ij")
+    logs = 0.5 * (gammaln(m + k + 1) + gammaln(n + k + 1) - gammaln(m + 1) - gammaln(n + 1)) - gammaln(k + 1)
+    return _table((m + n)[..., :1], np.arange(cutoff), np.exp(logs), device=device)
+
+
+def loss(transmissivity: Tensor, cutoff: int) -> Tensor:
+    r"""Loss on density matrices, ``(...) -> (..., cutoff**3)``: photons left on both sides, photons lost.
+
+    .. math:: \langle m|\rho|n\rangle \to \sum_k \sqrt{\tbinom{m+k}{k} \tbinom{n+k}{k}}\,
+        T^{(m+n)/2} (1 - T)^k \langle m + k|\rho|n + k\rangle
+
+    The derivative of :math:`\sqrt T` at 0 is taken as 0.
+    """
+    left, lost, factors = _losing(cutoff, str(transmissivity.device))
+    some = transmissivity > 0
+    root = torch.where(some, torch.where(some, transmissivity, 1.0).sqrt(), 0.0)[..., None, None, None]
+    return (factors * root**left * (1 - transmissivity)[..., None, None, None] ** lost).flatten(-3)
