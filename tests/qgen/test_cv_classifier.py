@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from qgen.models.cv_classifier import binomial_uncertainty, train_classifier
-from qgen.random import new_generator, normal
+from circuits.cv import Fock
+from qgen.models.cv_classifier import CVClassifier, binomial_uncertainty, train_classifier
+from qgen.random import new_generator, normal, uniform
 from qgen.training.discriminators import MLP
 
 
@@ -56,3 +57,70 @@ def test_the_seed_fixes_all():
 def test_faults(real, fake, options, message):
     with pytest.raises(ValueError, match=f"^{message}[^\n]*$"):
         train_classifier(MLP.for_events(2, 0), real, fake, **options)
+
+
+def test_the_mean_of_a_squeezed_and_displaced_mode_is_pennylanes():
+    import pennylane as qml
+
+    judge = CVClassifier(2, embedding="squeezing", layers=1, cutoff=24, initial_range=0.2)
+    gaussian = [gate for gate in judge.program.gates if gate.name != "Kerr"]
+    kerr = [slot.index for gate in judge.program.gates if gate.name == "Kerr" for slot in gate.parameters]
+    with torch.no_grad():
+        judge.weights[kerr] = 0.0
+    values = torch.tensor([[0.7, -1.3]], dtype=torch.float64)
+    vector = torch.cat([judge.weights, judge.displacements(values)[0]]).tolist()
+
+    @qml.qnode(qml.device("default.gaussian", wires=2))
+    def mean() -> object:
+        for gate in gaussian:
+            numbers = [slot.offset if slot.index is None else vector[slot.index] for slot in gate.parameters]
+            getattr(qml, gate.name)(*numbers, wires=list(gate.modes))
+        return qml.expval(qml.QuadX(0))
+
+    score = judge.scale * float(mean()) / 2 + judge.offset
+    torch.testing.assert_close(judge(values, None), score[None], atol=1e-6, rtol=0)
+    assert judge.probability(values).item() == pytest.approx(1 / (1 + math.exp(-score.item())), abs=1e-6)
+    assert judge.norm_lost(values).item() < 1e-6
+
+
+def test_displacements_without_kerr_gates_are_a_linear_score_of_them():
+    judge = CVClassifier(2, layers=2, cutoff=20)
+    kerr = [slot.index for gate in judge.program.gates if gate.name == "Kerr" for slot in gate.parameters]
+    values = uniform((12, 2), new_generator(0), dtype=torch.float64) - 0.5
+    with torch.no_grad():
+        curved = _curvature(judge, values)
+        judge.weights[kerr] = 0.0
+        assert _curvature(judge, values) < 1e-4 < 1e-2 < curved
+
+
+def _curvature(judge, values):
+    """What a linear fit of the score in the displacements leaves."""
+    inputs = torch.cat([judge.displacements(values), torch.ones(len(values), 1)], dim=1)
+    score = judge(values, None)[:, None]
+    return (score - inputs @ torch.linalg.lstsq(inputs, score).solution).abs().max()
+
+
+def test_a_circuit_learns_without_leaving_its_cutoff():
+    real, fake = tables(400, 2)
+    ring = 1.5 * fake / fake.norm(dim=1, keepdim=True)
+    judge = CVClassifier(2, layers=1, cutoff=6, seed=1)
+    found = train_classifier(judge, 0.3 * real + 1, ring, steps=80)
+    assert found.accuracy > 0.8
+    assert found.remarks == () or "discriminator truncated" in found.remarks[0]
+    with torch.no_grad():
+        sides = judge(ring, None) > 0
+        judge.simulator = Fock(12, basis="total")
+        assert (sides == (judge(ring, None) > 0)).double().mean() > 0.97
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"embedding": "cubic"}, "embedding is 'cubic'; allowed are displacement, squeezing"),
+        ({"norm_penalty": -1.0}, "norm_penalty is -1.0, initial_range is 0.5; neither"),
+        ({"cutoff": 1}, "n_features is 2, cutoff is 1"),
+    ],
+)
+def test_faults_of_the_circuit(options, message):
+    with pytest.raises(ValueError, match=f"^{message}[^\n]*$"):
+        CVClassifier(2, **options)
