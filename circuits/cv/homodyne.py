@@ -88,13 +88,26 @@ class Vectors:
 
     def density(self, mode: int, waves: Tensor) -> Tensor:
         """See :class:`Measurable`."""
-        return (self._by_mode(mode) @ waves.mT).square().sum(-2)
+        if waves.ndim > 2 or _by_torch(self.parts):
+            return (self._by_mode(mode) @ waves.mT).square().sum(-2)
+        from circuits.cv.homodyne_kernels import densities
+
+        found = torch.empty(len(self.parts), len(waves), dtype=torch.float64)
+        table = split(self.basis, mode, self.parts.device)
+        densities(self.parts.detach().numpy(), table.numpy(), waves.numpy(), found.numpy())
+        return found
 
     def after(self, mode: int, waves: Tensor) -> Vectors:
         """See :class:`Measurable`."""
-        found = waves @ self._by_mode(mode).mT
         rest = without_a_mode(self.basis)
-        return Vectors(found.reshape(-1, 2, rest.size), rest)
+        if waves.shape[1] > 1 or _by_torch(self.parts, waves):
+            return Vectors((waves @ self._by_mode(mode).mT).reshape(-1, 2, rest.size), rest)
+        from circuits.cv.homodyne_kernels import project
+
+        found = torch.empty(len(self.parts), 2, rest.size, dtype=torch.float64)
+        table = split(self.basis, mode, self.parts.device)
+        project(self.parts.detach().numpy(), table.numpy(), waves[:, 0].detach().numpy(), found.numpy())
+        return Vectors(found, rest)
 
     def pick(self, rows: slice) -> Vectors:
         """See :class:`Measurable`."""
@@ -153,6 +166,12 @@ class Matrices:
         once, twice = _sizes_left(self.basis)
         cutoff = self.basis.cutoff
         return 8 * (once**2 * (cutoff + 1) + 3 * (twice * cutoff) ** 2) + _bytes_to_invert(cutoff)
+
+
+def _by_torch(*values: Tensor) -> bool:
+    """Whether derivatives are asked for, or the values are not where compiled code runs."""
+    asked = torch.is_grad_enabled() and any(value.requires_grad for value in values)
+    return asked or values[0].device.type != "cpu"
 
 
 def _sizes_left(basis: FockBasis) -> tuple[int, int]:

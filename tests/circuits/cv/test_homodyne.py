@@ -320,3 +320,13 @@ def test_mistakes_are_one_line() -> None:
         with pytest.raises(ValueError, match=words) as error:
             call()
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("basis", [FockBasis(3, 4), FockBasis(4, 5, "total")], ids=str)
+def test_compiled_and_plain_operations_agree(basis: FockBasis, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = random_state(basis, (3,))
+    x = state.sample_homodyne(20, PHI, rng())
+    log_prob = state.homodyne_log_prob(x, PHI)
+    monkeypatch.setattr(module, "_by_torch", lambda *values: True)
+    torch.testing.assert_close(state.sample_homodyne(20, PHI, rng()), x, atol=1e-8, rtol=0)
+    torch.testing.assert_close(state.homodyne_log_prob(x, PHI), log_prob)
