@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 __all__ = ["draw"]
 
 _OPTIONS: dict[str, Any] = {"no_cfunc_wrapper": True, "nogil": True}  # nothing calls it from C
+_LARGE = 1e100  # amplitudes are kept below it: only their ratios matter
 
 
 @njit(**_OPTIONS)
@@ -29,7 +30,6 @@ def _draw(
     matrices: NDArray[np.complex128],
     linear: NDArray[np.complex128],
     held: NDArray[np.complex128],
-    logs: NDArray[np.float64],
     uniform: NDArray[np.float64],
     most: NDArray[np.int64],
     limit: int,
@@ -41,7 +41,6 @@ def _draw(
         matrices: B of each state, ``(rows, M, M)``.
         linear: b of each shot, ``(rows, shots, M)``.
         held: conjugated amplitudes of the coherent states onto which modes to come are projected, like ``linear``.
-        logs: log of the first amplitude of each step, like ``linear``.
         uniform: draws from [0, 1), like ``linear``.
         most: photon numbers to look at in each mode, ``(M,)``.
         limit: amplitudes allowed for one step.
@@ -72,7 +71,7 @@ def _draw(
                         b[i] += matrix[i, j] * held[row, shot, j]
                 now = np.zeros(size, np.complex128)
                 before = np.zeros(size, np.complex128)
-                now[0] = np.exp(max(logs[row, shot, k], -650.0))
+                now[0] = 1.0
                 at[:k] = 0
                 for place in range(1, size):
                     i = _step(at, drawn)
@@ -84,8 +83,10 @@ def _draw(
                         if at[j] > 0:
                             amplitude += matrix[i, j] * np.sqrt(at[j]) * now[parent - strides[j]]
                     now[place] = amplitude / np.sqrt(at[i])
+                    if abs(now[place]) > _LARGE:
+                        now /= _LARGE
                 # then with one more photon in mode k at a time
-                weights = np.empty(most[k])
+                weights = np.zeros(most[k])
                 weights[0] = abs(now[size - 1]) ** 2
                 for n in range(1, most[k]):
                     after = np.empty(size, np.complex128)
@@ -99,6 +100,10 @@ def _draw(
                                 amplitude += matrix[k, j] * np.sqrt(at[j]) * now[place - strides[j]]
                         after[place] = amplitude / np.sqrt(n)
                     before, now = now, after
+                    if np.abs(now).max() > _LARGE:
+                        before /= _LARGE
+                        now /= _LARGE
+                        weights[:n] /= _LARGE**2
                     weights[n] = abs(now[size - 1]) ** 2
                 total = weights.sum()
                 if not 0.0 < total < np.inf:

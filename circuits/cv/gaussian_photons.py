@@ -115,20 +115,12 @@ def draw_numbers(mean: Tensor, covariance: Tensor, shots: int, generator: torch.
     matrix = _bargmann(pure)
     displaced = torch.complex(centre[..., :n], centre[..., n:]) / math.sqrt(2)
     linear = displaced - displaced.conj() @ matrix
-    # log amplitude of the outcomes still held, with no photons in the other modes
-    logs = []
-    inverse = q_function.inverse()
-    for k in range(n):
-        held = (torch.arange(2 * n) % n) > k
-        away = centre - heterodyne * held
-        logs.append(-0.25 * ((away @ inverse) * away).sum(-1))
     held_at = torch.complex(heterodyne[..., :n], -heterodyne[..., n:]) / math.sqrt(2)
     numbers = torch.zeros(len(mean), shots, n, dtype=torch.int64)
     failed = draw(
         matrix.numpy(),
         linear.numpy(),
         held_at.numpy(),
-        torch.stack(logs, -1).numpy(),
         uniform.numpy(),
         torch.tensor(most).numpy(),
         _MOST_AMPLITUDES,
