@@ -5,7 +5,8 @@ sizes, data and training are ours). Its score is the logit of the probability th
 
 .. math:: P(\text{real} | x) = \sigma(s(x)), \qquad s(x) = A \, \langle \tfrac12 (a_0 + a_0^\dagger) \rangle + B .
 
-With as many real events as fake ones, both are cut in halves by the seed. One half trains the score by the cross-entropy
+With as many real events as fake ones, both are cut in halves by the seed. One half trains the score by
+the cross-entropy
 
 .. math:: \tfrac12 E[-\log\sigma(s(r))] + \tfrac12 E[-\log(1 - \sigma(s(f)))]
 
@@ -95,7 +96,7 @@ class CVClassifier(CVDiscriminator):
         )
         self.norm_penalty = norm_penalty
         with torch.no_grad():
-            self.weights *= initial_range / INITIAL_RANGE
+            self.weights.mul_(initial_range / INITIAL_RANGE)
         if embedding == "squeezing":
             inputs, network = self.program.gates[:n_features], self.program.gates[n_features:]
             squeezed = [CVGate("Squeezing", gate.modes, gate.parameters) for gate in inputs]
