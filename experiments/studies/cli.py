@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import RenderableType
 
 __all__ = ["study"]
 
@@ -214,3 +219,110 @@ def born_gap(
             console.print(gap.born_gap_table(results[part], title))
     write_atomically(out / "results.json", (json.dumps(results, indent=1) + "\n").encode())
     gap.born_gap_figure(results).savefig(out / "born-gap.png", dpi=120)
+
+
+@study.command("cv-cost")
+def cv_cost(
+    out: Annotated[Path, typer.Option(help="Folder of results.json and the figure.")] = Path("studies/cv-cost"),
+    modes: Annotated[str, typer.Option(help="Numbers of modes.")] = "1,2,3,4,6,8",
+    cutoffs: Annotated[str, typer.Option(help="First photon numbers that are left out.")] = "4,7,10",
+    bases: Annotated[str, typer.Option(help="Of mode, total.")] = "mode,total",
+    layers: Annotated[int, typer.Option(min=1, help="Layers of the network.")] = 4,
+    batch: Annotated[int, typer.Option(min=1, help="Events of a step.")] = 32,
+    dtype: Annotated[str, typer.Option(help="complex64 or complex128.")] = "complex64",
+    memory: Annotated[float, typer.Option(min=0.001, help="GB that a case may take.")] = 2.0,
+) -> None:
+    """Time and memory of a step of training continuous-variable models, against modes and cutoff in both bases."""
+    from experiments.studies.cv_cost import Settings
+    from experiments.studies.cv_cost import cv_cost as cost_of_all
+    from experiments.studies.cv_cost_view import cost_figure, cost_table
+
+    settings = Settings(
+        modes=_numbers("modes", modes),
+        cutoffs=_numbers("cutoffs", cutoffs),
+        bases=_words(bases),
+        layers=layers,
+        batch=batch,
+        dtype=dtype,
+        memory_limit=round(memory * 1e9),
+    )
+    _done(out, "cv-cost", lambda tell: cost_of_all(settings, tell), cost_table, cost_figure)
+
+
+@study.command("cv-limits")
+def cv_limits(
+    out: Annotated[Path, typer.Option(help="Folder of results.json and the figure.")] = Path("studies/cv-limits"),
+    pixels: Annotated[int, typer.Option(min=1, help="Pixels of the longitudinal profile, and modes.")] = 3,
+    cutoffs: Annotated[str, typer.Option(help="Cutoffs at which showers are looked at.")] = "3,4,5,6,7,8,10,12,14,16",
+    trained: Annotated[str, typer.Option(help="Cutoffs at which generators are trained; empty for none.")] = "4,6,8",
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each.")] = 3,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 300,
+) -> None:
+    """Limits of continuous-variable generators: the cutoff that data need, energy against the cutoff, and collapse."""
+    from experiments.studies.cv_limits import Settings
+    from experiments.studies.cv_limits import cv_limits as limits_of_all
+    from experiments.studies.cv_limits_view import limits_figure, limits_tables
+
+    settings = Settings(
+        pixels=pixels,
+        cutoffs=_numbers("cutoffs", cutoffs),
+        trained=_numbers("trained", trained),
+        seeds=seeds,
+        steps=steps,
+    )
+    _done(out, "cv-limits", lambda tell: limits_of_all(settings, tell), limits_tables, limits_figure)
+
+
+@study.command("cv-classifier")
+def cv_classifier(
+    out: Annotated[Path, typer.Option(help="Folder of results.json and the figure.")] = Path("studies/cv-classifier"),
+    pixels: Annotated[str, typer.Option(help="Pixels of the longitudinal profile, and modes.")] = "3,4",
+    fakes: Annotated[str, typer.Option(help="Of uniform, shuffled.")] = "uniform,shuffled",
+    cutoffs: Annotated[str, typer.Option(help="Cutoffs of the circuit.")] = "5,7",
+    embedding: Annotated[
+        str, typer.Option(help="How events enter the circuit: displacement or squeezing.")
+    ] = "displacement",
+    layers: Annotated[int, typer.Option(min=1, help="Layers of the circuit.")] = 2,
+    events: Annotated[int, typer.Option(min=4, help="Real events, half of them held out; as many fakes.")] = 2000,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each classifier.")] = 5,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 600,
+) -> None:
+    """Real against fake showers: a continuous-variable circuit beside logistic regression and perceptrons."""
+    from experiments.studies.cv_classifier import Settings
+    from experiments.studies.cv_classifier import cv_classifier as classifiers
+    from experiments.studies.cv_classifier_view import classifier_figure, classifier_table
+
+    settings = Settings(
+        pixels=_numbers("pixels", pixels),
+        fakes=_words(fakes),
+        cutoffs=_numbers("cutoffs", cutoffs),
+        embedding=embedding,
+        layers=layers,
+        events=events,
+        seeds=seeds,
+        steps=steps,
+    )
+    _done(out, "cv-classifier", lambda tell: classifiers(settings, tell), classifier_table, classifier_figure)
+
+
+def _done(
+    out: Path,
+    name: str,
+    study: Callable[[Callable[[str], None]], dict[str, Any]],
+    table: Callable[[dict[str, Any]], RenderableType],
+    figure: Callable[[dict[str, Any]], Figure],
+) -> None:
+    """Do a study, print its table and write ``results.json`` and its figure."""
+    import json
+
+    from rich.console import Console
+
+    from qgen.files import write_atomically
+
+    out.mkdir(parents=True, exist_ok=True)
+    console = Console(width=140)
+    with console.status("") as status:
+        results = study(status.update)
+    console.print(table(results))
+    write_atomically(out / "results.json", (json.dumps(results, indent=1) + "\n").encode())
+    figure(results).savefig(out / f"{name}.png", dpi=120)
