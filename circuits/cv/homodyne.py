@@ -351,9 +351,16 @@ def _invert(coefficients: Tensor, uniform: Tensor, cutoff: int) -> tuple[Tensor,
     """Where the cumulative distribution is ``uniform``, and the density there, ``(n, s)`` each.
 
     A table gives a bracket; Newton steps are taken where they at least halve the last one and stay in the bracket, and
-    the bracket is halved otherwise.
+    the bracket is halved otherwise. After a Newton step of 1e-7 the error is about its square.
     """
     grid, integrals = _grid(cutoff, uniform.device)
+    if not _by_torch(uniform):
+        from circuits.cv.homodyne_kernels import invert
+
+        results = torch.empty(2, *uniform.shape, dtype=torch.float64)
+        arguments = (coefficients, uniform.contiguous(), grid, integrals, *results)
+        invert(*(argument.numpy() for argument in arguments))
+        return results[0], results[1]
     table = coefficients @ integrals
     above = torch.searchsorted(table, uniform.contiguous()).clamp(1, len(grid) - 1)
     low, high = grid[above - 1].flatten(), grid[above].flatten()
@@ -377,7 +384,7 @@ def _invert(coefficients: Tensor, uniform: Tensor, cutoff: int) -> tuple[Tensor,
         step = (following - x).abs()
         exact = fault.abs() <= 1e-15
         found[active], densities[active] = torch.where(exact, x, following), density
-        going = (~exact & (step > 1e-10)).nonzero().flatten()
+        going = (~exact & (step > torch.where(good, 1e-7, 1e-11))).nonzero().flatten()
         if len(going) < len(active):
             some, target, low, high = some[:, going], target[going], low[going], high[going]
             following, step, active = following[going], step[going], active[going]
