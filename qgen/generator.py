@@ -144,7 +144,7 @@ class Generator(nn.Module):
         return WeightedEvents(values, values.new_full((n,), 1 / n), condition, draws=n)
 
     def penalty(self) -> Tensor | None:
-        """What a training adds to the loss of the events that were just drawn, a scalar; nothing here."""
+        """What a training adds to the loss of the events drawn since this was last asked, a scalar; nothing here."""
         return None
 
     def records(self) -> dict[str, float]:

@@ -52,6 +52,7 @@ class CVDiscriminator(OnModes, Discriminator):
         cutoff: photon number from which states are cut off.
         basis: ``total``, the cutoff is that of all photons together, or ``mode``, that of each mode.
         mesh: of the interferometers, ``rectangular`` or ``triangular``.
+        norm_penalty: weight, in training, of the mean share of their norm that states lose beyond the cutoff.
         seed: fixes the initial weights.
 
     Raises:
@@ -72,17 +73,20 @@ class CVDiscriminator(OnModes, Discriminator):
         cutoff: int = 6,
         basis: BasisKind = "total",
         mesh: Mesh = "rectangular",
+        norm_penalty: float = 10.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         modes = n_features if modes is None else modes
         if n_features < 1 or cutoff < 2:
             raise ValueError(f"n_features is {n_features}, cutoff is {cutoff}; at least 1 and 2 are needed")
+        if not 0 <= norm_penalty < math.inf:
+            raise ValueError(f"norm_penalty is {norm_penalty}; a finite number that is not negative is needed")
         if 2 * modes < n_features:
             raise ValueError(
                 f"a CV discriminator of {modes} modes cannot take {n_features} features; a mode takes two at most"
             )
-        self.cutoff, self.basis = cutoff, basis
+        self.cutoff, self.basis, self.norm_penalty = cutoff, basis, norm_penalty
         self.program = _seen_by_first(layered_program(modes, layers, n_features, mesh=mesh), n_features)
         rng = new_generator(derive_seed(seed, "weights"))
         n_weights = self.program.n_parameters - n_features
@@ -105,6 +109,7 @@ class CVDiscriminator(OnModes, Discriminator):
         cutoff: Annotated[int, Ge(2)] = 6,
         basis: BasisKind = "total",
         mesh: Mesh = "rectangular",
+        norm_penalty: Annotated[float, Ge(0)] = 10.0,
     ) -> Self:
         """A fresh circuit.
 
@@ -117,12 +122,21 @@ class CVDiscriminator(OnModes, Discriminator):
             cutoff: photon number from which states are cut off.
             basis: as in the class.
             mesh: of the interferometers.
+            norm_penalty: as in the class.
 
         Raises:
             ValueError: fewer modes than half the features, or an impossible option.
         """
         return cls(
-            n_features, n_conditions, modes=modes, layers=layers, cutoff=cutoff, basis=basis, mesh=mesh, seed=seed
+            n_features,
+            n_conditions,
+            modes=modes,
+            layers=layers,
+            cutoff=cutoff,
+            basis=basis,
+            mesh=mesh,
+            norm_penalty=norm_penalty,
+            seed=seed,
         )
 
     def displacements(self, values: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -139,6 +153,10 @@ class CVDiscriminator(OnModes, Discriminator):
             for state in self._states(self.weights, self.displacements(values, condition))
         ]
         return self.scale * torch.cat(found).to(self.scale) + self.offset
+
+    def penalty(self) -> Tensor | None:
+        """The norm lost by the scores since this was last asked, weighted."""
+        return self._penalty_since()
 
     def remarks(self) -> tuple[str, ...]:
         """One sentence if truncation mattered."""

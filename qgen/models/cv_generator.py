@@ -39,11 +39,13 @@ __all__ = ["CVGenerator", "Readout", "layered_program"]
 
 Readout = Literal["quadrature", "photons"]
 
-START_SPREAD = 0.3
-"""Displacement by a latent number of 1 before training, as an amplitude: of 1, 1 photon."""
+START_SPREAD = 0.5
+"""Displacement by a latent number of 1 before training, of one mode or shared by all, so that few photons start."""
 
-START_AMPLITUDE = {"quadrature": 0.0, "photons": 0.7}
-"""Displacement along x that all modes start with: photon numbers have a slope only away from the vacuum."""
+LARGEST_SPREAD = 0.3
+
+START_AMPLITUDE = 0.5
+"""Displacement along x of all modes together where photon numbers are read: they have no slope at the vacuum."""
 
 
 def layered_program(
@@ -126,7 +128,7 @@ class CVGenerator(GeneratorOnModes, Generator):
         latent_size: int | None = None,
         mesh: Mesh = "rectangular",
         loss: float = 0.0,
-        norm_penalty: float = 10.0,
+        norm_penalty: float = 100.0,
         seed: int = 0,
         initial_range: float = 0.1,
         transform: Transform | None = None,
@@ -156,19 +158,21 @@ class CVGenerator(GeneratorOnModes, Generator):
         )
         rng = new_generator(derive_seed(seed, "weights"))
         self.weights = nn.Parameter(symmetric((self.program.n_parameters - n_inputs,), initial_range, rng))
-        start, kept = START_AMPLITUDE[readout], (1 - loss) ** (layers / 2)
+        photons, kept = readout == "photons", (1 - loss) ** (layers / 2)
+        start = START_AMPLITUDE / math.sqrt(n_features) if photons else 0.0
+        spread = start / 3 if photons else min(START_SPREAD / math.sqrt(n_features), LARGEST_SPREAD)
         along_x = torch.arange(n_inputs) < n_features
         self.amplitude = nn.Parameter(start * along_x.to(torch.float64))
         """Displacement of every event, ``(n_inputs,)``."""
-        self.spread = nn.Parameter(torch.full((latent_size,), START_SPREAD, dtype=torch.float64))
+        self.spread = nn.Parameter(torch.full((latent_size,), spread, dtype=torch.float64))
         """Displacement for each latent number, ``(latent_size,)``."""
         if n_conditions:
             self.condition_spread = nn.Parameter(symmetric((n_inputs, n_conditions), initial_range, rng))
-        slope = kept if readout == "quadrature" else 2 * start * kept**2
-        scale = torch.full((n_features,), 1 / (slope * START_SPREAD), dtype=torch.float64)
+        slope = 2 * start * kept**2 if photons else kept
+        scale = torch.full((n_features,), 1 / (slope * spread), dtype=torch.float64)
         self.scale = nn.Parameter(scale)
         """Width of each feature for a mean of 1, ``(n_features,)``."""
-        self.offset = nn.Parameter(-scale * (0.0 if readout == "quadrature" else (start * kept) ** 2))
+        self.offset = nn.Parameter(-scale * (start * kept) ** 2)
         """Each feature where the mean is 0, ``(n_features,)``."""
 
     @classmethod
@@ -184,7 +188,7 @@ class CVGenerator(GeneratorOnModes, Generator):
         latent_size: Annotated[int, Ge(1)] | None = None,
         mesh: Mesh = "rectangular",
         loss: Annotated[float, Ge(0), Lt(1)] = 0.0,
-        norm_penalty: Annotated[float, Ge(0)] = 10.0,
+        norm_penalty: Annotated[float, Ge(0)] = 100.0,
         initial_range: Annotated[float, Gt(0)] = 0.1,
     ) -> Self:
         """A generator with a mode for each feature of these events, in the dataset's own transform.

@@ -77,7 +77,8 @@ class OnModes(_Base):
                 penalties.append(state.norm_lost.sum())
             yield state
         if penalties:
-            self._penalty = self.norm_penalty * torch.stack(penalties).sum() / n
+            penalty = self.norm_penalty * torch.stack(penalties).sum() / n
+            self._penalty = penalty if self._penalty is None else self._penalty + penalty
 
     def _states_at_once(self) -> int:
         size = basis_size(self.program.n_modes, self.cutoff, self.basis)
@@ -96,7 +97,7 @@ class OnModes(_Base):
         return lost
 
     def _penalty_since(self) -> Tensor | None:
-        """``norm_penalty`` times the mean norm lost by the last differentiable states, once."""
+        """``norm_penalty`` times the mean norm that differentiable states have lost since this was last asked."""
         penalty, self._penalty = self._penalty, None
         return penalty
 
@@ -106,8 +107,13 @@ class OnModes(_Base):
         if self._worst is None:
             return sentence
         _, parameters, inputs = self._worst
-        needed = cv.needed_cutoff(self.program, parameters, inputs, lost=LOST_ABOVE, basis=self.basis)
-        return f"{sentence}; the worst needs cutoff {needed} to lose less than {100 * LOST_ABOVE:g} %"
+        needed = cv.needed_cutoff(
+            self.program, parameters, inputs, lost=LOST_ABOVE, basis=self.basis, at_least=self.cutoff
+        )
+        least = f"{100 * LOST_ABOVE:g} %"
+        return f"{sentence}; " + (
+            f"cutoff {needed} keeps it below {least}" if needed else f"no cutoff keeps it below {least}"
+        )
 
 
 def _rows(parameters: Tensor, inputs: Tensor | None) -> int:

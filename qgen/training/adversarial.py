@@ -202,8 +202,10 @@ class Adversarial(EventObjective):
     ) -> dict[str, float]:
         """The discriminator's steps; its loss, scores and accuracy before the last of them."""
         for _ in range(self.discriminator_steps):
+            self.discriminator.penalty()  # that of scores before this step is not asked for
             loss, numbers = self.discriminator_loss(generator, batch, rng)
-            descend(optimisers["discriminator"], loss)
+            penalty = self.discriminator.penalty()
+            descend(optimisers["discriminator"], loss if penalty is None else loss + penalty)
         return {"discriminator_loss": loss.item(), **numbers}
 
     def validation_loss(self, generator: Generator, batch: Batch, rng: torch.Generator) -> Tensor:

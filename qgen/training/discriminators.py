@@ -60,6 +60,10 @@ class Discriminator(nn.Module):
         found: Tensor = self(events.values, events.condition)
         return found
 
+    def penalty(self) -> Tensor | None:
+        """What a training adds to the loss of the scores since this was last asked, a scalar; nothing here."""
+        return None
+
     def remarks(self) -> tuple[str, ...]:
         """What a training says of the discriminator itself at the end, a plain sentence each; nothing here."""
         return ()

@@ -208,6 +208,7 @@ class Objective(nn.Module):
             DivergedError: something was not finite; the generator was not moved.
         """
         numbers = self.play(generator, batch, optimisers, rng)
+        generator.penalty()  # that of events before this step is not asked for
         loss = self.loss(generator, batch, rng)
         penalty = generator.penalty()
         descend(optimisers["generator"], loss if penalty is None else loss + penalty, clip)
