@@ -38,7 +38,7 @@ __all__ = ["Matrices", "Measurable", "Vectors", "log_prob", "sample"]
 _BYTES_AT_ONCE = 2**26
 _BEYOND = 6.0
 """How far outcomes may lie beyond the classical turning point of the highest photon number; more has no probability."""
-_LEAST_DENSITY = 1e-10
+_LEAST_DENSITY = 1e-6
 """Density, relative to the distribution's unit area, below which an outcome's derivative is bounded: near a zero of the
 density an outcome moves infinitely fast."""
 
