@@ -30,7 +30,6 @@ from circuits.cv.basis import BasisKind
 from circuits.cv.meshes import Mesh
 from qgen.metrics.classifier import auc
 from qgen.models.cv_discriminator import INITIAL_RANGE, CVDiscriminator
-from qgen.models.on_modes import OnModes
 from qgen.random import derive_seed, new_generator
 from qgen.training.discriminators import Discriminator
 from qgen.training.objectives import descend
@@ -87,14 +86,19 @@ class CVClassifier(CVDiscriminator):
     ) -> None:
         if embedding not in get_args(Embedding):
             raise ValueError(f"embedding is {embedding!r}; allowed are {', '.join(get_args(Embedding))}")
-        if not 0 <= norm_penalty < math.inf or not 0 <= initial_range < math.inf:
-            raise ValueError(
-                f"norm_penalty is {norm_penalty}, initial_range is {initial_range}; neither may be negative or infinite"
-            )
+        if not 0 <= initial_range < math.inf:
+            raise ValueError(f"initial_range is {initial_range}; a finite number that is not negative is needed")
         super().__init__(
-            n_features, n_conditions, modes=modes, layers=layers, cutoff=cutoff, basis=basis, mesh=mesh, seed=seed
+            n_features,
+            n_conditions,
+            modes=modes,
+            layers=layers,
+            cutoff=cutoff,
+            basis=basis,
+            mesh=mesh,
+            norm_penalty=norm_penalty,
+            seed=seed,
         )
-        self.norm_penalty = norm_penalty
         with torch.no_grad():
             self.weights.mul_(initial_range / INITIAL_RANGE)
         if embedding == "squeezing":
@@ -196,10 +200,11 @@ def train_classifier(
     losses = []
     for _ in range(steps):
         batch = [table[_rows(len(table), batch_size, rng)] for table in (train_real, train_fake)]
+        classifier.penalty()  # that of scores before this step is not asked for
         on_real, on_fake = classifier(torch.cat(batch), None).split([len(part) for part in batch])
         loss = softplus(-on_real).mean() / 2 + softplus(on_fake).mean() / 2
         losses.append(loss.item())
-        penalty = classifier._penalty_since() if isinstance(classifier, OnModes) else None
+        penalty = classifier.penalty()
         descend(optimiser, loss if penalty is None else loss + penalty)
         schedule.step()
     with torch.no_grad():

@@ -117,7 +117,8 @@ def test_a_circuit_learns_without_leaving_its_cutoff():
     ("options", "message"),
     [
         ({"embedding": "cubic"}, "embedding is 'cubic'; allowed are displacement, squeezing"),
-        ({"norm_penalty": -1.0}, "norm_penalty is -1.0, initial_range is 0.5; neither"),
+        ({"norm_penalty": -1.0}, "norm_penalty is -1.0; a finite number"),
+        ({"initial_range": math.inf}, "initial_range is inf; a finite number"),
         ({"cutoff": 1}, "n_features is 2, cutoff is 1"),
     ],
 )
