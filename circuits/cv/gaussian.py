@@ -100,23 +100,26 @@ class Gaussian:
 
     def _evolve(self, plan: GaussianPlan, shared: Tensor, each: Tensor) -> tuple[Tensor, Tensor]:
         """Means ``(rows, 2M)`` and covariances ``(rows, 2M, 2M)``, without ``rows`` where all samples share them."""
-        made = [stack.fill(each if stack.per_sample else shared, self.hbar) for stack in plan.stacks]
         size = 2 * plan.n_modes
         means = torch.zeros(size, dtype=self.dtype, device=self.device)
         covariance = 0.5 * self.hbar * torch.eye(size, dtype=self.dtype, device=self.device)
-        for number, first, last in plan.runs:
-            found, kind = made[number], plan.stacks[number].kind
+        runs = []
+        for number, stack in enumerate(plan.stacks):
+            lengths = [length for which, length in plan.runs if which == number]
+            layers = stack.fill(each if stack.per_sample else shared, self.hbar)
+            runs.append(iter(layers.split(lengths, dim=-1 - stack.base.ndim)))
+        for number, _ in plan.runs:
+            found, kind = next(runs[number]), plan.stacks[number].kind
             if kind == "shift":
-                means = means + found[..., first:last, :].sum(-2)
+                means = means + found.sum(-2)
             elif kind == "loss":
-                for layer in range(first, last):
-                    kept = found[..., layer, :]
+                for kept in found.unbind(-2):
                     root = kept.sqrt()
                     means = root * means
                     noise = torch.diag_embed(0.5 * self.hbar * (1 - kept))
                     covariance = root[..., :, None] * covariance * root[..., None, :] + noise
             else:
-                affine = _product(found[..., first:last, :, :])
+                affine = _product(found)
                 matrix = affine[..., :-1, :-1]
                 means = (means[..., None, :] @ matrix.mT)[..., 0, :] + affine[..., :-1, -1]
                 covariance = matrix @ covariance @ matrix.mT
@@ -136,6 +139,7 @@ def _check_gaussian(program: Program) -> None:
 def _product(matrices: Tensor) -> Tensor:
     """Product of ``(..., n, D, D)`` with the last matrix on the left, ``(..., D, D)``; halved again and again."""
     while (n := matrices.shape[-3]) > 1:
-        paired = matrices[..., 1::2, :, :] @ matrices[..., 0 : n - 1 : 2, :, :]
-        matrices = paired if n % 2 == 0 else torch.cat([paired, matrices[..., -1:, :, :]], -3)
+        even, odd = matrices.split([n - n % 2, n % 2], dim=-3)
+        first, second = even.unflatten(-3, (-1, 2)).unbind(-3)
+        matrices = torch.cat([second @ first, odd], -3) if n % 2 else second @ first
     return matrices[..., 0, :, :]

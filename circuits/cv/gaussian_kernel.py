@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from circuits.backends.compiled import compiled, inner
 
 __all__ = ["draw"]
 
-_OPTIONS: dict[str, Any] = {"no_cfunc_wrapper": True, "nogil": True}  # nothing calls it from C
 _LARGE = 1e100  # amplitudes are kept below it: only their ratios matter
 
 
-@njit(**_OPTIONS)
+@inner
 def _step(at: NDArray[np.int64], drawn: NDArray[np.int64]) -> int:
     """The next state with at most the drawn numbers; the mode that gained a photon."""
     mode = 0
@@ -26,7 +23,8 @@ def _step(at: NDArray[np.int64], drawn: NDArray[np.int64]) -> int:
     return mode
 
 
-def _draw(
+@compiled
+def draw(
     matrices: NDArray[np.complex128],
     linear: NDArray[np.complex128],
     held: NDArray[np.complex128],
@@ -115,14 +113,3 @@ def _draw(
                     n += 1
                 drawn[k] = n
     return False
-
-
-def _compiled(function: Callable[..., Any]) -> Any:
-    """Compiled, and kept on disk where that can be written."""
-    try:
-        return njit(cache=True, **_OPTIONS)(function)
-    except RuntimeError:
-        return njit(**_OPTIONS)(function)
-
-
-draw: Any = _compiled(_draw)

@@ -120,11 +120,11 @@ class Stack:
 
 @dataclass(frozen=True)
 class GaussianPlan:
-    """Layers by kind, and the order in which runs of them are applied: ``(stack, first layer, after the last)``."""
+    """Layers by kind, and the order in which they are applied: ``(stack, layers)``, the next ones of that stack."""
 
     n_modes: int
     stacks: tuple[Stack, ...]
-    runs: tuple[tuple[int, int, int], ...]
+    runs: tuple[tuple[int, int], ...]
 
     def numbers(self, rows: int) -> int:
         """How many numbers the layers and states of a batch take."""
@@ -158,13 +158,13 @@ def gaussian_plan(program: Program, n_shared: int, dtype: torch.dtype, device: s
             free[mode] = place + 1
     kinds = list(dict.fromkeys(kind for kind, _ in layers))
     sorted_layers: dict[tuple[str, bool], list[list[CVGate]]] = {kind: [] for kind in kinds}
-    runs: list[tuple[int, int, int]] = []
+    runs: list[tuple[int, int]] = []
     for kind, gates in layers:
-        number, layer = kinds.index(kind), len(sorted_layers[kind])
+        number = kinds.index(kind)
         if runs and runs[-1][0] == number:
-            runs[-1] = (number, runs[-1][1], layer + 1)
+            runs[-1] = (number, runs[-1][1] + 1)
         else:
-            runs.append((number, layer, layer + 1))
+            runs.append((number, 1))
         sorted_layers[kind].append(gates)
     stacks = (_stack(kind, each, found, program.n_modes) for (kind, each), found in sorted_layers.items())
     return GaussianPlan(program.n_modes, tuple(stack.to(dtype, device) for stack in stacks), tuple(runs))
