@@ -228,6 +228,18 @@ def test_a_single_level_has_no_moments() -> None:
     assert variances.tolist() == [0.5]
 
 
+def test_an_empty_batch_is_measured_too() -> None:
+    state = random_state(FockBasis(2, 3), (4,))
+    for empty in (
+        FockState(state.amplitudes[:0], state.basis),
+        MixedFockState(projector(state).matrix[:0], state.basis),
+    ):
+        assert empty.quadratures(0.3)[1].shape == (0, 2)
+        assert empty.mean_photons().shape == (0, 2)
+        assert empty.sample_photons(3).shape == (0, 3, 2)
+        assert empty.reduced(0).shape == (0, 3, 3)
+
+
 def test_mistakes_are_one_line() -> None:
     state = random_state(FockBasis(2, 3))
     empty = FockState(torch.zeros(2, 9, dtype=torch.complex128), state.basis)

@@ -128,6 +128,23 @@ def test_entangled_modes_follow_the_conditional_densities(kind: BasisKind, pure:
 
 @pytest.mark.parametrize("kind", ["mode", "total"])
 @pytest.mark.parametrize("pure", [True, False])
+def test_each_outcome_inverts_its_conditional_distribution(kind: BasisKind, pure: bool) -> None:
+    basis = FockBasis(3, 4, kind)
+    state = random_state(basis) if pure else random_mixture(basis)
+    x = state.sample_homodyne(6, PHI, rng(12))
+    uniform = torch.rand(1, 6, 3, generator=rng(12), dtype=torch.float64)[0]
+    grid = torch.linspace(0, 1, 401, dtype=torch.float64)
+    for mode in range(3):
+        points = x[:, None, : mode + 1].repeat(1, 401, 1)
+        points[..., mode] = -14 + (x[:, mode, None] + 14) * grid
+        density = state.homodyne_log_prob(points, PHI, modes=range(mode + 1)).exp()
+        below = integrate.simpson(density.numpy(), x=points[..., mode].numpy())
+        given = state.homodyne_log_prob(x[:, None, :mode], PHI, modes=range(mode)).exp()[:, 0] if mode else 1.0
+        np.testing.assert_allclose(torch.from_numpy(below) / given, uniform[:, mode], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["mode", "total"])
+@pytest.mark.parametrize("pure", [True, False])
 def test_log_density_is_that_of_the_definition(kind: BasisKind, pure: bool) -> None:
     basis = FockBasis(3, 4, kind)
     state = random_state(basis) if pure else random_mixture(basis)
