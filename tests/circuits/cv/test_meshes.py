@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pennylane as qml
+import piquasso as pq
 import pytest
 import torch
 from scipy.stats import unitary_group
@@ -70,9 +69,6 @@ def test_meaning_of_the_unitary():
     """
     unitary = unitary_group.rvs(3, random_state=7)
     gates = meshes.interferometer(unitary)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import piquasso as pq
     start = [pq.Vacuum()] + [pq.Displacement(r=0.3 + 0.2 * m, phi=0.7 * m).on_modes(m) for m in range(3)]
     simulator = pq.GaussianSimulator(d=3)
     direct = simulator.execute(pq.Program([*start, pq.Interferometer(unitary).on_modes(0, 1, 2)])).state
