@@ -88,12 +88,13 @@ class Gaussian:
         if needed > _ALWAYS_FREE:
             what = f"{program.n_modes} modes, {len(program)} gates, batch of {rows}"
             check_memory(needed, self.memory_limit, self.device, what)
-        each = torch.cat([part.expand(*batch, -1) for part in parts], -1).reshape(rows, -1)
+        each = torch.cat([part.expand(*batch, -1) for part in parts], -1).reshape(rows, program.n_parameters)
         shared = torch.cat(parts) if not batch else parameters if parameters.ndim == 1 else parameters.new_empty(0)
         means, covariance = self._evolve(plan, shared.to(self.device, self.dtype), each.to(self.device, self.dtype))
-        means = means.reshape(*batch, -1) if means.ndim == 2 else means.expand(*batch, -1)
-        sizes = covariance.shape[-2:]
-        covariance = covariance.reshape(*batch, *sizes) if covariance.ndim == 3 else covariance.expand(*batch, *sizes)
+        size = 2 * program.n_modes
+        means = means.reshape(*batch, size) if means.ndim == 2 else means.expand(*batch, size)
+        square = (*batch, size, size)
+        covariance = covariance.reshape(square) if covariance.ndim == 3 else covariance.expand(square)
         if not torch.isfinite(covariance).all():
             raise ValueError(f"covariances are not finite in {self.dtype}: squeezing is too strong")
         return GaussianState(means, covariance, self.hbar)

@@ -40,12 +40,14 @@ def number_probs(mean: Tensor, covariance: Tensor, cutoff: int) -> Tensor:
     >>> coherent / math.exp(-2)
     tensor([1., 2., 2.])
     """
-    dtype = mean.dtype
+    dtype, batch = mean.dtype, mean.shape[:-1]
+    if mean.numel() == 0:
+        return mean.new_zeros(*batch, cutoff)
     mean, covariance = mean.double(), covariance.double()
     size = 2 ** math.ceil(math.log2(max(cutoff, enough_photons(mean, covariance, 1e-15), 2)))
-    needed = 8 * size * 16 * math.prod(mean.shape[:-1])
+    needed = 8 * size * 16 * math.prod(batch)
     if needed > _ALWAYS_FREE:
-        check_memory(needed, None, mean.device, f"photon_probs: {size} photon numbers, batch {tuple(mean.shape[:-1])}")
+        check_memory(needed, None, mean.device, f"photon_probs: {size} photon numbers, batch {tuple(batch)}")
     angle = torch.arange(size // 2 + 1, dtype=mean.dtype, device=mean.device) * (2 * math.pi / size)
     u = 1 - torch.polar(torch.ones_like(angle), -angle)
     square, turned, trace, determinant = (part[..., None] for part in _invariants(mean, covariance))
@@ -101,22 +103,23 @@ def draw_numbers(mean: Tensor, covariance: Tensor, shots: int, generator: torch.
     batch, n = mean.shape[:-1], mean.shape[-1] // 2
     mean, covariance = (part.detach().to("cpu", torch.float64) for part in (mean, covariance))
     most = [enough_photons(mean[..., [k, k + n]], covariance[..., [[k], [k + n]], [k, k + n]], 1e-12) for k in range(n)]
-    mean, covariance = mean.reshape(-1, 1, 2 * n), covariance.reshape(-1, 2 * n, 2 * n)
+    rows = math.prod(batch)
+    mean, covariance = mean.reshape(rows, 1, 2 * n), covariance.reshape(rows, 2 * n, 2 * n)
     pure, noise = _pure_and_noise(covariance)
     q_function = pure + 0.5 * torch.eye(2 * n, dtype=torch.float64)
 
     def normal() -> Tensor:
-        size = (len(mean), shots, 2 * n)
+        size = (rows, shots, 2 * n)
         return torch.randn(size, generator=generator, dtype=torch.float64, device=generator.device).cpu()
 
     centre = mean + normal() @ noise.mT
     heterodyne = centre + normal() @ torch.linalg.cholesky(q_function).mT
-    uniform = torch.rand((len(mean), shots, n), generator=generator, dtype=torch.float64, device=generator.device).cpu()
+    uniform = torch.rand((rows, shots, n), generator=generator, dtype=torch.float64, device=generator.device).cpu()
     matrix = _bargmann(pure)
     displaced = torch.complex(centre[..., :n], centre[..., n:]) / math.sqrt(2)
     linear = displaced - displaced.conj() @ matrix
     held_at = torch.complex(heterodyne[..., :n], -heterodyne[..., n:]) / math.sqrt(2)
-    numbers = torch.zeros(len(mean), shots, n, dtype=torch.int64)
+    numbers = torch.zeros(rows, shots, n, dtype=torch.int64)
     failed = draw(
         matrix.numpy(),
         linear.numpy(),

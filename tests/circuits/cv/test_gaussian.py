@@ -178,6 +178,15 @@ def test_an_empty_program_gives_the_vacuum() -> None:
     assert state.purity.tolist() == pytest.approx([1.0] * 5)
 
 
+def test_a_batch_may_be_empty() -> None:
+    program = Program(2, [CVGate("Squeezing", 0, (0, 0.1)), CVGate("Loss", 1, (1,))])
+    state = Gaussian().run(program, torch.zeros(0, 2))
+    assert state.quadratures()[0].shape == (0, 2)
+    assert state.sample_homodyne(3).shape == state.sample_photons(3).shape == (0, 3, 2)
+    assert state.photon_probs(0, 4).shape == (0, 4)
+    assert state.norm_lost.shape == (0,)
+
+
 def test_gradients_of_first_and_second_order() -> None:
     program, values = program_and_values(5, 2, 9, loss=True)
     inputs = values[-2:].repeat(2, 1).requires_grad_()
