@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from circuits.cv.basis import FockBasis
-from circuits.cv.homodyne import Vectors
 from circuits.cv.moments import lowered
+from circuits.cv.projections import Vectors
 from circuits.cv.tables import split
 from circuits.cv.truncated import TruncatedState
 

@@ -1,4 +1,4 @@
-"""The compiled half of :mod:`circuits.cv.homodyne`: many small states, each with its own outcome."""
+"""The compiled half of homodyne measurements: many small states, each with its own outcome."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _series(coefficients: Reals, x: float) -> tuple[float, float]:
 
 @compiled
 def invert(coefficients: Reals, uniform: Reals, grid: Reals, integrals: Reals, found: Reals, densities: Reals) -> None:
-    """The same as the plain operations in :mod:`circuits.cv.homodyne`, one number after the other.
+    """The same as the plain operations in :mod:`circuits.cv.hermite_series`, one number after the other.
 
     Args:
         coefficients: ``(n, 2 c - 1)``.

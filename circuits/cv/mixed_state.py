@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from circuits.cv.basis import FockBasis
-from circuits.cv.homodyne import Matrices
+from circuits.cv.projections import Matrices
 from circuits.cv.tables import lowering, split
 from circuits.cv.truncated import TruncatedState
 

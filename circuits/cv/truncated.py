@@ -13,6 +13,7 @@ from circuits.backends.base import check_shots, fresh_generator
 from circuits.backends.draws import draw_states
 from circuits.cv import homodyne
 from circuits.cv.basis import FockBasis
+from circuits.cv.projections import Measurable
 from circuits.cv.tables import occupations
 from circuits.cv.wigner import wigner_function
 from circuits.gates import integer
@@ -52,7 +53,7 @@ class TruncatedState(ABC):
         """Expectation values of a power of every mode's lowering operator, ``(..., n_modes)``, times the norm."""
 
     @abstractmethod
-    def _measurable(self, phases: Tensor | None, batch: torch.Size) -> homodyne.Measurable:
+    def _measurable(self, phases: Tensor | None, batch: torch.Size) -> Measurable:
         """The states, expanded to a batch, all states multiplied by ``phases`` ``(basis.size,)``."""
 
     @property

@@ -10,7 +10,7 @@ from scipy import integrate, stats
 from scipy.special import eval_hermite, gammaln
 from torch import Tensor
 
-from circuits.cv import CVGate, Fock, FockState, Program
+from circuits.cv import CVGate, Fock, FockState, Program, hermite_series, projections
 from circuits.cv import homodyne as module
 from circuits.cv.basis import BasisKind, FockBasis
 from circuits.cv.mixed_state import MixedFockState
@@ -43,7 +43,7 @@ def density(state: FockState | MixedFockState, x: np.ndarray, phi: np.ndarray) -
 
 def cumulative(state: FockState | MixedFockState, phi: float) -> Callable[[np.ndarray], np.ndarray]:
     """Cumulative distribution of a single mode by the trapezoid rule, which is exact to rounding for such functions."""
-    reach = 12.0 * math.sqrt(state.hbar)
+    reach = (math.sqrt(2 * state.basis.cutoff) + 6) * math.sqrt(state.hbar)
     grid = np.linspace(-reach, reach, 20_001)
     values = density(state, grid[:, None], np.array([phi]))
     table = integrate.cumulative_simpson(values, x=grid, initial=0)
@@ -57,10 +57,10 @@ def test_the_integral_of_two_wave_functions_is_that_of_quad() -> None:
         vector = torch.zeros(1, 2, cutoff, dtype=torch.float64)
         vector[0, 0, n] += 1
         vector[0, 0, m] += 1
-        states = module.Vectors(vector, FockBasis(1, cutoff))
-        nodes, to_coefficients = module._nodes(cutoff, torch.device("cpu"))
+        states = projections.Vectors(vector, FockBasis(1, cutoff))
+        nodes, to_coefficients = hermite_series.nodes(cutoff, torch.device("cpu"))
         coefficients = (states.density(0, nodes) @ to_coefficients).expand(len(x), -1).T
-        found, value = module._series(coefficients, x)
+        found, value = hermite_series._series(coefficients, x)
         for position, total, here in zip(x.tolist(), found.tolist(), value.tolist(), strict=True):
 
             def function(y: float, n: int = n, m: int = m) -> float:
@@ -72,18 +72,18 @@ def test_the_integral_of_two_wave_functions_is_that_of_quad() -> None:
 
 
 @pytest.mark.parametrize("pure", [True, False])
-@pytest.mark.parametrize("cutoff", [1, 2, 9, 40])
+@pytest.mark.parametrize("cutoff", [1, 2, 9, 40, 90])
 def test_outcomes_invert_the_cumulative_distribution(pure: bool, cutoff: int) -> None:
     basis = FockBasis(1, cutoff)
     state = random_state(basis) if pure else random_mixture(basis)
     x = state.sample_homodyne(3000, PHI, rng())[:, 0]
     uniform = torch.rand(3000, generator=rng(), dtype=torch.float64)
-    np.testing.assert_allclose(cumulative(state, PHI)(x.numpy()), uniform, atol=2e-6 if cutoff == 40 else 1e-6)
+    np.testing.assert_allclose(cumulative(state, PHI)(x.numpy()), uniform, atol=2e-6 if cutoff > 9 else 1e-6)
     # to rounding, against the closed form
     states = state._measurable(state._turned(PHI, [0]), torch.Size())
-    nodes, to_coefficients = module._nodes(cutoff, x.device)
+    nodes, to_coefficients = hermite_series.nodes(cutoff, x.device)
     coefficients = (states.density(0, nodes) @ to_coefficients) / state.norm
-    again = module._series(coefficients.expand(3000, -1).T, x / math.sqrt(2))[0]
+    again = hermite_series._series(coefficients.expand(3000, -1).T, x / math.sqrt(2))[0]
     torch.testing.assert_close(again, uniform, atol=1e-10, rtol=0)
 
 
@@ -106,6 +106,15 @@ def test_three_photons() -> None:
     state = Fock(4).run(Program(1, [], photons=(3,)), torch.zeros(0, dtype=torch.float64))
     x = state.sample_homodyne(20_000, 0.4, rng(4))[:, 0].numpy()
     assert stats.kstest(x, cumulative(state, 0.0)).pvalue > 0.01
+
+
+def test_a_bright_coherent_state() -> None:
+    n, a = np.arange(300), 12.0
+    amplitudes = np.exp(0.5 * (-(a**2) - gammaln(n + 1)) + n * math.log(a))
+    state = FockState(torch.from_numpy(amplitudes).to(torch.complex128), FockBasis(1, 300))
+    x = state.sample_homodyne(20_000, 0.0, rng(4))
+    assert stats.kstest(x[:, 0].numpy(), stats.norm(2 * a).cdf).pvalue > 0.01
+    np.testing.assert_allclose(state.homodyne_log_prob(x), stats.norm(2 * a).logpdf(x)[:, 0], atol=1e-8)
 
 
 @pytest.mark.parametrize("kind", ["mode", "total"])
@@ -313,7 +322,9 @@ def test_far_tails_and_zeros_stay_finite(cutoff: int) -> None:
 
 
 def test_outcomes_at_the_edge_of_the_uniform_numbers() -> None:
-    states = module.Vectors(torch.stack([random_state(FockBasis(1, 5)).amplitudes.real] * 2)[None], FockBasis(1, 5))
+    states = projections.Vectors(
+        torch.stack([random_state(FockBasis(1, 5)).amplitudes.real] * 2)[None], FockBasis(1, 5)
+    )
     uniform = torch.tensor([0.0, 1e-300, 1e-17, 1 - 2**-53], dtype=torch.float64)[None, :, None]
     outcomes = module.sample(states, uniform, [0])[0, :, 0]
     assert torch.isfinite(outcomes).all()
@@ -333,12 +344,17 @@ def test_single_precision() -> None:
 def test_mistakes_are_one_line() -> None:
     state = random_state(FockBasis(2, 3), (4,))
     nothing = FockState(torch.zeros(9, dtype=torch.complex128), state.basis)
+    large = random_state(FockBasis(1, 301))
     cases = [
         (lambda: state.sample_homodyne(0), "shots is 0"),
         (lambda: state.sample_homodyne(1, torch.zeros(3)), "one for each of 2 modes"),
         (lambda: state.sample_homodyne(1, modes=[0, 0]), r"modes are \[0, 0\]"),
         (lambda: state.sample_homodyne(1, modes=[]), "at least one"),
         (lambda: state.sample_homodyne(1, modes=[2]), "mode is 2; the state has modes 0 to 1"),
+        (
+            lambda: large.sample_homodyne(1),
+            "cutoff is 301; homodyne samples are exact up to 300",
+        ),
         (lambda: nothing.sample_homodyne(1), "nothing is left below cutoff 3; a larger one is needed"),
         (lambda: state.homodyne_log_prob(torch.zeros(4, 5, 3)), r"\(\.\.\., shots, 2\) is needed"),
         (lambda: state.homodyne_log_prob(torch.zeros(3, 5, 2)), r"leading dimensions \(3,\), the states \(4,\)"),
@@ -355,6 +371,7 @@ def test_compiled_and_plain_operations_agree(basis: FockBasis, monkeypatch: pyte
     state = random_state(basis, (3,))
     x = state.sample_homodyne(20, PHI, rng())
     log_prob = state.homodyne_log_prob(x, PHI)
-    monkeypatch.setattr(module, "_by_torch", lambda *values: True)
+    for part in (hermite_series, projections):
+        monkeypatch.setattr(part, "by_torch", lambda *values: True)
     torch.testing.assert_close(state.sample_homodyne(20, PHI, rng()), x, atol=1e-8, rtol=0)
     torch.testing.assert_close(state.homodyne_log_prob(x, PHI), log_prob)
