@@ -169,6 +169,37 @@ noise = load_config("noise", ["seeds=[0]"])
 assert len({model.generator.kind for model in noise.models.values() if model.generator.kind != "marginals"}) == 3
 assert len(noise.evaluation.backends) == 5
 """,
+    "06_from_a_coherent_state_to_a_cv_qgan": """
+def found_in(name, metric):
+    return table.of(name)[metric].value.value
+
+means = {name: float(state.quadratures()[0]) for name, state in states.items()}
+variances = {name: float(state.quadratures()[1]) for name, state in states.items()}
+assert abs(means["coherent"] - 3.6) < 1e-5 and abs(variances["vacuum"] - 1) < 1e-9
+assert variances["squeezed"] < 0.21 and abs(means["cat"]) < 1e-5
+lowest = {name: float(wigner.min()) for name, wigner in wigners.items()}
+assert lowest.pop("cat") < -0.1 and min(lowest.values()) > -1e-3
+assert coincidences[20] < 1e-12 and abs(coincidences[0] - 1) < 1e-12
+assert all((losses[a] >= losses[b] - 1e-12).all() for a, b in ((4, 8), (8, 16), (16, 24)))
+two = amplitudes[20:21]
+assert Fock(enough).run(move, two).norm_lost < 0.001 < Fock(enough - 1).run(move, two).norm_lost
+assert [Fock(7, basis=b).run(Program(4), nothing).amplitudes.numel() for b in ("total", "mode")] == [210, 2401]
+assert max(distances.values()) < 0.02
+assert outputs[0.0].diff().diff().abs().max() < 1e-4 and outputs[0.3].diff().diff().abs().max() > 1e-3
+assert chosen == {"with Kerr": "Fock", "without": "Gaussian"}
+assert models["GAN"].n_parameters < 1.1 * models["CV, mlp"].n_parameters
+for name in ("CV, mlp", "CV, MMD"):
+    assert found_in(name, "wasserstein") < found_in("GAN", "wasserstein") + 0.05
+    assert found_in(name, "classifier_auc") < 0.65
+trained = ("CV, mlp", "CV, MMD", "CV Born", "GAN")
+assert all(found_in("CV, cv", "wasserstein") > found_in(name, "wasserstein") for name in trained)
+for name in ("CV Born", "copula"):
+    for metric in metrics:
+        assert found_in(name, metric) < table.of(name)[metric].floor.value + 0.06
+with torch.no_grad():
+    assert measured.wigner(1, grid, grid).min() > -0.01
+assert (averaged.mean_photons().sum(1) < 0.5).all() and measured.mean_photons().sum(1).max() > 0.5
+""",
 }
 
 
