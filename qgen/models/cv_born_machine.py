@@ -123,7 +123,7 @@ class CVBornMachine(GeneratorOnModes, Generator):
         loss: share of the photons that each mode loses after every layer; with loss, states are density matrices.
         norm_penalty: weight, in training, of the mean share of their norm that states lose beyond the cutoff.
         seed: fixes the initial weights: angles uniform in the circle, all else within ``initial_range`` of zero.
-        initial_range: of squeezings, displacements, Kerr or cubic gates and the effect of the condition.
+        initial_range: of squeezings, displacements, Kerr or cubic gates; the effect of the condition is a tenth of it.
         transform: physical units to about independent standard normal numbers.
         condition_transform: physical units to order one.
 
@@ -153,7 +153,7 @@ class CVBornMachine(GeneratorOnModes, Generator):
         loss: float = 0.0,
         norm_penalty: float = 10.0,
         seed: int = 0,
-        initial_range: float = 0.2,
+        initial_range: float = 0.1,
         transform: Transform | None = None,
         condition_transform: Transform | None = None,
     ) -> None:
@@ -183,7 +183,7 @@ class CVBornMachine(GeneratorOnModes, Generator):
         """Parameters of the gates, ``(n_weights,)``, in the order of the program."""
         if self.conditional:
             n_moved = self.program.n_parameters - (len(self.weights) if displaced else 0)
-            self.slopes = nn.Parameter(symmetric((n_moved, n_conditions), initial_range, rng))
+            self.slopes = nn.Parameter(symmetric((n_moved, n_conditions), 0.1 * initial_range, rng))
             """What the condition adds to the displacements or to the weights, for each of its columns."""
 
     @classmethod
@@ -203,7 +203,7 @@ class CVBornMachine(GeneratorOnModes, Generator):
         mesh: Mesh = "rectangular",
         loss: Annotated[float, Ge(0), Lt(1)] = 0.0,
         norm_penalty: Annotated[float, Ge(0)] = 10.0,
-        initial_range: Annotated[float, Gt(0)] = 0.2,
+        initial_range: Annotated[float, Gt(0)] = 0.1,
     ) -> Self:
         """A machine with a mode for each feature of these events.
 
