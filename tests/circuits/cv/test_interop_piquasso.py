@@ -98,10 +98,10 @@ def test_all_instructions_that_are_read():
         pq.Q(0, 1) | pq.ParticleNumberMeasurement()
     ours = Program.from_piquasso(program)
     assert (ours.n_modes, ours.photons) == (3, (1, 0, 2))
-    state = _ours(ours, 7)
-    np.testing.assert_allclose(
-        state.amplitudes, _theirs(pq.Program(program.instructions[:-1]), 3, 7, state.basis), atol=1e-10
-    )
+    state = _ours(ours, 12)
+    theirs = _theirs(pq.Program(program.instructions[:-1]), 3, 12, state.basis)
+    low = state.basis.occupations.sum(1) < 6
+    np.testing.assert_allclose(state.amplitudes[low], theirs[low], atol=1e-8)
 
 
 @pytest.mark.parametrize("gate", [pq.ControlledX(0.3), pq.ControlledZ(0.3), pq.ControlledX(-0.8)])
