@@ -123,7 +123,7 @@ def ours(work: CVWork, basis: BasisKind, single: bool = False) -> Contender:
 
     def step() -> tuple[Tensor, Tensor | None]:
         leaf = work.weights.detach().requires_grad_()
-        means, _ = simulator.run(work.program, leaf, work.inputs).quadratures()
+        means = simulator.run(work.program, leaf, work.inputs).quadrature_means()
         torch.nn.functional.mse_loss(means.double(), work.targets).backward()
         return means.detach(), leaf.grad
 
