@@ -9,7 +9,7 @@ import torch
 from scipy.special import eval_laguerre
 from torch import Tensor
 
-from circuits.cv import CVGate, Fock, Program
+from circuits.cv import CVGate, Fock, Gaussian, Program
 from circuits.cv.basis import FockBasis
 from circuits.cv.wigner import plot_wigner
 from fock_states import NOTHING, prepare, projector, random_mixture, random_state
@@ -125,6 +125,9 @@ def test_a_picture(axes: object) -> None:
     low, high = drawn.get_xlim()
     assert 0.5 * (low + high) == pytest.approx(2.0, abs=0.05)
     assert plot_wigner(state, 1, points=5) is not axes
+    # a Gaussian state is drawn as well
+    exact = Gaussian().run(Program(1, [CVGate("Displacement", 0, (1.0, 0.0))]), NOTHING)
+    assert 0.5 * sum(plot_wigner(exact, points=5).get_xlim()) == pytest.approx(2.0)
 
 
 def test_mistakes_are_one_line() -> None:
