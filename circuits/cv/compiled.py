@@ -16,7 +16,7 @@ from torch import Tensor
 
 from circuits.backends.plain import asks_for_plain
 from circuits.cv.basis import Mixing
-from circuits.cv.passes import Entries, plain_amplitudes
+from circuits.cv.passes import Entries, plain_amplitudes, rows_first
 from circuits.cv.schedule import Group, PhaseGroup, Schedule
 
 __all__ = ["compiled_amplitudes", "rows_at_once"]
@@ -130,14 +130,16 @@ class _Passes(torch.autograd.Function):
         slots = tables.mixings + 1 if keep else min(2, tables.mixings + 1)
         states = torch.empty(slots, 2 * tables.numbers * rows, dtype=real)
         if start is None:
-            states[0].zero_().view(-1, 2, rows)[plan.start * (plan.basis.size + 1 if plan.lossy else 1), 0] = 1
+            diagonal = plan.start * (plan.basis.size + 1 if plan.lossy else 1)
+            states[0].zero_().view(tables.numbers, 2, rows)[diagonal, 0] = 1
         else:
             states[0].view(start.shape).copy_(start)
         slot = forward(*tables[:4], *(number.numpy() for number in numbers), states.numpy())
         if keep:
             ctx.plan, ctx.states, ctx.numbers, ctx.begins = plan, states, numbers, start is not None
             ctx.save_for_backward(*given, *(() if start is None else (start,)))
-        return _amplitudes(plan, states[slot].view(-1, 2, rows))
+        shape = (plan.basis.size,) * (2 if plan.lossy else 1)
+        return rows_first(states[slot].view(*shape, 2, rows))
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Any, ...]:
@@ -162,12 +164,6 @@ class _Passes(torch.autograd.Function):
         )
         begin = None if start is None else work[where].view(start.shape)
         return None, None, None, begin, *_split(plan, given, results)
-
-
-def _amplitudes(plan: Schedule, state: Tensor) -> Tensor:
-    """``(rows, size)`` or ``(rows, size, size)`` complex from reals with rows last."""
-    shape = (plan.basis.size,) * (2 if plan.lossy else 1)
-    return torch.view_as_complex(state.view(*shape, *state.shape[-2:]).movedim(-1, 0).contiguous())
 
 
 def _again(

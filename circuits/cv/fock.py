@@ -23,7 +23,7 @@ from circuits.gates import finite_number, integer
 __all__ = ["Fock", "TruncationWarning", "needed_cutoff", "split_parameters"]
 
 _ALWAYS_FREE = 2**24
-_MOST_NUMBERS = 2**18  # of a state that is only run to learn which cutoff would do
+_MOST_AMPLITUDES = 2**14  # of states that are only run to learn which cutoff would do
 _ROUNDING = 1e-4
 
 
@@ -249,8 +249,8 @@ def needed_cutoff(
             return bool((simulation.run(program, parameters, inputs).norm_lost <= lost).all())
 
     def fits(cutoff: int) -> bool:
-        size = basis_size(program.n_modes, cutoff, basis)
-        if (size if program.is_unitary else size**2) > _MOST_NUMBERS:
+        most = _MOST_AMPLITUDES if program.is_unitary else math.isqrt(16 * _MOST_AMPLITUDES)
+        if basis_size(program.n_modes, cutoff, basis) > most:
             return False
         rows = max(1, parameters.numel() // max(1, program.n_parameters))
         return Fock(cutoff, basis=basis).memory(program, rows, gradient=False) < free_memory(torch.device("cpu"))

@@ -4,9 +4,9 @@ Every gate is a real matrix between rotations, :math:`G(r, \phi) = e^{i\phi n} G
 (:mod:`circuits.cv.schedule`); here are the real ones. Their entries are those of the operators on the whole space, so
 that what leaves the truncated space is missing from the norm:
 
-- displacements and cubic phases are functions :math:`f` of one quadrature, hence sums over Gauss-Hermite nodes,
+- displacements and cubic phases are functions :math:`f` of one quadrature, hence sums over nodes,
   :math:`\sum_q \psi_m(x_q)\, f(x_q)\, \psi_n(x_q)\, w_q` (a displacement, :math:`f(x) = e^{i\sqrt2 r x}`, is one along
-  p);
+  p), of Gauss and Hermite or, where f turns ever faster, of a grid;
 - squeezing and two-mode squeezing are products of a lower triangular, a diagonal and an upper triangular matrix, their
   normal order (Barnett and Radmore, Methods in Theoretical Quantum Optics, 1997), which truncation leaves exact;
 - beamsplitters conserve the photon number :math:`N`: each block is :math:`V e^{i\theta\lambda} V^\dagger` with
@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 _BLOCKS_AT_ONCE = 20
+_MOST_POINTS = 2**14
 
 
 def hermite_functions(x: Tensor, cutoff: int) -> Tensor:
@@ -71,10 +72,23 @@ def _quadrature(cutoff: int, nodes: int, device: str) -> tuple[Tensor, ...]:
     # the nodes are the eigenvalues of the truncated position operator; its eigenvectors are the weighted wave functions
     off = np.sqrt(np.arange(1, nodes) / 2)
     x, vectors = np.linalg.eigh(np.diag(off, 1) + np.diag(off, -1))
-    vectors = (vectors * np.where(vectors[0] < 0, -1.0, 1.0))[:cutoff].T
-    steps = np.arange(cutoff)[:, None] - np.arange(cutoff)
-    signs = math.sqrt(2) * (1.0 - 2.0 * ((steps // 2) % 2))
-    return _table(x, (vectors[:, :, None] * vectors[:, None, :] * signs).reshape(nodes, -1), device=device)
+    waves = (vectors * np.where(vectors[0] < 0, -1.0, 1.0))[:cutoff].T
+    return _table(x, _products(waves), device=device)
+
+
+@lru_cache(maxsize=64)
+def _grid(cutoff: int, points: int, device: str) -> tuple[Tensor, ...]:
+    """The same on a grid that reaches as far as the wave functions: what vanishes at both ends is summed as exactly."""
+    x = torch.linspace(-1, 1, points, dtype=torch.float64) * (math.sqrt(2 * cutoff) + 6)
+    waves = hermite_functions(x, cutoff).numpy() * math.sqrt(float(x[1] - x[0]))
+    return _table(x.numpy(), _products(waves), device=device)
+
+
+def _products(waves: np.ndarray) -> np.ndarray:
+    """From weighted wave functions ``(nodes, cutoff)``, with the signs that leave ``i**(m - n)`` to rotations."""
+    n = np.arange(waves.shape[1])
+    signs = math.sqrt(2) * (1.0 - 2.0 * ((n[:, None] - n) // 2 % 2))
+    return (waves[:, :, None] * waves[:, None, :] * signs).reshape(len(waves), -1)
 
 
 def _enough_nodes(cutoff: int, largest: float) -> int:
@@ -90,46 +104,78 @@ def displacement(a: Tensor, cutoff: int) -> Tensor:
     return _waves((math.sqrt(2) * a)[..., None] * x, table)
 
 
+def _enough_points(cutoff: int, largest: float) -> int:
+    """Grid points that resolve ``exp(i s x**3)`` between wave functions, rounded up to a power of 2."""
+    turning = math.sqrt(2 * cutoff)
+    fastest = 3 * largest * (turning + 4) ** 2 + 2 * turning + 16
+    wanted = (turning + 6) * fastest / math.pi
+    if not wanted <= _MOST_POINTS:
+        most = (_MOST_POINTS * math.pi / (turning + 6) - 2 * turning - 16) / (3 * (turning + 4) ** 2)
+        raise ValueError(f"CubicPhase of strength {largest:.4g} in exp(i s x^3); at cutoff {cutoff} at most {most:.4g}")
+    return 2 ** math.ceil(math.log2(wanted))
+
+
 def cubic_phase(strength: Tensor, cutoff: int) -> Tensor:
-    r""":math:`e^{i s x^3}` for x in units of sqrt(hbar), without factors :math:`i^{m - n}`; ``(..., cutoff**2)``."""
-    x, table = _quadrature(cutoff, 16 * math.ceil((4 * cutoff + 160) / 16), str(strength.device))
+    r""":math:`e^{i s x^3}` for x in units of sqrt(hbar), without factors :math:`i^{m - n}`; ``(..., cutoff**2)``.
+
+    Raises:
+        ValueError: a phase that turns too fast for a grid of moderate size.
+    """
+    largest = float(strength.detach().abs().max()) if strength.numel() else 0.0
+    x, table = _grid(cutoff, _enough_points(cutoff, largest), str(strength.device))
     return _waves(strength[..., None] * x**3, table)
+
+
+def _powers(x: Tensor, count: int) -> Tensor:
+    """``x**0, ..., x**(count - 1)``, ``(...) -> (..., count)``, differentiable to all orders also at 0."""
+    found, factor = torch.ones_like(x)[..., None], x[..., None]
+    while found.shape[-1] < count:
+        found = torch.cat([found, found * factor], dim=-1)
+        factor = factor * factor
+    return found[..., :count]
 
 
 @lru_cache(maxsize=64)
 def _raising(cutoff: int, device: str) -> tuple[Tensor, ...]:
-    r"""Powers ``j`` and coefficients of :math:`e^{t a^{\dagger 2} / 2}`, ``(cutoff, cutoff)`` each."""
+    r"""What each power of t adds to :math:`e^{-t a^{\dagger 2} / 2}` and, transposed, :math:`e^{t a^2 / 2}`."""
     m, n = np.meshgrid(np.arange(cutoff), np.arange(cutoff), indexing="ij")
-    allowed = (m >= n) & ((m - n) % 2 == 0)
-    j = np.where(allowed, (m - n) // 2, 0)
-    logs = 0.5 * (gammaln(m + 1) - gammaln(n + 1)) - j * math.log(2) - gammaln(j + 1)
-    return _table(j, np.where(allowed, np.exp(logs), 0.0), (-1.0) ** j, np.arange(cutoff) + 0.5, device=device)
+    j = np.where((m >= n) & ((m - n) % 2 == 0), (m - n) // 2, -1)
+    logs = 0.5 * (gammaln(m + 1) - gammaln(n + 1)) - j * math.log(2) - gammaln(np.maximum(j, 0) + 1)
+    return _by_power(np.exp(logs), j, (cutoff + 1) // 2, np.arange(cutoff) + 0.5, device)
+
+
+def _by_power(factors: np.ndarray, j: np.ndarray, count: int, middle: np.ndarray, device: str) -> tuple[Tensor, ...]:
+    """Tables ``(count, entries)`` of ``(-t)**j`` and ``t**j``, where ``j`` is not negative, and the rest as it is."""
+    tables = np.where(j == np.arange(count).reshape(-1, *[1] * j.ndim), factors, 0.0).reshape(count, -1)
+    return _table((-1.0) ** np.arange(count)[:, None] * tables, tables, middle, device=device)
 
 
 def squeezing(r: Tensor, cutoff: int) -> Tensor:
     """Squeezings by real ``r``, ``(...) -> (..., cutoff**2)``."""
-    powers, factors, signs, middle = _raising(cutoff, str(r.device))
-    down = factors * r.tanh()[..., None, None] ** powers
-    up = down * signs * r.cosh()[..., None, None] ** -middle
-    return (up @ down.mT).flatten(-2)
+    up, down, middle = _raising(cutoff, str(r.device))
+    powers = _powers(r.tanh(), len(up))
+    raised = (powers @ up).unflatten(-1, (cutoff, cutoff)) * r.cosh()[..., None, None] ** -middle
+    return (raised @ (powers @ down).unflatten(-1, (cutoff, cutoff)).mT).flatten(-2)
 
 
 @lru_cache(maxsize=64)
 def _raising_pairs(cutoff: int, device: str) -> tuple[Tensor, ...]:
-    r"""Powers and coefficients of :math:`e^{t a^\dagger b^\dagger}`, ``(cutoff, cutoff)`` and for each difference."""
+    r"""The same of :math:`e^{t a^\dagger b^\dagger}` and :math:`e^{-t a b}`, for each difference of the numbers."""
     d, m, n = np.meshgrid(*[np.arange(cutoff)] * 3, indexing="ij")
     logs = 0.5 * (gammaln(m + 1) - gammaln(n + 1) + gammaln(m + d + 1) - gammaln(n + d + 1))
-    logs = np.where(m >= n, logs - gammaln(np.maximum(m - n, 0) + 1), -np.inf)
-    j = np.maximum(m - n, 0)[0]
-    return _table(j, np.exp(logs), (-1.0) ** j, 2.0 * n[:, :1] + d[:, :1] + 1, device=device)
+    logs -= gammaln(np.maximum(m - n, 0) + 1)
+    down, up, middle = _by_power(
+        np.exp(logs), np.where(m >= n, m - n, -1), cutoff, 2.0 * n[:, :1] + d[:, :1] + 1, device
+    )
+    return up, down, middle
 
 
 def two_mode_squeezing(r: Tensor, cutoff: int) -> Tensor:
     """Two-mode squeezings by real ``r``, ``(...) -> (..., cutoff**3)``: difference, pairs after and before."""
-    powers, factors, signs, middle = _raising_pairs(cutoff, str(r.device))
-    up = factors * (r.tanh()[..., None, None] ** powers)[..., None, :, :]
-    down = up * signs
-    return ((up * r.cosh()[..., None, None, None] ** -middle) @ down.mT).flatten(-3)
+    up, down, middle = _raising_pairs(cutoff, str(r.device))
+    powers, shape = _powers(r.tanh(), cutoff), (cutoff, cutoff, cutoff)
+    raised = (powers @ up).unflatten(-1, shape) * r.cosh()[..., None, None, None] ** -middle
+    return (raised @ (powers @ down).unflatten(-1, shape).mT).flatten(-3)
 
 
 @lru_cache(maxsize=64)
@@ -163,10 +209,10 @@ def beamsplitter(theta: Tensor, cutoff: int, kind: BasisKind) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _losing(cutoff: int, device: str) -> tuple[Tensor, ...]:
-    """Photons left on both sides, photons lost, and coefficients, ``(cutoff, cutoff, cutoff)`` or less."""
+    """Photons left on both sides, ``(cutoff**2,)``, and coefficients, ``(cutoff**2, cutoff)``."""
     m, n, k = np.meshgrid(*[np.arange(cutoff)] * 3, indexing="ij")
     logs = 0.5 * (gammaln(m + k + 1) + gammaln(n + k + 1) - gammaln(m + 1) - gammaln(n + 1)) - gammaln(k + 1)
-    return _table((m + n)[..., :1], np.arange(cutoff), np.exp(logs), device=device)
+    return _table((m + n)[..., 0].flatten(), np.exp(logs).reshape(-1, cutoff), device=device)
 
 
 def loss(transmissivity: Tensor, cutoff: int) -> Tensor:
@@ -177,7 +223,8 @@ def loss(transmissivity: Tensor, cutoff: int) -> Tensor:
 
     The derivative of :math:`\sqrt T` at 0 is taken as 0.
     """
-    left, lost, factors = _losing(cutoff, str(transmissivity.device))
+    left, factors = _losing(cutoff, str(transmissivity.device))
     some = transmissivity > 0
-    root = torch.where(some, torch.where(some, transmissivity, 1.0).sqrt(), 0.0)[..., None, None, None]
-    return (factors * root**left * (1 - transmissivity)[..., None, None, None] ** lost).flatten(-3)
+    root = torch.where(some, torch.where(some, transmissivity, 1.0).sqrt(), 0.0)
+    kept = _powers(root, 2 * cutoff - 1).index_select(-1, left)
+    return (factors * kept[..., None] * _powers(1 - transmissivity, cutoff)[..., None, :]).flatten(-2)

@@ -17,7 +17,7 @@ from circuits.cv import matrices
 from circuits.cv.basis import FockBasis, Mixing
 from circuits.cv.schedule import Group, PhaseGroup, Schedule, Terms
 
-__all__ = ["Entries", "density", "entries_of", "plain_amplitudes"]
+__all__ = ["Entries", "density", "entries_of", "plain_amplitudes", "rows_first"]
 
 
 class Entries(NamedTuple):
@@ -166,7 +166,13 @@ def plain_amplitudes(
         else:
             state = _mix(state, found, step.mixing)
             state = _mix(state.transpose(0, 1), found, step.mixing).transpose(0, 1) if lossy else state
-    return torch.view_as_complex(state.movedim(-1, 0).contiguous())
+    return rows_first(state)
+
+
+def rows_first(state: Tensor) -> Tensor:
+    """``(rows, ...)`` complex from reals ``(..., 2, rows)``."""
+    parts = state.movedim(-1, 0)
+    return torch.complex(parts[..., 0], parts[..., 1])
 
 
 def density(state: Tensor) -> Tensor:
