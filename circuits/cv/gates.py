@@ -117,7 +117,7 @@ class CVGate:
 
     def __init__(self, name: str, modes: int | Iterable[int], parameters: Iterable[Parameter | float] = ()) -> None:
         definition = cv_gate_definition(name)
-        modes = (modes,) if isinstance(modes, Integral) else tuple(as_iterable(modes, f"modes of {name}"))
+        modes = (modes,) if isinstance(modes, int | Integral) else tuple(as_iterable(modes, f"modes of {name}"))
         modes = tuple(integer(mode, f"mode of {name}", 0) for mode in modes)
         slots = tuple(Parameter.of(value) for value in as_iterable(parameters, f"parameters of {name}"))
         if len(modes) != definition.n_modes:

@@ -55,6 +55,21 @@ def test_every_gaussian_gate_on_default_gaussian(name):
     np.testing.assert_allclose(_ours(program, cutoff=36), theirs, atol=1e-8)
 
 
+def test_gradients_are_pennylanes():
+    gates = [CVGate("Squeezing", 0, (0, 1)), CVGate("Beamsplitter", (0, 1), (2, 3)), CVGate("Displacement", 1, (1, 2))]
+    program = Program(2, gates)
+
+    @qml.qnode(qml.device("default.gaussian", wires=2), interface="torch")
+    def node(parameters):
+        program.to_pennylane()(parameters)
+        return qml.var(qml.QuadX(1))
+
+    theirs, ours = VECTOR.clone().requires_grad_(), VECTOR.clone().requires_grad_()
+    node(theirs).backward()
+    Fock(20).run(program, ours).quadratures()[1][1].backward()
+    np.testing.assert_allclose(ours.grad, theirs.grad, atol=1e-8)
+
+
 @SOME
 @given(program=random_programs(max_modes=3))
 def test_round_trip(program):
