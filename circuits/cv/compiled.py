@@ -128,7 +128,8 @@ class _Passes(torch.autograd.Function):
         tables, numbers = _tables(plan), _numbers(plan, given, rows, real)
         keep = any(ctx.needs_input_grad)
         slots = tables.mixings + 1 if keep else min(2, tables.mixings + 1)
-        states = torch.empty(slots, 2 * tables.numbers * rows, dtype=real)
+        # numpy asks for large pages, without which the first touch of each page takes longer than the passes
+        states = torch.from_numpy(np.empty((slots, 2 * tables.numbers * rows), f"f{real.itemsize}"))
         if start is None:
             diagonal = plan.start * (plan.basis.size + 1 if plan.lossy else 1)
             states[0].zero_().view(tables.numbers, 2, rows)[diagonal, 0] = 1
