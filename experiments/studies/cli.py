@@ -255,8 +255,8 @@ def cv_limits(
     pixels: Annotated[int, typer.Option(min=1, help="Pixels of the longitudinal profile, and modes.")] = 3,
     cutoffs: Annotated[str, typer.Option(help="Cutoffs at which showers are looked at.")] = "3,4,5,6,7,8,10,12,14,16",
     trained: Annotated[str, typer.Option(help="Cutoffs at which generators are trained; empty for none.")] = "4,6,8",
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each.")] = 3,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 300,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each.")] = 2,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 200,
 ) -> None:
     """Limits of continuous-variable generators: the cutoff that data need, energy against the cutoff, and collapse."""
     from experiments.studies.cv_limits import Settings
@@ -285,7 +285,7 @@ def cv_classifier(
     layers: Annotated[int, typer.Option(min=1, help="Layers of the circuit.")] = 2,
     events: Annotated[int, typer.Option(min=4, help="Real events, half of them held out; as many fakes.")] = 2000,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each classifier.")] = 5,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 600,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 400,
 ) -> None:
     """Real against fake showers: a continuous-variable circuit beside logistic regression and perceptrons."""
     from experiments.studies.cv_classifier import Settings

@@ -60,7 +60,7 @@ class Settings:
     embedding: str = "displacement"
     layers: int = 2
     events: int = 2000
-    steps: int = 600
+    steps: int = 400
     batch_size: int = 64
     seeds: int = 5
 

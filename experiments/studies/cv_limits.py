@@ -64,8 +64,8 @@ class Settings:
     showers: int = 300
     trained: tuple[int, ...] = (4, 6, 8)
     penalties: tuple[float, ...] = (0.0, 10.0)
-    seeds: int = 3
-    steps: int = 300
+    seeds: int = 2
+    steps: int = 200
     raised: int = 4
     events: int = 1000
 

@@ -109,7 +109,7 @@ def limits_figure(results: Mapping[str, Any]) -> Figure:
         ):
             _cutoffs(panel, results["cutoff"], what, results["settings"]["strengths"], normalisations)
             panel.set_ylabel(label)
-        panels[0, 0].legend(frameon=False, fontsize="small")
+        panels[0, 1].legend(frameon=False, fontsize="small")
         if results["trainings"]:
             for panel, what, label in zip(
                 panels[1],
@@ -121,7 +121,7 @@ def limits_figure(results: Mapping[str, Any]) -> Figure:
                 panel.set_ylabel(label)
             panels[1, 0].set_yscale("log")
             panels[1, 2].axhline(1.0, color="#222222", lw=0.9, ls=":")
-            panels[1, 1].legend(frameon=False, fontsize="small")
+            panels[1, 0].legend(frameon=False, fontsize="small", loc="lower right")
     return figure
 
 
