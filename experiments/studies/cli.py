@@ -224,7 +224,7 @@ def born_gap(
 @study.command("cv-cost")
 def cv_cost(
     out: Annotated[Path, typer.Option(help="Folder of results.json and the figure.")] = Path("studies/cv-cost"),
-    modes: Annotated[str, typer.Option(help="Numbers of modes.")] = "1,2,3,4,6,8",
+    modes: Annotated[str, typer.Option(help="Numbers of modes.")] = "2,3,4,6",
     cutoffs: Annotated[str, typer.Option(help="First photon numbers that are left out.")] = "4,7,10",
     bases: Annotated[str, typer.Option(help="Of mode, total.")] = "mode,total",
     layers: Annotated[int, typer.Option(min=1, help="Layers of the network.")] = 4,

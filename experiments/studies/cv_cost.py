@@ -78,7 +78,7 @@ class Settings:
         ValueError: the option is named, with what was found and what is allowed.
     """
 
-    modes: tuple[int, ...] = (1, 2, 3, 4, 6, 8)
+    modes: tuple[int, ...] = (2, 3, 4, 6)
     cutoffs: tuple[int, ...] = (4, 7, 10)
     bases: tuple[str, ...] = ("mode", "total")
     layers: int = 4

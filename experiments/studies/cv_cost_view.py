@@ -32,7 +32,7 @@ def cost_table(results: Mapping[str, Any]) -> Table:
         box=box.SIMPLE_HEAD,
     )
     table.add_column("basis")
-    for heading in ("cutoff", "modes", "amplitudes", "time [ms]", "memory, expected [MB]", "found [MB]"):
+    for heading in ("cutoff", "modes", "amplitudes", "time, ms", "memory expected, MB", "found, MB"):
         table.add_column(heading, justify="right")
     for row in results["cases"]:
         refused = row["refused"] is not None
