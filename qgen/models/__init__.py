@@ -3,6 +3,7 @@
 from qgen.models.angle import AngleGenerator
 from qgen.models.born_machine import BornMachine
 from qgen.models.cv_born_machine import CVBornMachine
+from qgen.models.cv_classifier import CVClassifier
 from qgen.models.cv_discriminator import CVDiscriminator
 from qgen.models.cv_generator import CVGenerator
 from qgen.models.dual_pqc import DualPQC
@@ -14,6 +15,7 @@ __all__ = [
     "AngleGenerator",
     "BornMachine",
     "CVBornMachine",
+    "CVClassifier",
     "CVDiscriminator",
     "CVGenerator",
     "DualPQC",
