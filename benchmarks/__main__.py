@@ -34,10 +34,10 @@ def page(reports: list[Report], figures: list[tuple[str, str]], command: str) ->
     goals = [goal.row() for report in reports for goal in report.goals]
     parts = [
         "# Benchmarks",
-        "All packages do the same work in one process (continuous-variable networks: in one run, each in a process of its "
-        "own), on one core and one thread; their results agree to 1e-5 (shots within their statistical uncertainty) "
-        "before anything is timed. Times are medians. A ratio is how many times "
-        "longer the fastest peer takes. A peer that cannot be imported is named; torchquantum 0.1.8 needs Qiskit below "
+        "All packages do the same work in one process (continuous-variable networks in one run, each in a process of "
+        "its own), on one core and one thread; their results agree to 1e-5 (shots within their statistical "
+        "uncertainty) before anything is timed. Times are medians. A ratio is how many times longer the fastest peer "
+        "takes. A peer that cannot be imported is named; torchquantum 0.1.8 needs Qiskit below "
         "1.0, which cannot stand beside this package. Written by",
         f"    {command}",
         table(["machine", ""], [list(row) for row in figures]),
