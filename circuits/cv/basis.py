@@ -95,15 +95,33 @@ class FockBasis:
     def _strides(self) -> np.ndarray:
         return self.cutoff ** np.arange(self.n_modes - 1, -1, -1, dtype=np.int64)
 
+    @cached_property
+    def _counts(self) -> np.ndarray:
+        """How many states the modes from one on have with up to so many photons, ``(n_modes, cutoff)`` int64."""
+        counts = [np.arange(1, self.cutoff + 1, dtype=np.int64)]
+        for _ in range(self.n_modes - 1):
+            counts.append(counts[-1].cumsum())
+        return np.stack(counts[::-1])
+
     def find(self, occupations: np.ndarray) -> np.ndarray:
         """The number of each state ``(..., n_modes)`` in the basis; -1 where it is not in it.
 
         >>> FockBasis(2, 3, "total").find(np.array([[1, 1], [2, 2]])).tolist()
         [4, -1]
         """
-        wanted = occupations @ self._strides
-        found = np.searchsorted(self.places, wanted).clip(max=self.size - 1)
-        inside = ((occupations >= 0) & (occupations < self.cutoff)).all(-1) & (self.places[found] == wanted)
+        numbers = np.minimum(occupations, self.cutoff).astype(np.int64)
+        inside = (numbers >= 0).all(-1)
+        if self.kind == "mode":
+            return np.where(inside & (numbers < self.cutoff).all(-1), numbers @ self._strides, -1)
+        # a state follows all those that are like it up to some mode and have fewer photons in that one
+        left = np.full(numbers.shape[:-1], self.cutoff - 1)
+        found = np.zeros_like(left)
+        for counts, here in zip(self._counts, np.moveaxis(numbers, -1, 0), strict=True):
+            found += counts[left]
+            left = left - here
+            inside &= left >= 0
+            left = left.clip(0, self.cutoff - 1)
+            found -= counts[left]
         return np.where(inside, found, -1)
 
 

@@ -1,8 +1,11 @@
 import itertools
+import math
 
 import numpy as np
 import pytest
+import torch
 
+from circuits.cv import CVGate, Fock, Program
 from circuits.cv.basis import (
     FockBasis,
     basis_size,
@@ -28,6 +31,18 @@ def test_states_in_order(basis):
     assert basis.find(basis.occupations).tolist() == list(range(basis.size))
     assert basis.find(basis.occupations + basis.cutoff).max() == -1
     assert basis.find(basis.occupations - basis.cutoff).max() == -1
+
+
+def test_states_of_many_modes_are_found():
+    basis = FockBasis(40, 4, "total")  # 4**40 is not a 64-bit integer
+    assert basis.find(basis.occupations).tolist() == list(range(basis.size))
+    assert basis.find(basis.occupations[-1:] + np.eye(40, dtype=np.int64)).max() == -1
+    assert basis.find(np.array([10**30] + [0] * 39)) == -1
+    gates = [CVGate("Beamsplitter", (0, 39), (0.5, 0.0))]
+    state = Fock(4, basis="total").run(Program(40, gates, photons=[1] + [0] * 39), torch.empty(0))
+    photons = np.zeros(40)
+    photons[[0, 39]] = math.cos(0.5) ** 2, math.sin(0.5) ** 2
+    np.testing.assert_allclose(state.mean_photons(), photons, atol=1e-12)
 
 
 @pytest.mark.parametrize("basis", BASES, ids=str)
