@@ -240,7 +240,7 @@ def _model(section: Mapping[str, Any], where: str, default_backend: Any) -> Mode
     )
     cls = generator_class(generator.kind)
     if backend is not None and not cls.runs_circuits:
-        raise ValueError(f"{where}.backend: {generator.kind} runs no circuits and takes no backend")
+        raise ValueError(f"{where}.backend: {generator.kind} runs no circuits of qubits and takes no backend")
     checked = None
     if backend is not None:
         checked = _backend(backend, f"{where}.")
@@ -319,7 +319,7 @@ def _evaluation(asked: Evaluation, models: Mapping[str, ModelConfig]) -> Evaluat
         if name not in models:
             raise ValueError(f"evaluation.models_on_backends: {unknown('model', name, models)}")
         if name not in with_circuits:
-            raise ValueError(f"evaluation.models_on_backends: {name!r} runs no circuits")
+            raise ValueError(f"evaluation.models_on_backends: {name!r} runs no circuits of qubits")
     if asked.backends and not with_circuits:
         raise ValueError("evaluation.backends: no model of this experiment runs circuits")
     checked = {}

@@ -142,7 +142,7 @@ def backend_of_text(text: str) -> dict[str, Any]:
 
 def _with_circuits(run: Run, asked: Sequence[str] | None, reporter: Reporter) -> list[str]:
     """The models to score; the others are skipped with a word."""
-    found = []
+    found, without = [], []
     for name in run.models if asked is None else dict.fromkeys(asked):
         run.place(name)
         try:
@@ -150,12 +150,11 @@ def _with_circuits(run: Run, asked: Sequence[str] | None, reporter: Reporter) ->
         except (ValueError, ImportError) as error:
             reporter.warning(f"{name}: skipped, {error}")
             continue
-        if circuits:
-            found.append(name)
-        else:
-            reporter.warning(f"{name}: skipped, it runs no circuits")
+        (found if circuits else without).append(name)
     if not found:
-        raise ValueError(f"{run.folder}: none of the models {', '.join(asked or run.models)} runs circuits")
+        raise ValueError(f"{run.folder}: none of the models {', '.join(asked or run.models)} runs circuits of qubits")
+    for name in without:
+        reporter.warning(f"{name}: skipped, it runs no circuits of qubits")
     return found
 
 

@@ -147,7 +147,7 @@ class Run:
             raise ValueError(f"n is {n}; at least 1 event must be asked for")
         generator: Any = self.generator(model, model_seed, device)
         if backend is not None and not generator.runs_circuits:
-            raise ValueError(f"model {model!r} runs no circuits and takes no backend")
+            raise ValueError(f"model {model!r} runs no circuits of qubits and takes no backend")
         backend = backend if backend is not None else self.config["models"][model].get("backend")
         if backend is not None:
             from circuits.backends import backend_beside, backend_config

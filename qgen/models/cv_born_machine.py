@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from circuits.cv import CVGate, CVNeuralNetworkLayers, Program
 from circuits.cv.basis import BasisKind, basis_size
 from circuits.cv.meshes import Mesh
+from circuits.gates import integer
 from qgen.data.dataset import Dataset
 from qgen.data.gaussianise import Gaussianise
 from qgen.data.transforms import Compose, Transform
@@ -158,14 +159,12 @@ class CVBornMachine(GeneratorOnModes, Generator):
         condition_transform: Transform | None = None,
     ) -> None:
         super().__init__(n_features, n_conditions, transform, condition_transform)
-        if ancillas < 0:
-            raise ValueError(f"ancillas is {ancillas}; a number of modes from 0 is needed")
+        integer(ancillas, "ancillas", 0)
         if encoding not in get_args(Encoding):
             raise ValueError(f"encoding is {encoding!r}; allowed are {', '.join(get_args(Encoding))}")
         if not 0 < initial_range < math.inf:
             raise ValueError(f"initial_range is {initial_range}; a positive, finite number is needed")
-        if not 0 <= norm_penalty < math.inf:
-            raise ValueError(f"norm_penalty is {norm_penalty}; a finite number from 0 is needed")
+        self._checked_sizes(2 if cutoff is None else cutoff, basis, norm_penalty)
         n_modes = n_features + ancillas
         self.layers, self.ancillas, self.mesh, self.loss = layers, ancillas, mesh, loss
         self.nonlinearity, self.encoding, self.norm_penalty = nonlinearity, encoding, norm_penalty
@@ -176,8 +175,6 @@ class CVBornMachine(GeneratorOnModes, Generator):
         )
         self.basis = basis
         self.cutoff = _affordable_cutoff(n_modes, basis, loss > 0) if cutoff is None else cutoff
-        if self.cutoff < 2:
-            raise ValueError(f"cutoff is {self.cutoff}; below 2 there is the vacuum only")
         rng = new_generator(derive_seed(seed, "weights"))
         self.weights = nn.Parameter(_initial(layers, n_modes, nonlinearity, initial_range, rng))
         """Parameters of the gates, ``(n_weights,)``, in the order of the program."""

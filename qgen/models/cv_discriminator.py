@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from circuits.cv import Program
 from circuits.cv.basis import BasisKind
 from circuits.cv.meshes import Mesh
+from circuits.gates import integer
 from qgen.models.cv_generator import layered_program
 from qgen.models.on_modes import LOST_ABOVE, OnModes
 from qgen.random import derive_seed, new_generator, symmetric
@@ -78,10 +79,9 @@ class CVDiscriminator(OnModes, Discriminator):
     ) -> None:
         super().__init__()
         modes = n_features if modes is None else modes
-        if n_features < 1 or cutoff < 2:
-            raise ValueError(f"n_features is {n_features}, cutoff is {cutoff}; at least 1 and 2 are needed")
-        if not 0 <= norm_penalty < math.inf:
-            raise ValueError(f"norm_penalty is {norm_penalty}; a finite number that is not negative is needed")
+        integer(n_features, "n_features", 1)
+        integer(modes, "modes", 1)
+        self._checked_sizes(cutoff, basis, norm_penalty)
         if 2 * modes < n_features:
             raise ValueError(
                 f"a CV discriminator of {modes} modes cannot take {n_features} features; a mode takes two at most"
@@ -140,7 +140,13 @@ class CVDiscriminator(OnModes, Discriminator):
         )
 
     def displacements(self, values: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Amplitudes by which the vacuum is displaced, ``(N, n_features)``, all within (-1, 1)."""
+        """Amplitudes by which the vacuum is displaced, ``(N, n_features)``, all within (-1, 1).
+
+        Raises:
+            ValueError: events of another number of columns.
+        """
+        if values.ndim != 2 or values.shape[1] != len(self.slopes):
+            raise ValueError(f"events have shape {tuple(values.shape)}; (N, {len(self.slopes)}) is needed")
         inputs = values.to(self.slopes) * self.slopes
         if condition is not None:
             inputs = inputs + condition.to(self.slopes) @ self.condition_slopes.T

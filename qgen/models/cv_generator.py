@@ -142,13 +142,9 @@ class CVGenerator(GeneratorOnModes, Generator):
             )
         if readout not in get_args(Readout):
             raise ValueError(f"readout is {readout!r}; allowed are {', '.join(get_args(Readout))}")
-        if cutoff < 2:
-            raise ValueError(f"cutoff is {cutoff}; below 2 there is the vacuum only")
-        if not 0 < initial_range < math.inf or not 0 <= norm_penalty < math.inf:
-            raise ValueError(
-                f"initial_range is {initial_range}, norm_penalty is {norm_penalty}; a positive number and one that is "
-                "not negative are needed"
-            )
+        self._checked_sizes(cutoff, basis, norm_penalty)
+        if not 0 < initial_range < math.inf:
+            raise ValueError(f"initial_range is {initial_range}; a positive, finite number is needed")
         self.layers, self.mesh, self.loss = layers, mesh, loss
         self.cutoff, self.basis, self.readout = cutoff, basis, readout
         self.latent_size, self.norm_penalty = latent_size, norm_penalty

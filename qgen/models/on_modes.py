@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import Tensor
 
 import circuits.cv as cv
 from circuits.cv.basis import BasisKind, basis_size
+from circuits.gates import finite_number, integer
 
 if TYPE_CHECKING:
     from torch.nn import Module as _Base
@@ -42,6 +43,15 @@ class OnModes(_Base):
     _lost: float = 0.0
     _worst: tuple[float, Tensor, Tensor | None] | None = None
     _penalty: Tensor | None = None
+
+    @staticmethod
+    def _checked_sizes(cutoff: int, basis: BasisKind, norm_penalty: float) -> None:
+        """Whether a simulation can be cut off and penalised like this; a ``ValueError`` names what cannot be."""
+        integer(cutoff, "cutoff", 2)
+        if basis not in get_args(BasisKind):
+            raise ValueError(f"basis is {basis!r}; allowed are {', '.join(get_args(BasisKind))}")
+        if finite_number(norm_penalty, "norm_penalty") < 0:
+            raise ValueError(f"norm_penalty is {norm_penalty!r}; a number of at least 0 is needed")
 
     @property
     def simulator(self) -> cv.Simulator:
@@ -103,7 +113,7 @@ class OnModes(_Base):
 
     def truncation_remark(self, lost: float) -> str:
         """A sentence on states that lost this share of their norm, with a cutoff that would do for the worst."""
-        sentence = f"truncated: states lost up to {100 * lost:.2g} % of their norm at cutoff {self.cutoff}"
+        sentence = f"truncated: states lost up to {_percent(lost)} of their norm at cutoff {self.cutoff}"
         if self._worst is None:
             return sentence
         _, parameters, inputs = self._worst
@@ -112,8 +122,19 @@ class OnModes(_Base):
         )
         least = f"{100 * LOST_ABOVE:g} %"
         return f"{sentence}; " + (
-            f"cutoff {needed} keeps it below {least}" if needed else f"no cutoff keeps it below {least}"
+            f"cutoff {needed} keeps it below {least}"
+            if needed
+            else f"no cutoff of moderate size keeps it below {least}"
         )
+
+
+def _percent(share: float) -> str:
+    """Two digits, of a nearly empty state as many as show what is left.
+
+    >>> _percent(0.0123), _percent(0.31), _percent(0.9995)
+    ('1.2 %', '31 %', '99.95 %')
+    """
+    return f"{100 * share:.{2 if share < 0.99 else 4}g} %"
 
 
 def _rows(parameters: Tensor, inputs: Tensor | None) -> int:

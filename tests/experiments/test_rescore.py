@@ -132,7 +132,7 @@ def test_the_exact_backend_gives_the_numbers_of_the_run_again(run: Run) -> None:
     told = Told()
     found = rescore(run, {"exact": "statevector"}, reporter=told.reporter)
     assert found.failures == {}
-    assert told.warnings == ["marginals: skipped, it runs no circuits"]
+    assert told.warnings == ["marginals: skipped, it runs no circuits of qubits"]
     for name in ("joint", "conditional"):
         scores = stored(run, "exact")["models"][name]
         assert scores["metrics"] == run.results["models"][name]["metrics"]

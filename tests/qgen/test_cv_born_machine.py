@@ -278,13 +278,14 @@ def test_cutoff_that_fits() -> None:
     ("options", "line"),
     [
         ({"layers": 0}, "n_layers is 0"),
-        ({"ancillas": -1}, "ancillas is -1; a number of modes from 0 is needed"),
-        ({"cutoff": 1}, "cutoff is 1; below 2 there is the vacuum only"),
+        ({"ancillas": -1}, "ancillas is -1; an integer of at least 0 is needed"),
+        ({"cutoff": 1}, "cutoff is 1; an integer of at least 2 is needed"),
+        ({"basis": "all"}, "basis is 'all'; allowed are mode, total"),
         ({"loss": 1.0}, r"loss is 1.0; a share of the photons from 0 to below 1"),
         ({"nonlinearity": "quartic"}, "nonlinearity is 'quartic'; allowed are kerr, cubic, none"),
         ({"encoding": "angles"}, "encoding is 'angles'; allowed are displacements, weights"),
         ({"initial_range": 0.0}, "initial_range is 0.0; a positive, finite number"),
-        ({"norm_penalty": -1.0}, "norm_penalty is -1.0; a finite number from 0"),
+        ({"norm_penalty": -1.0}, "norm_penalty is -1.0; a number of at least 0 is needed"),
         ({"mesh": "round"}, "round"),
     ],
 )

@@ -120,8 +120,14 @@ def test_two_features_a_mode_and_no_more() -> None:
     assert CVDiscriminator(8, modes=4, layers=1, cutoff=4).program.n_modes == 4
     with pytest.raises(ValueError, match="^a CV discriminator of 3 modes cannot take 8 features; a mode takes two"):
         CVDiscriminator(8, modes=3)
-    with pytest.raises(ValueError, match="^n_features is 2, cutoff is 1; at least 1 and 2 are needed$"):
+    with pytest.raises(ValueError, match="^cutoff is 1; an integer of at least 2 is needed$"):
         CVDiscriminator(2, cutoff=1)
+    with pytest.raises(ValueError, match="^basis is 'all'; allowed are mode, total$"):
+        CVDiscriminator(2, basis="all")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="^modes is 0; an integer of at least 1 is needed$"):
+        CVDiscriminator(2, modes=0)
+    with pytest.raises(ValueError, match=r"^events have shape \(5, 3\); \(N, 2\) is needed$"):
+        CVDiscriminator(2)(torch.zeros(5, 3), None)
     with pytest.raises(ValueError, match="^layers|^n_layers is 0"):
         CVDiscriminator(2, layers=0)
 

@@ -246,9 +246,12 @@ def test_error_lines() -> None:
     lines = {
         r"^latent_size is 7; 3 modes take 1 to 6 latent numbers$": {"latent_size": 7},
         r"^readout is 'parity'; allowed are quadrature, photons$": {"readout": "parity"},
-        r"^cutoff is 1; below 2 there is the vacuum only$": {"cutoff": 1},
+        r"^cutoff is 1; an integer of at least 2 is needed$": {"cutoff": 1},
+        r"^cutoff is 2.5; an integer of at least 2 is needed$": {"cutoff": 2.5},
+        r"^basis is 'all'; allowed are mode, total$": {"basis": "all"},
+        r"^norm_penalty is nan; a finite number is needed$": {"norm_penalty": float("nan")},
         r"^loss is 1.0; a share of the photons from 0 to below 1 is needed$": {"loss": 1.0},
-        r"^initial_range is 0, norm_penalty is 100.0; a positive number": {"initial_range": 0},
+        r"^initial_range is 0; a positive, finite number is needed$": {"initial_range": 0},
         r"^n_layers is 0": {"layers": 0},
         r"^mesh is 'ring'": {"mesh": "ring"},
     }
