@@ -11,7 +11,7 @@ from torch import Tensor
 
 from circuits.backends.memory import bytes_allowed, check_memory, free_memory, torch_device
 from circuits.cv.basis import BasisKind, FockBasis, basis_size
-from circuits.cv.compiled import compiled_amplitudes, rows_at_once
+from circuits.cv.compiled import compiled_amplitudes, padded_rows, rows_at_once
 from circuits.cv.cost import cost_of
 from circuits.cv.fock_state import FockState
 from circuits.cv.mixed_state import MixedFockState
@@ -119,9 +119,11 @@ class Fock:
         start = None if initial is None else self._start(program, basis, initial, given.batch, rows)
         if start is not None and plan.lossy:
             start = density(start)
-        entries = entries_of(plan, given.shared.to(self.device), given.each.to(self.device), self.hbar)
-        run = compiled_amplitudes if self._compiled else plain_amplitudes
-        found = run(plan, entries, rows, real, start)
+        shared, each = given.shared.to(self.device), given.each.to(self.device)
+        if self._compiled:
+            found = compiled_amplitudes(plan, shared, each, self.hbar, real, start)
+        else:
+            found = plain_amplitudes(plan, entries_of(plan, shared, each, self.hbar), rows, real, start)
         found = found.reshape(*given.batch, *found.shape[1:])
         state = MixedFockState(found, basis, self.hbar) if plan.lossy else FockState(found, basis, self.hbar)
         if self.warn_above is not None and rows:
@@ -148,6 +150,7 @@ class Fock:
         cost = cost_of(program, self.cutoff, self.basis, real, n_shared, gradient, self._compiled)
         size = basis_size(program.n_modes, self.cutoff, self.basis)
         at_once = rows_at_once(size if program.is_unitary else size**2, real)
+        rows = padded_rows(rows, real) if self._compiled else rows
         return cost.tables + rows * cost.row + min(rows, at_once) * cost.piece
 
     def _check_memory(self, program: Program, rows: int, gradient: bool, n_shared: int) -> None:
@@ -324,14 +327,16 @@ def split_parameters(
             what = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
             raise ValueError(f"{name} are {what}; a real tensor of shape (..., n) is needed")
         found += part.shape[-1]
-        bad = (~torch.isfinite(part)).nonzero()
-        if len(bad):
-            place = bad[0].tolist()
+        finite = torch.isfinite(part)
+        if not finite.all():
+            place = (~finite).nonzero()[0].tolist()
             raise ValueError(f"{name} at {place}: {part[tuple(place)].item()} is not finite")
     if found != program.n_parameters:
         raise ValueError(f"{found} parameters are given; the program has {program.n_parameters}")
+    batch = parameters.shape[:-1] if inputs is None else inputs.shape[:-1]
     try:
-        batch = torch.broadcast_shapes(parameters.shape[:-1], () if inputs is None else inputs.shape[:-1])
+        if len(parameters.shape[:-1]):
+            batch = torch.broadcast_shapes(parameters.shape[:-1], batch)
     except RuntimeError:
         shapes = " and ".join(str(tuple(part.shape)) for part in (parameters, inputs) if part is not None)
         raise ValueError(f"leading dimensions of parameters and inputs, {shapes}, do not fit") from None

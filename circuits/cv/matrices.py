@@ -33,10 +33,15 @@ __all__ = [
     "cubic_phase",
     "displacement",
     "hermite_functions",
+    "losing_tables",
     "loss",
+    "normal_order_tables",
     "squeezing",
     "two_mode_squeezing",
+    "wave_tables",
 ]
+
+WaveTables = tuple[tuple[Tensor, ...], ...]
 
 _BLOCKS_AT_ONCE = 20
 _MOST_POINTS = 2**14
@@ -62,26 +67,27 @@ def _table(*arrays: np.ndarray, device: str) -> tuple[Tensor, ...]:
     return tuple(torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays)
 
 
-def _waves(argument: Tensor, table: Tensor) -> Tensor:
-    return torch.cos(argument - 0.25 * math.pi) @ table
+def _waves(values: Tensor, tables: WaveTables) -> Tensor:
+    parts = [torch.cos(values[..., None] * rates - 0.25 * math.pi) @ table for rates, table in tables]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
 
 @lru_cache(maxsize=64)
 def _quadrature(cutoff: int, nodes: int, device: str) -> tuple[Tensor, ...]:
-    """Gauss-Hermite nodes ``(nodes,)`` and products of wave functions there, ``(nodes, cutoff**2)``."""
+    """Gauss-Hermite nodes times sqrt(2) ``(nodes,)`` and products of wave functions there, ``(nodes, cutoff**2)``."""
     # the nodes are the eigenvalues of the truncated position operator; its eigenvectors are the weighted wave functions
     off = np.sqrt(np.arange(1, nodes) / 2)
     x, vectors = np.linalg.eigh(np.diag(off, 1) + np.diag(off, -1))
     waves = (vectors * np.where(vectors[0] < 0, -1.0, 1.0))[:cutoff].T
-    return _table(x, _products(waves), device=device)
+    return _table(math.sqrt(2) * x, _products(waves), device=device)
 
 
 @lru_cache(maxsize=64)
 def _grid(cutoff: int, points: int, device: str) -> tuple[Tensor, ...]:
-    """The same on a grid that reaches as far as the wave functions: what vanishes at both ends is summed as exactly."""
+    """Cubes of a grid wider than the wave functions, and the same: sums of what vanishes at both ends are exact."""
     x = torch.linspace(-1, 1, points, dtype=torch.float64) * (math.sqrt(2 * cutoff) + 6)
     waves = hermite_functions(x, cutoff).numpy() * math.sqrt(float(x[1] - x[0]))
-    return _table(x.numpy(), _products(waves), device=device)
+    return _table(x.numpy() ** 3, _products(waves), device=device)
 
 
 def _products(waves: np.ndarray) -> np.ndarray:
@@ -89,6 +95,34 @@ def _products(waves: np.ndarray) -> np.ndarray:
     n = np.arange(waves.shape[1])
     signs = math.sqrt(2) * (1.0 - 2.0 * ((n[:, None] - n) // 2 % 2))
     return (waves[:, :, None] * waves[:, None, :] * signs).reshape(len(waves), -1)
+
+
+def _largest(values: Tensor) -> float:
+    return float(values.detach().abs().max()) if values.numel() else 0.0
+
+
+def wave_tables(name: str, largest: float, cutoff: int, kind: BasisKind, device: str) -> WaveTables:
+    r"""Of a gate whose entries are sums of waves, one part of the entries after another.
+
+    Args:
+        name: ``Displacement``, ``CubicPhase`` or ``Beamsplitter``.
+        largest: the largest absolute value that the parameter takes.
+        cutoff: of the basis.
+        kind: of the basis.
+        device: where the tables are needed.
+
+    Returns:
+        Pairs ``(q,)`` and ``(q, entries)``: rates f and a table C of
+        :math:`\sum_q \cos(f_q v - \pi/4)\, C_{qe}`.
+
+    Raises:
+        ValueError: a cubic phase that turns too fast for a grid of moderate size.
+    """
+    if name == "Beamsplitter":
+        return _blocks(cutoff, kind, device)
+    if name == "Displacement":
+        return (_quadrature(cutoff, _enough_nodes(cutoff, largest), device),)
+    return (_grid(cutoff, _enough_points(cutoff, largest), device),)
 
 
 def _enough_nodes(cutoff: int, largest: float) -> int:
@@ -99,9 +133,7 @@ def _enough_nodes(cutoff: int, largest: float) -> int:
 
 def displacement(a: Tensor, cutoff: int) -> Tensor:
     """Displacements by real ``a``, ``(...) -> (..., cutoff**2)``."""
-    largest = float(a.detach().abs().max()) if a.numel() else 0.0
-    x, table = _quadrature(cutoff, _enough_nodes(cutoff, largest), str(a.device))
-    return _waves((math.sqrt(2) * a)[..., None] * x, table)
+    return _waves(a, wave_tables("Displacement", _largest(a), cutoff, "mode", str(a.device)))
 
 
 def _enough_points(cutoff: int, largest: float) -> int:
@@ -121,9 +153,7 @@ def cubic_phase(strength: Tensor, cutoff: int) -> Tensor:
     Raises:
         ValueError: a phase that turns too fast for a grid of moderate size.
     """
-    largest = float(strength.detach().abs().max()) if strength.numel() else 0.0
-    x, table = _grid(cutoff, _enough_points(cutoff, largest), str(strength.device))
-    return _waves(strength[..., None] * x**3, table)
+    return _waves(strength, wave_tables("CubicPhase", _largest(strength), cutoff, "mode", str(strength.device)))
 
 
 def _powers(x: Tensor, count: int) -> Tensor:
@@ -135,51 +165,64 @@ def _powers(x: Tensor, count: int) -> Tensor:
     return found[..., :count]
 
 
+def normal_order_tables(name: str, cutoff: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Of ``Squeezing`` or ``TwoModeSqueezing``: what each power of :math:`\tanh r` adds to the triangular matrices.
+
+    Returns:
+        Tables ``(powers, ..., cutoff, cutoff)`` of the first and, transposed, the last factor, and powers of
+        :math:`1 / \cosh r` for the diagonal one, which divide the columns of the first.
+    """
+    return _raising(cutoff, device) if name == "Squeezing" else _raising_pairs(cutoff, device)
+
+
 @lru_cache(maxsize=64)
-def _raising(cutoff: int, device: str) -> tuple[Tensor, ...]:
-    r"""What each power of t adds to :math:`e^{-t a^{\dagger 2} / 2}` and, transposed, :math:`e^{t a^2 / 2}`."""
+def _raising(cutoff: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Of :math:`e^{-t a^{\dagger 2} / 2}` and :math:`e^{t a^2 / 2}`."""
     m, n = np.meshgrid(np.arange(cutoff), np.arange(cutoff), indexing="ij")
     j = np.where((m >= n) & ((m - n) % 2 == 0), (m - n) // 2, -1)
     logs = 0.5 * (gammaln(m + 1) - gammaln(n + 1)) - j * math.log(2) - gammaln(np.maximum(j, 0) + 1)
-    return _by_power(np.exp(logs), j, (cutoff + 1) // 2, np.arange(cutoff) + 0.5, device)
+    minus, plus = _by_power(np.exp(logs), j, (cutoff + 1) // 2)
+    first, last, middle = _table(minus, plus, np.arange(cutoff) + 0.5, device=device)
+    return first, last, middle
 
 
-def _by_power(factors: np.ndarray, j: np.ndarray, count: int, middle: np.ndarray, device: str) -> tuple[Tensor, ...]:
-    """Tables ``(count, entries)`` of ``(-t)**j`` and ``t**j``, where ``j`` is not negative, and the rest as it is."""
-    tables = np.where(j == np.arange(count).reshape(-1, *[1] * j.ndim), factors, 0.0).reshape(count, -1)
-    return _table((-1.0) ** np.arange(count)[:, None] * tables, tables, middle, device=device)
+@lru_cache(maxsize=64)
+def _raising_pairs(cutoff: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Of :math:`e^{t a^\dagger b^\dagger}` and :math:`e^{-t a b}`, for each difference of the numbers."""
+    d, m, n = np.meshgrid(*[np.arange(cutoff)] * 3, indexing="ij")
+    logs = 0.5 * (gammaln(m + 1) - gammaln(n + 1) + gammaln(m + d + 1) - gammaln(n + d + 1))
+    logs -= gammaln(np.maximum(m - n, 0) + 1)
+    minus, plus = _by_power(np.exp(logs), np.where(m >= n, m - n, -1), cutoff)
+    first, last, middle = _table(plus, minus, 2.0 * n[:, :1] + d[:, :1] + 1, device=device)
+    return first, last, middle
+
+
+def _by_power(factors: np.ndarray, j: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Tables ``(count, ...)`` of ``(-t)**j`` and of ``t**j``, where ``j`` is not negative."""
+    each = np.arange(count).reshape(-1, *[1] * j.ndim)
+    tables = np.where(j == each, factors, 0.0)
+    return (-1.0) ** each * tables, tables
+
+
+def _normal_ordered(r: Tensor, tables: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    first, last, middle = tables
+    powers, shape = _powers(r.tanh(), len(first)), first.shape[1:]
+    raised, lowered = ((powers @ table.flatten(1)).unflatten(-1, shape) for table in (first, last))
+    return (raised * r.cosh()[(..., *[None] * len(shape))] ** -middle @ lowered.mT).flatten(-len(shape))
 
 
 def squeezing(r: Tensor, cutoff: int) -> Tensor:
     """Squeezings by real ``r``, ``(...) -> (..., cutoff**2)``."""
-    up, down, middle = _raising(cutoff, str(r.device))
-    powers = _powers(r.tanh(), len(up))
-    raised = (powers @ up).unflatten(-1, (cutoff, cutoff)) * r.cosh()[..., None, None] ** -middle
-    return (raised @ (powers @ down).unflatten(-1, (cutoff, cutoff)).mT).flatten(-2)
-
-
-@lru_cache(maxsize=64)
-def _raising_pairs(cutoff: int, device: str) -> tuple[Tensor, ...]:
-    r"""The same of :math:`e^{t a^\dagger b^\dagger}` and :math:`e^{-t a b}`, for each difference of the numbers."""
-    d, m, n = np.meshgrid(*[np.arange(cutoff)] * 3, indexing="ij")
-    logs = 0.5 * (gammaln(m + 1) - gammaln(n + 1) + gammaln(m + d + 1) - gammaln(n + d + 1))
-    logs -= gammaln(np.maximum(m - n, 0) + 1)
-    down, up, middle = _by_power(
-        np.exp(logs), np.where(m >= n, m - n, -1), cutoff, 2.0 * n[:, :1] + d[:, :1] + 1, device
-    )
-    return up, down, middle
+    return _normal_ordered(r, normal_order_tables("Squeezing", cutoff, str(r.device)))
 
 
 def two_mode_squeezing(r: Tensor, cutoff: int) -> Tensor:
     """Two-mode squeezings by real ``r``, ``(...) -> (..., cutoff**3)``: difference, pairs after and before."""
-    up, down, middle = _raising_pairs(cutoff, str(r.device))
-    powers, shape = _powers(r.tanh(), cutoff), (cutoff, cutoff, cutoff)
-    raised = (powers @ up).unflatten(-1, shape) * r.cosh()[..., None, None, None] ** -middle
-    return (raised @ (powers @ down).unflatten(-1, shape).mT).flatten(-3)
+    return _normal_ordered(r, normal_order_tables("TwoModeSqueezing", cutoff, str(r.device)))
 
 
 @lru_cache(maxsize=64)
-def _beamsplitter_tables(cutoff: int, kind: BasisKind, device: str) -> tuple[tuple[Tensor, ...], ...]:
+def _blocks(cutoff: int, kind: BasisKind, device: str) -> WaveTables:
     """Eigenvalues and what each adds to each entry, ``(values,)`` and ``(values, entries)``, for runs of blocks."""
     blocks, found = blocks_of(cutoff, kind), []
     for first in range(0, len(blocks.length), _BLOCKS_AT_ONCE):
@@ -202,13 +245,11 @@ def _beamsplitter_tables(cutoff: int, kind: BasisKind, device: str) -> tuple[tup
 
 def beamsplitter(theta: Tensor, cutoff: int, kind: BasisKind) -> Tensor:
     """Real beamsplitters, ``(...) -> (..., n_entries)``, the entries of :func:`~circuits.cv.basis.blocks_of`."""
-    tables = _beamsplitter_tables(cutoff, kind, str(theta.device))
-    parts = [_waves(theta[..., None] * values, table) for values, table in tables]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+    return _waves(theta, wave_tables("Beamsplitter", 0.0, cutoff, kind, str(theta.device)))
 
 
 @lru_cache(maxsize=64)
-def _losing(cutoff: int, device: str) -> tuple[Tensor, ...]:
+def losing_tables(cutoff: int, device: str) -> tuple[Tensor, ...]:
     """Photons left on both sides, ``(cutoff**2,)``, and coefficients, ``(cutoff**2, cutoff)``."""
     m, n, k = np.meshgrid(*[np.arange(cutoff)] * 3, indexing="ij")
     logs = 0.5 * (gammaln(m + k + 1) + gammaln(n + k + 1) - gammaln(m + 1) - gammaln(n + 1)) - gammaln(k + 1)
@@ -223,7 +264,7 @@ def loss(transmissivity: Tensor, cutoff: int) -> Tensor:
 
     The derivative of :math:`\sqrt T` at 0 is taken as 0.
     """
-    left, factors = _losing(cutoff, str(transmissivity.device))
+    left, factors = losing_tables(cutoff, str(transmissivity.device))
     some = transmissivity > 0
     root = torch.where(some, torch.where(some, transmissivity, 1.0).sqrt(), 0.0)
     kept = _powers(root, 2 * cutoff - 1).index_select(-1, left)

@@ -6,7 +6,6 @@ The plain passes run on any device and are differentiable to all orders. Amplitu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -15,9 +14,9 @@ from torch import Tensor
 
 from circuits.cv import matrices
 from circuits.cv.basis import FockBasis, Mixing
-from circuits.cv.schedule import Group, PhaseGroup, Schedule, Terms
+from circuits.cv.schedule import PhaseGroup, Schedule, Terms
 
-__all__ = ["Entries", "density", "entries_of", "plain_amplitudes", "rows_first"]
+__all__ = ["Entries", "check_transmissivity", "density", "entries_of", "plain_amplitudes"]
 
 
 class Entries(NamedTuple):
@@ -37,15 +36,6 @@ class Entries(NamedTuple):
         """Where they are."""
         found = (*self.gates, *self.phases)
         return found[0].device if found else torch.device("cpu")
-
-    def narrow(self, plan: Schedule, first: int, count: int) -> Entries:
-        """Those of some rows of the batch."""
-
-        def some(groups: Sequence[Group | PhaseGroup], parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            pairs = zip(groups, parts, strict=True)
-            return tuple(part.narrow(-1, first, count) if group.per_sample else part for group, part in pairs)
-
-        return Entries(some(plan.groups, self.gates), some(plan.phases, self.phases))
 
 
 def entries_of(plan: Schedule, shared: Tensor, each: Tensor, hbar: float) -> Entries:
@@ -67,7 +57,7 @@ def entries_of(plan: Schedule, shared: Tensor, each: Tensor, hbar: float) -> Ent
     for group in plan.groups:
         values = _values(group.terms, vectors[group.per_sample])
         if group.name == "Loss":
-            _check_transmissivity(values)
+            check_transmissivity(values)
         made = _matrices(group.name, values, plan.basis, hbar)
         gates.append(made.movedim(0, -1) if group.per_sample else made)
     for phase_group in plan.phases:
@@ -106,7 +96,8 @@ def _values(terms: Terms, vector: Tensor) -> Tensor:
     return values
 
 
-def _check_transmissivity(values: Tensor) -> None:
+def check_transmissivity(values: Tensor) -> None:
+    """Raise a ValueError for a transmissivity outside [0, 1]."""
     bad = ((values < 0) | (values > 1)).nonzero()
     if len(bad):
         raise ValueError(f"transmissivity of Loss is {values[tuple(bad[0])].item()}; a number from 0 to 1 is needed")
@@ -166,11 +157,6 @@ def plain_amplitudes(
         else:
             state = _mix(state, found, step.mixing)
             state = _mix(state.transpose(0, 1), found, step.mixing).transpose(0, 1) if lossy else state
-    return rows_first(state)
-
-
-def rows_first(state: Tensor) -> Tensor:
-    """``(rows, ...)`` complex from reals ``(..., 2, rows)``."""
     parts = state.movedim(-1, 0)
     return torch.complex(parts[..., 0], parts[..., 1])
 

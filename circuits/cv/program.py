@@ -59,6 +59,7 @@ class Program:
         n_modes = integer(n_modes, "n_modes", 1)
         if n_modes > _MOST_MODES:
             raise ValueError(f"n_modes is {n_modes}; at most {_MOST_MODES} are allowed")
+        n_parameters = None if n_parameters is None else integer(n_parameters, "n_parameters", 0)
         gates = tuple(as_iterable(gates, "gates"))
         used = 0
         for number, gate in enumerate(gates):
@@ -78,8 +79,7 @@ class Program:
             raise ValueError(f"photons are given for {len(start)} modes; the program has {n_modes}")
         object.__setattr__(self, "n_modes", n_modes)
         object.__setattr__(self, "gates", gates)
-        size = used if n_parameters is None else integer(n_parameters, "n_parameters", 0)
-        object.__setattr__(self, "n_parameters", size)
+        object.__setattr__(self, "n_parameters", used if n_parameters is None else n_parameters)
         object.__setattr__(self, "photons", start)
 
     @cached_property
@@ -150,7 +150,7 @@ class Program:
         Raises:
             ValueError: a list of the wrong length, or a place out of range.
         """
-        modes = range(self.n_modes) if modes is None else modes
+        modes = range(self.n_modes) if modes is None else [integer(mode, "mode", 0) for mode in modes]
         parameters = range(self.n_parameters) if parameters is None else parameters
         if len(modes) != self.n_modes or len(parameters) != self.n_parameters:
             given = f"{len(modes)} modes and {len(parameters)} parameters"
@@ -165,13 +165,17 @@ class Program:
             )
             for gate in self.gates
         ]
-        size = max(modes) + 1 if n_modes is None else n_modes
-        photons = [0] * max(size, max(modes) + 1)
+        moved = Program(
+            max(modes) + 1 if n_modes is None else n_modes,
+            gates,
+            max(parameters, default=-1) + 1 if n_parameters is None else n_parameters,
+        )
+        if max(modes) >= moved.n_modes:
+            raise ValueError(f"remap is given mode {max(modes)}; it is out of range 0 to {moved.n_modes - 1}")
+        photons = [0] * moved.n_modes
         for mode, number in zip(modes, self.photons, strict=True):
             photons[mode] = number
-        return Program(
-            size, gates, max(parameters, default=-1) + 1 if n_parameters is None else n_parameters, photons[:size]
-        )
+        return Program(moved.n_modes, gates, moved.n_parameters, photons)
 
     def bind(self, parameters: Sequence[float] | Tensor) -> Program:
         """The program with these values, ``(n_parameters,)``, as fixed parameters.
@@ -182,7 +186,8 @@ class Program:
         >>> str(Program(1, [CVGate("Kerr", 0, [0])]).bind([0.25]).gates[0])
         'Kerr(0.25) [0]'
         """
-        values = [finite_number(float(value), f"parameter {i}") for i, value in enumerate(parameters)]
+        given = enumerate(as_iterable(_plain(parameters), "parameters"))
+        values = [finite_number(_plain(value), f"parameter {i}") for i, value in given]
         if len(values) != self.n_parameters:
             raise ValueError(f"{len(values)} parameters are given; the program has {self.n_parameters}")
         gates = [
@@ -295,3 +300,8 @@ class Program:
         from circuits.cv.piquasso import to_piquasso
 
         return to_piquasso(self, parameters)
+
+
+def _plain(value: Any) -> Any:
+    """Tensors and arrays as numbers or lists of them, all else as it is."""
+    return value.tolist() if hasattr(value, "tolist") else value
