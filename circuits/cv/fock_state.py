@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from circuits.cv.arguments import one_mode
 from circuits.cv.basis import FockBasis
 from circuits.cv.moments import lowered
 from circuits.cv.projections import Vectors
@@ -69,7 +70,7 @@ class FockState(TruncatedState):
         Raises:
             ValueError: no such mode.
         """
-        table = split(self.basis, self._mode(mode), self.amplitudes.device)
+        table = split(self.basis, one_mode(mode, self.n_modes), self.amplitudes.device)
         padded = torch.nn.functional.pad(self.amplitudes, (0, 1))
         blocks = padded[..., table.flatten()].unflatten(-1, table.shape)
         return blocks.mT @ blocks.conj() / self.norm[..., None, None]

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from circuits.backends.memory import bytes_allowed, check_memory, torch_device
+from circuits.cv.arguments import positive
 from circuits.cv.fock import split_parameters
 from circuits.cv.gaussian_plan import GaussianPlan, gaussian_plan
 from circuits.cv.gaussian_state import GaussianState
 from circuits.cv.program import Program
-from circuits.gates import finite_number
 
 __all__ = ["Gaussian"]
 
@@ -57,9 +57,7 @@ class Gaussian:
     ) -> None:
         if dtype not in (torch.float32, torch.float64):
             raise ValueError(f"dtype is {dtype}; float32 or float64 is needed")
-        self.hbar = finite_number(hbar, "hbar")
-        if self.hbar <= 0:
-            raise ValueError(f"hbar is {hbar}; a positive number is needed")
+        self.hbar = positive(hbar, "hbar")
         self.dtype = dtype
         self.device = torch_device(device)
         self.memory_limit = bytes_allowed(memory_limit)
@@ -76,18 +74,17 @@ class Gaussian:
 
         Raises:
             ValueError: a program that is not Gaussian, shapes that do not fit, a parameter that is not finite, a
-                transmissivity outside [0, 1], squeezing beyond the range of the dtype, or more memory than there is.
+                transmissivity outside [0, 1], squeezing or displacements beyond the range of the dtype, or more memory
+                than there is.
         """
         _check_gaussian(program)
         parameters, inputs, batch = split_parameters(program, parameters, inputs)
         parts = [part for part in (parameters, inputs) if part is not None]
         n_shared = program.n_parameters if not batch else parameters.shape[-1] if parameters.ndim == 1 else 0
-        plan = gaussian_plan(program, n_shared, self.dtype, str(self.device))
         rows = math.prod(batch)
-        needed = 4 * self.dtype.itemsize * plan.numbers(rows)
-        if needed > _ALWAYS_FREE:
-            what = f"{program.n_modes} modes, {len(program)} gates, batch of {rows}"
-            check_memory(needed, self.memory_limit, self.device, what)
+        self._check_memory(program, rows, (rows + 1) * (2 * program.n_modes + 1) ** 2)  # before a layer is made
+        plan = gaussian_plan(program, n_shared, self.dtype, str(self.device))
+        self._check_memory(program, rows, plan.numbers(rows))
         each = torch.cat([part.expand(*batch, -1) for part in parts], -1).reshape(rows, program.n_parameters)
         shared = torch.cat(parts) if not batch else parameters if parameters.ndim == 1 else parameters.new_empty(0)
         means, covariance = self._evolve(plan, shared.to(self.device, self.dtype), each.to(self.device, self.dtype))
@@ -97,7 +94,15 @@ class Gaussian:
         covariance = covariance.reshape(square) if covariance.ndim == 3 else covariance.expand(square)
         if not torch.isfinite(covariance).all():
             raise ValueError(f"covariances are not finite in {self.dtype}: squeezing is too strong")
+        if not torch.isfinite(means).all():
+            raise ValueError(f"means are not finite in {self.dtype}: displacements are too large")
         return GaussianState(means, covariance, self.hbar)
+
+    def _check_memory(self, program: Program, rows: int, numbers: int) -> None:
+        needed = 4 * self.dtype.itemsize * numbers
+        if needed > _ALWAYS_FREE or self.memory_limit is not None:
+            what = f"{program.n_modes} modes, {len(program)} gates, batch of {rows}"
+            check_memory(needed, self.memory_limit, self.device, what)
 
     def _evolve(self, plan: GaussianPlan, shared: Tensor, each: Tensor) -> tuple[Tensor, Tensor]:
         """Means ``(rows, 2M)`` and covariances ``(rows, 2M, 2M)``, without ``rows`` where all samples share them."""
@@ -115,10 +120,9 @@ class Gaussian:
                 means = means + found.sum(-2)
             elif kind == "loss":
                 for kept in found.unbind(-2):
-                    root = kept.sqrt()
+                    root, pairs = _roots(kept, plan.n_modes)
                     means = root * means
-                    noise = torch.diag_embed(0.5 * self.hbar * (1 - kept))
-                    covariance = root[..., :, None] * covariance * root[..., None, :] + noise
+                    covariance = pairs * covariance + torch.diag_embed(0.5 * self.hbar * (1 - kept))
             else:
                 affine = _product(found)
                 matrix = affine[..., :-1, :-1]
@@ -135,6 +139,18 @@ def _check_gaussian(program: Program) -> None:
     for number, gate in enumerate(program.gates):
         if not gate.definition.gaussian:
             raise ValueError(f"gate {number}, {gate}, is not Gaussian; Fock simulates it")
+
+
+def _roots(kept: Tensor, n_modes: int) -> tuple[Tensor, Tensor]:
+    """Square roots of transmissivities ``(..., 2M)`` and their products ``(..., 2M, 2M)``.
+
+    The derivative of a root at 0 is taken as 0; that of a root's square is 1.
+    """
+    some = kept > 0
+    root = torch.where(some, torch.where(some, kept, 1.0).sqrt(), 0.0)
+    mode = torch.arange(2 * n_modes, device=kept.device) % n_modes
+    same = mode[:, None] == mode
+    return root, torch.where(same, kept[..., None], root[..., :, None] * root[..., None, :])
 
 
 def _product(matrices: Tensor) -> Tensor:

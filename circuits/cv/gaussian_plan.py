@@ -177,16 +177,15 @@ def _stack(kind: str, per_sample: bool, layers: list[list[CVGate]], n_modes: int
     for number, gates in enumerate(layers):
         for gate in gates:
             by_name.setdefault(gate.name, []).append((number, gate))
-    numbers = torch.arange(base.numel()).reshape(base.shape)  # of the first layer
     places = []
     for number, gate in (pair for pairs in by_name.values() for pair in pairs):
         rows = torch.tensor([*gate.modes, *(n_modes + mode for mode in gate.modes)])
         if kind != "mix":
-            found = numbers[rows]
+            found = rows
         elif gate.name == "Displacement":
-            found = numbers[rows, size]
+            found = rows * (size + 1) + size
         else:
-            found = numbers[rows[:, None], rows].flatten()
+            found = (rows[:, None] * (size + 1) + rows).flatten()
         places.append(number * base.numel() + found)
     slots = [slot for pairs in by_name.values() for _, gate in pairs for slot in gate.parameters]
     return Stack(

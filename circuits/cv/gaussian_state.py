@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from circuits.backends.base import check_shots, fresh_generator
+from circuits.cv.arguments import check_axes, check_outcomes, measured_modes, one_mode, phases, positive
 from circuits.cv.gaussian_photons import draw_numbers, enough_photons, number_probs
 from circuits.gates import integer
 
@@ -24,7 +25,7 @@ class GaussianState:
         hbar: fixes the units of quadratures.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: shapes or dtypes that do not fit, or an ``hbar`` that is not positive.
 
     >>> vacuum = GaussianState(torch.zeros(2), torch.eye(2))
     >>> vacuum.mean_photons(), vacuum.photon_probs(0, 3)
@@ -32,12 +33,16 @@ class GaussianState:
     """
 
     def __init__(self, means: Tensor, covariance: Tensor, hbar: float = 2.0) -> None:
-        if means.ndim == 0 or means.shape[-1] % 2 or covariance.shape != (*means.shape, means.shape[-1]):
+        size = means.shape[-1] if means.ndim else 0
+        if size == 0 or size % 2 or covariance.shape != (*means.shape, size):
             shapes = f"{tuple(means.shape)} and {tuple(covariance.shape)}"
             raise ValueError(f"means and covariance have shapes {shapes}; (..., 2M) and (..., 2M, 2M) are needed")
+        if not means.is_floating_point() or covariance.dtype != means.dtype:
+            dtypes = f"{means.dtype} and {covariance.dtype}"
+            raise ValueError(f"means and covariance are {dtypes}; one floating point dtype is needed")
         self.means = means
         self.covariance = covariance
-        self.hbar = hbar
+        self.hbar = positive(hbar, "hbar")
 
     @property
     def n_modes(self) -> int:
@@ -120,7 +125,7 @@ class GaussianState:
             ValueError: an argument that is not allowed, or modes that are so strongly squeezed together that their
                 covariance cannot be factorised.
         """
-        means, factor = self._homodyne(phi, self._modes(modes))
+        means, factor = self._homodyne(phi, measured_modes(modes, self.n_modes))
         rng = fresh_generator(generator)
         size = (*means.shape[:-1], check_shots(shots), means.shape[-1])
         noise = torch.randn(size, generator=rng, dtype=torch.float64, device=rng.device).to(means)
@@ -141,19 +146,9 @@ class GaussianState:
         Raises:
             ValueError: shapes that do not fit, or an outcome that is not finite.
         """
-        measured = self._modes(modes)
+        measured = measured_modes(modes, self.n_modes)
         means, factor = self._homodyne(phi, measured)
-        if outcomes.ndim < 2 or outcomes.shape[-1] != len(measured):
-            raise ValueError(f"outcomes have shape {tuple(outcomes.shape)}; (..., shots, {len(measured)}) is needed")
-        bad = (~torch.isfinite(outcomes)).nonzero()
-        if len(bad):
-            place = bad[0].tolist()
-            raise ValueError(f"outcomes at {place}: {outcomes[tuple(place)].item()} is not finite")
-        try:
-            torch.broadcast_shapes(means.shape[:-1], outcomes.shape[:-2])
-        except RuntimeError:
-            shapes = f"{tuple(outcomes.shape[:-2])}, the states {tuple(means.shape[:-1])}"
-            raise ValueError(f"outcomes have leading dimensions {shapes}") from None
+        check_outcomes(outcomes, len(measured), means.shape[:-1])
         away = (outcomes.to(means) - means[..., None, :]).mT
         scaled = torch.linalg.solve_triangular(factor, away, upper=False)
         log_norm = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) + 0.5 * len(measured) * math.log(2 * math.pi)
@@ -165,9 +160,7 @@ class GaussianState:
         Raises:
             ValueError: no such mode, or an axis that is not one-dimensional.
         """
-        for name, axis in (("x", x), ("p", p)):
-            if axis.ndim != 1:
-                raise ValueError(f"{name} has shape {tuple(axis.shape)}; one dimension is needed")
+        check_axes(x, p)
         means, covariance = self._of_mode(mode)
         points = torch.stack(torch.meshgrid(x, p, indexing="ij"), -1).to(means)
         away = points - means[..., None, None, :]
@@ -176,13 +169,11 @@ class GaussianState:
 
     def _rotated(self, phi: Tensor | float, modes: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Means ``(..., n)`` and covariance ``(..., n, n)`` of the quadratures of some modes at phase ``phi``."""
-        angle = torch.as_tensor(phi, dtype=self.means.dtype, device=self.means.device)
-        if angle.ndim > 1 or angle.numel() not in (1, len(modes)) or not bool(torch.isfinite(angle).all()):
-            raise ValueError(f"phi is {phi}; one finite phase or one for each of {len(modes)} modes is needed")
+        angle = phases(phi, len(modes), self.means.dtype, self.means.device)
         numbers = torch.arange(len(modes))
         turn = self.means.new_zeros(len(modes), 2 * self.n_modes)
-        turn[numbers, list(modes)] = angle.cos().expand(len(modes))
-        turn[numbers, [mode + self.n_modes for mode in modes]] = angle.sin().expand(len(modes))
+        turn[numbers, list(modes)] = angle.cos()
+        turn[numbers, [mode + self.n_modes for mode in modes]] = angle.sin()
         return (self.means[..., None, :] @ turn.T)[..., 0, :], turn @ self.covariance @ turn.T
 
     def _homodyne(self, phi: Tensor | float, modes: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -193,21 +184,7 @@ class GaussianState:
             raise ValueError(f"the covariance of the outcomes is singular in {means.dtype}: squeezing is too strong")
         return means, factor
 
-    def _mode(self, mode: int) -> int:
-        mode = integer(mode, "mode", 0)
-        if mode >= self.n_modes:
-            raise ValueError(f"mode is {mode}; the state has modes 0 to {self.n_modes - 1}")
-        return mode
-
-    def _modes(self, modes: Sequence[int] | None) -> list[int]:
-        if modes is None:
-            return list(range(self.n_modes))
-        found = [self._mode(mode) for mode in modes]
-        if not found or len(set(found)) != len(found):
-            raise ValueError(f"modes are {found}; at least one is needed, none twice")
-        return found
-
     def _of_mode(self, mode: int) -> tuple[Tensor, Tensor]:
         """Means ``(..., 2)`` and covariance ``(..., 2, 2)`` of a mode."""
-        place = torch.tensor([self._mode(mode), mode + self.n_modes], device=self.means.device)
+        place = torch.tensor([one_mode(mode, self.n_modes), mode + self.n_modes], device=self.means.device)
         return self.means[..., place], self.covariance[..., place[:, None], place]

@@ -59,12 +59,13 @@ def log_prob(states: Measurable, x: Tensor, modes: Sequence[int]) -> Tensor:
     Returns:
         ``(n, shots)`` float64, finite, differentiable in states and outcomes.
     """
-    found = torch.empty(0, x.shape[1], dtype=x.dtype, device=x.device)
+    if not x.numel():
+        return x.new_empty(x.shape[:-1])
     rows = [
         torch.cat([_log_prob(states.pick(some), x[some, shots], modes) for shots in pieces], 1)
         for some, pieces in _chunks(states, *x.shape[:2])
     ]
-    return torch.cat([found, *rows])
+    return torch.cat(rows)
 
 
 def _chunks(states: Measurable, n: int, shots: int) -> Iterator[tuple[slice, list[slice]]]:

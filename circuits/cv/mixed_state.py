@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from circuits.cv.arguments import one_mode
 from circuits.cv.basis import FockBasis
 from circuits.cv.projections import Matrices
 from circuits.cv.tables import lowering, split
@@ -57,7 +58,7 @@ class MixedFockState(TruncatedState):
             ValueError: no such mode.
         """
         size = self.basis.size
-        table = split(self.basis, self._mode(mode), self.matrix.device)
+        table = split(self.basis, one_mode(mode, self.n_modes), self.matrix.device)
         rows, columns = table[:, :, None], table[:, None, :]
         places = torch.where((rows < size) & (columns < size), rows * size + columns, size**2)
         padded = torch.nn.functional.pad(self.matrix.flatten(-2), (0, 1))

@@ -12,6 +12,7 @@ from torch import Tensor
 from circuits.backends.base import check_shots, fresh_generator
 from circuits.backends.draws import draw_states
 from circuits.cv import homodyne
+from circuits.cv.arguments import check_axes, check_outcomes, measured_modes, one_mode, phases, positive
 from circuits.cv.basis import FockBasis
 from circuits.cv.projections import Measurable
 from circuits.cv.tables import occupations
@@ -33,7 +34,7 @@ class TruncatedState(ABC):
 
     def __init__(self, basis: FockBasis, hbar: float) -> None:
         self.basis = basis
-        self.hbar = hbar
+        self.hbar = positive(hbar, "hbar")
 
     @property
     @abstractmethod
@@ -102,12 +103,9 @@ class TruncatedState(ABC):
 
     def _phase(self, phi: Tensor | float, n: int) -> Tensor | None:
         """Phases of ``n`` modes; None where they are zero."""
-        if not isinstance(phi, Tensor) and phi == 0:
+        if isinstance(phi, int | float) and phi == 0:
             return None
-        turn = torch.as_tensor(phi, dtype=torch.float64, device=self.norm.device)
-        if turn.ndim > 1 or turn.numel() not in (1, n) or not bool(torch.isfinite(turn).all()):
-            raise ValueError(f"phi is {phi}; one finite phase or one for each of {n} modes is needed")
-        return turn.expand(n)
+        return phases(phi, n, torch.float64, self.norm.device)
 
     # photons
 
@@ -122,7 +120,7 @@ class TruncatedState(ABC):
         Raises:
             ValueError: no such mode, or a cutoff below 1.
         """
-        mode, probs = self._mode(mode), self.probs()
+        mode, probs = one_mode(mode, self.n_modes), self.probs()
         size = self.basis.cutoff if cutoff is None else integer(cutoff, "cutoff", 1)
         found = probs.new_zeros(*probs.shape[:-1], max(size, self.basis.cutoff))
         return found.index_add(-1, occupations(self.basis, probs.device)[:, mode], probs)[..., :size]
@@ -161,7 +159,7 @@ class TruncatedState(ABC):
         Raises:
             ValueError: an argument that is not allowed, or a state that has no norm left.
         """
-        shots, modes = check_shots(shots), self._modes(modes)
+        shots, modes = check_shots(shots), measured_modes(modes, self.n_modes)
         self._check_norm()
         batch = self.norm.shape
         rng = fresh_generator(generator)
@@ -188,20 +186,9 @@ class TruncatedState(ABC):
         Raises:
             ValueError: shapes that do not fit, or an outcome that is not finite.
         """
-        modes = self._modes(modes)
-        if outcomes.ndim < 2 or outcomes.shape[-1] != len(modes):
-            raise ValueError(f"outcomes have shape {tuple(outcomes.shape)}; (..., shots, {len(modes)}) is needed")
-        bad = (~torch.isfinite(outcomes)).nonzero()
-        if len(bad):
-            place = bad[0].tolist()
-            raise ValueError(f"outcomes at {place}: {outcomes[tuple(place)].item()} is not finite")
+        modes = measured_modes(modes, self.n_modes)
         norm = self.norm
-        try:
-            batch = torch.broadcast_shapes(norm.shape, outcomes.shape[:-2])
-        except RuntimeError:
-            raise ValueError(
-                f"outcomes have leading dimensions {tuple(outcomes.shape[:-2])}, the states {tuple(norm.shape)}"
-            ) from None
+        batch = check_outcomes(outcomes, len(modes), norm.shape)
         x = outcomes.to(norm.device, torch.float64) / math.sqrt(self.hbar)
         x = x.expand(*batch, *x.shape[-2:]).reshape(math.prod(batch), *x.shape[-2:])
         found = homodyne.log_prob(self._measurable(self._turned(phi, modes), batch), x, modes)
@@ -224,26 +211,10 @@ class TruncatedState(ABC):
         Raises:
             ValueError: no such mode, or an axis that is not one-dimensional.
         """
-        for name, axis in (("x", x), ("p", p)):
-            if axis.ndim != 1:
-                raise ValueError(f"{name} has shape {tuple(axis.shape)}; one dimension is needed")
+        check_axes(x, p)
         return wigner_function(self.reduced(mode), x, p, self.hbar)
 
     # checks
-
-    def _mode(self, mode: int) -> int:
-        mode = integer(mode, "mode", 0)
-        if mode >= self.n_modes:
-            raise ValueError(f"mode is {mode}; the state has modes 0 to {self.n_modes - 1}")
-        return mode
-
-    def _modes(self, modes: Sequence[int] | None) -> list[int]:
-        if modes is None:
-            return list(range(self.n_modes))
-        found = [self._mode(mode) for mode in modes]
-        if not found or len(set(found)) != len(found):
-            raise ValueError(f"modes are {found}; at least one is needed, none twice")
-        return found
 
     def _check_norm(self) -> None:
         bad = (~(self.norm > 0)).nonzero()

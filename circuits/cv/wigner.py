@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from circuits.backends.memory import check_memory
+from circuits.cv.arguments import one_mode
 from circuits.cv.matrices import hermite_functions
 from circuits.cv.state import State
 from circuits.gates import integer
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["plot_wigner", "wigner_function"]
+
+
+_MOST_WAVES = 599
+"""Beyond it wave functions are smaller than the smallest number where they begin to oscillate."""
+_SMALL = 32
 
 
 def wigner_function(matrix: Tensor, x: Tensor, p: Tensor, hbar: float = 2.0) -> Tensor:
@@ -38,12 +45,19 @@ def wigner_function(matrix: Tensor, x: Tensor, p: Tensor, hbar: float = 2.0) -> 
     Returns:
         ``(..., n, m)``, normalised to the trace over dx dp.
 
+    Raises:
+        ValueError: the cutoff is too large for double precision, or for the memory.
+
     >>> vacuum = torch.ones(1, 1, dtype=torch.complex128)
     >>> float(wigner_function(vacuum, torch.zeros(1), torch.zeros(1))) * 2 * math.pi
     1.0
     """
     cutoff = matrix.shape[-1]
     size = 2 * cutoff - 1
+    if size > _MOST_WAVES:
+        raise ValueError(f"cutoff is {cutoff}; Wigner functions are exact up to {(_MOST_WAVES + 1) // 2}")
+    if cutoff > _SMALL:
+        check_memory(20 * size**3, None, matrix.device, f"wigner, cutoff {cutoff}")
     turned, turns, places, inside = _turns(cutoff, matrix.device)
     padded = torch.nn.functional.pad(matrix.to(torch.complex128).flatten(-2), (0, 1))
     diagonals = padded[..., places.flatten()].reshape(*matrix.shape[:-2], size, cutoff)
@@ -105,11 +119,11 @@ def plot_wigner(state: State, mode: int = 0, ax: Axes | None = None, points: int
         The axes.
 
     Raises:
-        ValueError: a batch of states, or fewer than 2 points.
+        ValueError: no such mode, a batch of states, or fewer than 2 points.
     """
-    import matplotlib.pyplot as plt
+    import matplotlib.pyplot as plt  # takes long to import
 
-    points = integer(points, "points", 2)
+    points, mode = integer(points, "points", 2), one_mode(mode, state.n_modes)
     if state.norm_lost.ndim > 0:
         raise ValueError(f"plot_wigner is given a batch of shape {tuple(state.norm_lost.shape)}; one state is needed")
     axes = []

@@ -249,6 +249,13 @@ def test_a_transmissivity_out_of_range_is_refused(value: float, rows: int | None
         Gaussian().run(program, values)
 
 
+def test_derivatives_by_a_transmissivity_of_zero() -> None:
+    gates = [CVGate("Squeezing", 0, (0.5, 0.3)), CVGate("Beamsplitter", (0, 1), (0.4, 0.0)), CVGate("Loss", 0, (0,))]
+    nothing_left = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(Gaussian().run(Program(2, gates), nothing_left).mean_photons().sum(), nothing_left)
+    assert slope.item() == pytest.approx((math.sinh(0.5) * math.cos(0.4)) ** 2)
+
+
 def test_mistakes_are_named() -> None:
     program = Program(1, [CVGate("Squeezing", 0, (0, 0.0))])
     with pytest.raises(ValueError, match="not finite: squeezing is too strong|not finite in torch.float64"):
@@ -259,6 +266,13 @@ def test_mistakes_are_named() -> None:
         Gaussian().run(program, torch.zeros(2))
     with pytest.raises(ValueError, match=r"needs about .* GB"):
         Gaussian(memory_limit=10**6).run(program, torch.zeros(200_000, 1))
+    with pytest.raises(ValueError, match=r"1 modes, 1 gates, batch of 1: needs about .* GB"):
+        Gaussian(memory_limit=10).run(program, torch.zeros(1))
+    with pytest.raises(ValueError, match=r"9999 modes, 0 gates, batch of 1: needs about .* GB"):
+        Gaussian(memory_limit=10**9).run(Program(9999), torch.empty(0))
+    displaced = Program(1, [CVGate("Displacement", 0, (0, 0.0))])
+    with pytest.raises(ValueError, match="means are not finite in torch.float32: displacements are too large"):
+        Gaussian(dtype=torch.float32).run(displaced, torch.tensor([1e39], dtype=torch.float64))
     with pytest.raises(ValueError, match="dtype is torch.complex128; float32 or float64 is needed"):
         Gaussian(dtype=torch.complex128)
     with pytest.raises(ValueError, match="hbar is 0; a positive number is needed"):
@@ -267,3 +281,7 @@ def test_mistakes_are_named() -> None:
         Gaussian().run("Squeezing", torch.zeros(1))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"shapes \(3,\) and \(3, 3\)"):
         GaussianState(torch.zeros(3), torch.eye(3))
+    with pytest.raises(ValueError, match="means and covariance are torch.float32 and torch.float64; one floating"):
+        GaussianState(torch.zeros(2), torch.eye(2, dtype=torch.float64))
+    with pytest.raises(ValueError, match="hbar is -1; a positive number is needed"):
+        GaussianState(torch.zeros(2), torch.eye(2), hbar=-1)

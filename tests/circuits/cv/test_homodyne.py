@@ -332,6 +332,12 @@ def test_outcomes_at_the_edge_of_the_uniform_numbers() -> None:
     assert (outcomes.diff() >= 0).all()
 
 
+@pytest.mark.parametrize("batch", [(), (2,), (0,)])
+def test_no_outcomes_have_no_densities(batch: tuple[int, ...]) -> None:
+    state = FockState(torch.ones(*batch, 9, dtype=torch.complex128) / 3, FockBasis(2, 3))
+    assert state.homodyne_log_prob(torch.zeros(0, 2)).shape == (*batch, 0)
+
+
 def test_single_precision() -> None:
     state = random_state(FockBasis(2, 5))
     low = FockState(state.amplitudes.to(torch.complex64), state.basis)

@@ -98,6 +98,12 @@ def test_nearly_right_json_is_read_or_refused_in_one_line(content):
         (lambda: Program(1) + Program(2), "1 and 2 modes"),
         (lambda: Program(2).remap(modes=[0]), "remap is given 1 modes"),
         (lambda: Program(2).remap(modes=[0, 0]), "a mode twice"),
+        (lambda: Program(2).remap(modes=[0, -1]), "mode is -1"),
+        (lambda: Program(2, photons=[0, 1]).remap(n_modes=1), "remap is given mode 1; it is out of range 0 to 0"),
+        (lambda: Program(1).remap(n_modes="3"), "n_modes is '3'"),
+        (lambda: Program(1, [CVGate("Kerr", 0, (0,))], "1"), "n_parameters is '1'"),
+        (lambda: Program(1, [CVGate("Kerr", 0, (0,))]).bind(0.5), "parameters are 0.5; a sequence"),
+        (lambda: Program(1, [CVGate("Kerr", 0, (0,))]).bind(torch.zeros(1, 2)), r"parameter 0 is \[0.0, 0.0\]"),
     ],
 )
 def test_mistakes_are_one_line(make, message):
@@ -125,6 +131,13 @@ def test_bound_and_free_programs_give_the_same_state(program):
     bound = program.bind(VECTOR)
     assert bound.n_parameters == 0
     torch.testing.assert_close(_amplitudes(bound), _amplitudes(program))
+
+
+@pytest.mark.parametrize(
+    "values", [[0.5], np.array([0.5]), [torch.tensor(0.5)], torch.tensor([0.5], requires_grad=True)], ids=str
+)
+def test_values_to_bind_may_be_tensors_and_arrays(values):
+    assert str(Program(1, [CVGate("Kerr", 0, (0,))]).bind(values).gates[0]) == "Kerr(0.5) [0]"
 
 
 def test_joined_programs_follow_each_other_in_the_vector():

@@ -132,11 +132,15 @@ def test_a_picture(axes: object) -> None:
 
 def test_mistakes_are_one_line() -> None:
     state = random_state(FockBasis(1, 3), (2,))
-    with pytest.raises(ValueError, match=r"x has shape \(2, 2\); one dimension is needed"):
+    with pytest.raises(ValueError, match=r"x has shape \(2, 2\); a real tensor of one dimension is needed"):
         state.wigner(0, torch.zeros(2, 2), P)
     with pytest.raises(ValueError, match="mode is 1"):
         state.wigner(1, X, P)
     with pytest.raises(ValueError, match=r"a batch of shape \(2,\); one state is needed"):
         plot_wigner(state)
+    with pytest.raises(ValueError, match="mode is 5; the state has modes 0 to 0"):
+        plot_wigner(random_state(FockBasis(1, 3)), 5)
+    with pytest.raises(ValueError, match="cutoff is 301; Wigner functions are exact up to 300"):
+        random_state(FockBasis(1, 301)).wigner(0, X, P)
     with pytest.raises(ValueError, match="points is 1"):
         plot_wigner(random_state(FockBasis(1, 3)), points=1)
