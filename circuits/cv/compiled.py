@@ -127,7 +127,7 @@ def _joined(groups: Sequence[Group | PhaseGroup], parts: list[np.ndarray], rows:
     """The numbers of groups, those of the whole batch ``(n,)`` and those of each sample ``(n, rows)``."""
     pairs = list(zip(groups, parts, strict=True))
     shared = [part.reshape(-1) for group, part in pairs if not group.per_sample]
-    each = [part.reshape(-1, rows) for group, part in pairs if group.per_sample]
+    each = [part.reshape(part.shape[0] * part.shape[1], rows) for group, part in pairs if group.per_sample]
     return [np.concatenate([np.zeros(0), *shared]), np.concatenate([np.zeros((0, rows)), *each])]
 
 

@@ -62,7 +62,7 @@ def gates_and_phases(plan: Schedule, shared: np.ndarray, each: np.ndarray, hbar:
     for phases in plan.phases:
         values, by_parameter = _values(phases.terms, vectors[phases.per_sample])
         coefficients = _summed(values, phases.place, phases.n_passes * len(phases.functions))
-        angles = coefficients.reshape(*values.shape[:-1], phases.n_passes, -1) @ phases.functions
+        angles = coefficients.reshape(*values.shape[:-1], phases.n_passes, len(phases.functions)) @ phases.functions
         made.phases.append(_rows_last(angles) if phases.per_sample else angles)
         made.term_slopes.append(by_parameter)
     return made
@@ -102,7 +102,7 @@ def parameter_slopes(
             add(group.terms, False, np.einsum("ge,ge->g", slope, by_parameter))
     for some, slope, by_parameter in zip(plan.phases, phases, made.term_slopes, strict=True):
         functions = (np.moveaxis(slope, -1, 0) if some.per_sample else slope) @ some.functions.T
-        flat = functions.reshape(*by_parameter.shape[:-1], -1)
+        flat = functions.reshape(*by_parameter.shape[:-1], some.n_passes * len(some.functions))
         add(some.terms, some.per_sample, flat[..., some.place] * by_parameter)
     shared, both = found
     return shared + both[:, :n_shared].sum(0), both[:, n_shared:]
@@ -199,7 +199,7 @@ def _loss(transmissivity: np.ndarray, cutoff: int) -> _Pair:
     p, k = np.arange(2 * cutoff - 1), np.arange(cutoff)
     kept, kept_slope = root**p, p * root ** np.maximum(p - 1, 0) * half
     gone, gone_slope = lost**k, -k * lost ** np.maximum(k - 1, 0)
-    outer, flat = (..., slice(None), None), (*transmissivity.shape, -1)
+    outer, flat = (..., slice(None), None), (*transmissivity.shape, cutoff**3)
     entries = factors * kept[..., left][outer] * gone[..., None, :]
     slopes = factors * (
         kept_slope[..., left][outer] * gone[..., None, :] + kept[..., left][outer] * gone_slope[..., None, :]
