@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from circuits.cv.arguments import positive
 from circuits.cv.blackbird_expressions import Expressions, Tokens
 from circuits.cv.blackbird_operations import FROM_GATES, PREPARATIONS, gates_of, photons_of
 from circuits.cv.gates import CVGate, Parameter
 from circuits.cv.program import Program
-from circuits.gates import finite_number
 
 __all__ = ["from_blackbird", "to_blackbird"]
 
@@ -86,7 +86,7 @@ def from_blackbird(text: str, hbar: float = 2.0) -> Program:
     >>> [str(gate) for gate in from_blackbird(text).gates]
     ['Squeezing(0.5*a0, 3.142) [0]', 'Squeezing(0.5*a0, 3.142) [1]', 'Squeezing(0.5*a0, 3.142) [2]']
     """
-    reader = _Reader(finite_number(hbar, "hbar"))
+    reader = _Reader(positive(hbar, "hbar"))
     lines = re.split("\r\n|\r|\n", text)
     number = 0
     try:

@@ -89,7 +89,14 @@ class CVNeuralNetworkLayers:
         return torch.cat([weight.flatten(-2) for weight in weights], dim=-1)
 
     def split(self, parameters: Tensor) -> tuple[Tensor, ...]:
-        """The 11 weights from parameter vectors ``(..., n_parameters)``; undoes :meth:`flatten`."""
+        """The 11 weights from parameter vectors ``(..., n_parameters)``; undoes :meth:`flatten`.
+
+        Raises:
+            ValueError: another number of parameters.
+        """
+        size = self.program.n_parameters
+        if parameters.shape[-1:] != (size,):
+            raise ValueError(f"parameters are of shape {tuple(parameters.shape)}; (..., {size}) is needed")
         parts = parameters.split([math.prod(shape) for shape in self.shapes], dim=-1)
         return tuple(part.unflatten(-1, shape) for part, shape in zip(parts, self.shapes, strict=True))
 

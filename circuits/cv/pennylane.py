@@ -16,6 +16,7 @@ from circuits.cv.expansions import controlled_phase, controlled_shift
 from circuits.cv.gates import CV_GATES, CVGate
 from circuits.cv.meshes import interferometer
 from circuits.cv.program import Program
+from circuits.gates import integer
 from circuits.tracing import Found, traced
 
 __all__ = ["from_pennylane", "to_pennylane"]
@@ -93,6 +94,7 @@ def from_pennylane(function: Callable[..., Any], n_modes: int, n_parameters: int
     >>> print(from_pennylane(squeezer, 1, 2).gates[0])
     Squeezing(0.5*a1, 0.1) [0]
     """
+    n_modes, n_parameters = integer(n_modes, "n_modes", 1), integer(n_parameters, "n_parameters", 0)
     gates = []
     photons = [0] * n_modes
     for name, modes, slots in traced(lambda vector: _record(function, vector, n_modes), n_parameters, "parameter"):

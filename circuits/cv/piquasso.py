@@ -19,6 +19,7 @@ from circuits.cv.expansions import controlled_phase, controlled_shift, mach_zehn
 from circuits.cv.gates import CVGate, Parameter
 from circuits.cv.meshes import interferometer
 from circuits.cv.program import Program
+from circuits.gates import integer
 
 if TYPE_CHECKING:
     import piquasso as pq
@@ -95,7 +96,7 @@ def from_piquasso(program: pq.Program, n_modes: int | None = None) -> Program:
     >>> print(from_piquasso(pq.Program([pq.Vacuum(), pq.Loss(0.5).on_modes(1)])).gates[0])
     Loss(0.25) [1]
     """
-    reader = _Reader(_size(program) if n_modes is None else n_modes)
+    reader = _Reader(_size(program) if n_modes is None else integer(n_modes, "n_modes", 1))
     for number, instruction in enumerate(program.instructions):
         try:
             reader.read(instruction)
@@ -137,6 +138,8 @@ class _Reader:
         """One instruction."""
         name, values = type(instruction).__name__, instruction.params
         modes = tuple(instruction.modes) or tuple(range(self.n_modes))
+        if max(modes) >= self.n_modes:
+            raise ValueError(f"mode {max(modes)} is out of range 0 to {self.n_modes - 1}")
         if self.measured & set(modes):
             raise ValueError("it follows a measurement of the same mode; measure last")
         if name in ("Vacuum", "NumberState"):

@@ -278,6 +278,12 @@ def test_mistakes_are_one_line_with_its_number(text, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("hbar", [0, -1.0])
+def test_hbar_is_positive(hbar):
+    with pytest.raises(ValueError, match=f"^hbar is {hbar}; a positive number is needed$"):
+        Program.from_blackbird(HEAD + "Xgate(1) | 0\n", hbar)
+
+
 WORDS = (
     "name version 1.0 target type include for in int float complex array str bool pi True x n q0 Rgate BSgate Fock "
     "Interferometer MeasureX Dgate ( ) [ ] { } | , = : + - * ** / 0 1 2 0.5 1j 1e5 sin sqrt"

@@ -193,6 +193,12 @@ def test_what_a_program_cannot_express(function, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("sizes", "message"), [(("1", 0), "n_modes is '1'"), ((1, -1), "n_parameters is -1")])
+def test_sizes_that_are_none(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        Program.from_pennylane(lambda v: qml.Kerr(0.1, wires=0), *sizes)
+
+
 def test_loss_cannot_be_exported():
     program = Program(1, [CVGate("Kerr", 0, (0.1,)), CVGate("Loss", 0, (0.9,))])
     with pytest.raises(ValueError, match=r"^gate 1, Loss\(0.9\) \[0\]: PennyLane has no such channel$"):

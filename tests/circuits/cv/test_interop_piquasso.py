@@ -142,9 +142,15 @@ def test_what_a_program_cannot_express(instructions, message):
     assert "\n" not in str(caught.value)
 
 
-def test_modes_beyond_the_number_given():
-    with pytest.raises(ValueError, match="mode 3 is out of range 0 to 1"):
-        Program.from_piquasso(pq.Program([pq.Kerr(0.1).on_modes(3)]), n_modes=2)
+@pytest.mark.parametrize("instruction", [pq.Kerr(0.1), pq.NumberState([1]), pq.HomodyneMeasurement()], ids=str)
+def test_modes_beyond_the_number_given(instruction):
+    with pytest.raises(ValueError, match=r"^instruction 0, \w+: mode 3 is out of range 0 to 1$"):
+        Program.from_piquasso(pq.Program([instruction.on_modes(3)]), n_modes=2)
+
+
+def test_a_number_of_modes_that_is_none():
+    with pytest.raises(ValueError, match="n_modes is '2'"):
+        Program.from_piquasso(pq.Program([pq.Kerr(0.1).on_modes(0)]), n_modes="2")
 
 
 def test_without_piquasso(monkeypatch):

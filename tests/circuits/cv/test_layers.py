@@ -75,6 +75,11 @@ def test_flatten_and_split(rng):
         layers.flatten(weights[0], weights[1][..., None], *weights[2:])
 
 
+def test_a_vector_of_another_length_is_not_split():
+    with pytest.raises(ValueError, match=r"parameters are of shape \(5,\); \(..., 18\) is needed"):
+        CVNeuralNetworkLayers(1, 2).split(torch.zeros(5))
+
+
 def test_initial_weights():
     layers = CVNeuralNetworkLayers(40, 4)
     weights = layers.initial(torch.Generator().manual_seed(3), active=0.02, passive=0.5)
