@@ -24,6 +24,7 @@ __all__ = ["Fock", "TruncationWarning", "needed_cutoff", "split_parameters"]
 
 _ALWAYS_FREE = 2**24
 _MOST_AMPLITUDES = 2**14  # of states that are only run to learn which cutoff would do
+_MOST_PHOTONS = 100  # above which no such cutoff is looked for: gate matrices grow as its square or faster
 _ROUNDING = 1e-4
 
 
@@ -235,7 +236,7 @@ def needed_cutoff(
         hbar: of the simulation.
 
     Returns:
-        The cutoff, or None if none is found whose states are of moderate size.
+        The cutoff, or None if none is found up to 100 whose states are of moderate size.
 
     Raises:
         ValueError: as :meth:`Fock.run`.
@@ -253,7 +254,7 @@ def needed_cutoff(
 
     def fits(cutoff: int) -> bool:
         most = _MOST_AMPLITUDES if program.is_unitary else math.isqrt(16 * _MOST_AMPLITUDES)
-        if basis_size(program.n_modes, cutoff, basis) > most:
+        if cutoff > _MOST_PHOTONS or basis_size(program.n_modes, cutoff, basis) > most:
             return False
         rows = max(1, parameters.numel() // max(1, program.n_parameters))
         return Fock(cutoff, basis=basis).memory(program, rows, gradient=False) < free_memory(torch.device("cpu"))
