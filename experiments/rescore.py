@@ -142,7 +142,8 @@ def backend_of_text(text: str) -> dict[str, Any]:
 
 def _with_circuits(run: Run, asked: Sequence[str] | None, reporter: Reporter) -> list[str]:
     """The models to score; the others are skipped with a word."""
-    found, without = [], []
+    found: list[str] = []
+    without: list[str] = []
     for name in run.models if asked is None else dict.fromkeys(asked):
         run.place(name)
         try:
