@@ -261,7 +261,7 @@ def test_the_gaussian_frame_starts_as_a_copula() -> None:
 
 
 def test_truncation_is_warned_of_with_a_cutoff_that_would_do() -> None:
-    model = bent(1, cutoff=4, initial_range=2.0)
+    model = bent(1, cutoff=4, initial_range=0.8)
     with pytest.warns(
         TruncationWarning, match=r"CVBornMachine truncated: states lost up to .* at cutoff 4; .*cutoff \d+"
     ):

@@ -117,9 +117,9 @@ def test_a_circuit_learns_without_leaving_its_cutoff():
     ("options", "message"),
     [
         ({"embedding": "cubic"}, "embedding is 'cubic'; allowed are displacement, squeezing"),
-        ({"norm_penalty": -1.0}, "norm_penalty is -1.0; a finite number"),
+        ({"norm_penalty": -1.0}, "norm_penalty is -1.0; a number of at least 0 is needed"),
         ({"initial_range": math.inf}, "initial_range is inf; a finite number"),
-        ({"cutoff": 1}, "n_features is 2, cutoff is 1"),
+        ({"cutoff": 1}, "cutoff is 1; an integer of at least 2 is needed"),
     ],
 )
 def test_faults_of_the_circuit(options, message):

@@ -121,7 +121,7 @@ def test_a_bright_coherent_state() -> None:
 @pytest.mark.parametrize("pure", [True, False])
 def test_entangled_modes_follow_the_conditional_densities(kind: BasisKind, pure: bool) -> None:
     r = 0.5
-    squeezed = prepare(2, CVGate("TwoModeSqueezing", (0, 1), (r, 0.0)), cutoff=16 if kind == "mode" else 30, basis=kind)
+    squeezed = prepare(2, CVGate("TwoModeSqueezing", (0, 1), (r, 0.0)), cutoff=16 if kind == "mode" else 22, basis=kind)
     if not pure:
         squeezed = projector(squeezed)
     n = 20_000 if pure else 3000
