@@ -125,14 +125,23 @@ def wave_tables(name: str, largest: float, cutoff: int, kind: BasisKind, device:
     return (_grid(cutoff, _enough_points(cutoff, largest), device),)
 
 
+def furthest(cutoff: int) -> float:
+    """A displacement beyond which no entry below the cutoff is larger than 1e-30: larger ones count as this one.
+
+    Entries fall off like ``exp(-(r - sqrt(m) - sqrt(n))**2 / 2)``.
+    """
+    return 2 * math.sqrt(cutoff) + 12
+
+
 def _enough_nodes(cutoff: int, largest: float) -> int:
     """Nodes that resolve a displacement of this size: photon numbers reach ``(sqrt(cutoff) + r)**2`` and a tail."""
-    reach = (math.sqrt(cutoff) + min(largest, 64.0)) ** 2
+    reach = (math.sqrt(cutoff) + min(largest, furthest(cutoff))) ** 2
     return 16 * math.ceil((reach + 6 * math.sqrt(reach) + 24) / 16)
 
 
 def displacement(a: Tensor, cutoff: int) -> Tensor:
     """Displacements by real ``a``, ``(...) -> (..., cutoff**2)``."""
+    a = a.clamp(-furthest(cutoff), furthest(cutoff))
     return _waves(a, wave_tables("Displacement", _largest(a), cutoff, "mode", str(a.device)))
 
 

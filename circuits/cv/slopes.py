@@ -152,6 +152,9 @@ def _entries(name: str, values: np.ndarray, plan: Schedule, hbar: float) -> _Pai
     factor: float | np.ndarray = 1.0
     if name == "QuadraticPhase":
         name, values, factor = "Squeezing", np.arcsinh(0.5 * values), 1 / np.sqrt(4 + values**2)
+    elif name == "Displacement":
+        furthest = matrices.furthest(cutoff)
+        values, factor = values.clip(-furthest, furthest), 1.0 * (np.abs(values) <= furthest)
     elif name == "CubicPhase":
         factor = hbar**0.5 / 3
         values = values * factor

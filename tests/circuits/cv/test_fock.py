@@ -277,3 +277,16 @@ def test_a_program_with_photons_and_a_state_to_start_from():
         ValueError, match=r"initial is given, and the program starts with photons \(1,\); one is allowed"
     ):
         Fock(4).run(Program(1, photons=[1]), NOTHING, initial=torch.eye(4)[0] + 0j)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("a", [20.0, 64.0, 1e6])
+def test_a_displacement_far_beyond_the_cutoff_leaves_nothing_at_once(a: float, compiled: bool) -> None:
+    simulation = Fock(10, warn_above=None)
+    simulation._compiled = compiled
+    vector = torch.tensor([a], dtype=torch.float64, requires_grad=True)
+    state = simulation.run(Program(1, [CVGate("Displacement", 0, (0, 0.3))]), vector)
+    assert 1 - 1e-15 <= state.norm_lost.item() <= 1
+    state.norm.backward()
+    assert vector.grad is not None
+    assert abs(vector.grad.item()) < 1e-25
