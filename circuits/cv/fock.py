@@ -14,6 +14,7 @@ from circuits.cv.basis import BasisKind, FockBasis, basis_size
 from circuits.cv.compiled import compiled_amplitudes, padded_rows, rows_at_once
 from circuits.cv.cost import cost_of
 from circuits.cv.fock_state import FockState
+from circuits.cv.matrices import TooFastError
 from circuits.cv.mixed_state import MixedFockState
 from circuits.cv.passes import density, entries_of, plain_amplitudes
 from circuits.cv.program import Program
@@ -246,6 +247,7 @@ def needed_cutoff(
     18
     """
     lost = _share(lost, "lost")
+    rows = max(1, math.prod(split_parameters(program, parameters, inputs)[2]))
 
     def enough(cutoff: int) -> bool:
         simulation = Fock(cutoff, basis=basis, hbar=hbar, warn_above=None)
@@ -256,16 +258,20 @@ def needed_cutoff(
         most = _MOST_AMPLITUDES if program.is_unitary else math.isqrt(16 * _MOST_AMPLITUDES)
         if cutoff > _MOST_PHOTONS or basis_size(program.n_modes, cutoff, basis) > most:
             return False
-        rows = max(1, parameters.numel() // max(1, program.n_parameters))
         return Fock(cutoff, basis=basis).memory(program, rows, gradient=False) < free_memory(torch.device("cpu"))
 
     least = sum(program.photons) + 1 if basis == "total" else max(program.photons) + 1
     cutoff, failed = max(integer(at_least, "at_least", 1), least), least - 1
-    while not enough(cutoff):
+    found = enough(cutoff)
+    while not found:
         failed, cutoff = cutoff, cutoff + max(1, cutoff // 3)
         while cutoff > failed and not fits(cutoff):
             cutoff -= 1
         if cutoff == failed:
+            return None
+        try:
+            found = enough(cutoff)
+        except TooFastError:  # no cutoff from here on can be simulated
             return None
     failed = max(failed, at_least - 1)
     while cutoff - failed > 1:

@@ -29,9 +29,11 @@ from torch import Tensor
 from circuits.cv.basis import BasisKind, blocks_of
 
 __all__ = [
+    "TooFastError",
     "beamsplitter",
     "cubic_phase",
     "displacement",
+    "furthest",
     "hermite_functions",
     "losing_tables",
     "loss",
@@ -45,6 +47,10 @@ WaveTables = tuple[tuple[Tensor, ...], ...]
 
 _BLOCKS_AT_ONCE = 20
 _MOST_POINTS = 2**14
+
+
+class TooFastError(ValueError):
+    """A cubic phase that turns too fast for a grid of moderate size."""
 
 
 def hermite_functions(x: Tensor, cutoff: int) -> Tensor:
@@ -116,7 +122,7 @@ def wave_tables(name: str, largest: float, cutoff: int, kind: BasisKind, device:
         :math:`\sum_q \cos(f_q v - \pi/4)\, C_{qe}`.
 
     Raises:
-        ValueError: a cubic phase that turns too fast for a grid of moderate size.
+        TooFastError: a cubic phase that turns too fast for a grid of moderate size.
     """
     if name == "Beamsplitter":
         return _blocks(cutoff, kind, device)
@@ -152,7 +158,9 @@ def _enough_points(cutoff: int, largest: float) -> int:
     wanted = (turning + 6) * fastest / math.pi
     if not wanted <= _MOST_POINTS:
         most = (_MOST_POINTS * math.pi / (turning + 6) - 2 * turning - 16) / (3 * (turning + 4) ** 2)
-        raise ValueError(f"CubicPhase of strength {largest:.4g} in exp(i s x^3); at cutoff {cutoff} at most {most:.4g}")
+        raise TooFastError(
+            f"CubicPhase of strength {largest:.4g} in exp(i s x^3); at cutoff {cutoff} at most {most:.4g}"
+        )
     return 2 ** math.ceil(math.log2(wanted))
 
 
@@ -160,7 +168,7 @@ def cubic_phase(strength: Tensor, cutoff: int) -> Tensor:
     r""":math:`e^{i s x^3}` for x in units of sqrt(hbar), without factors :math:`i^{m - n}`; ``(..., cutoff**2)``.
 
     Raises:
-        ValueError: a phase that turns too fast for a grid of moderate size.
+        TooFastError: a phase that turns too fast for a grid of moderate size.
     """
     return _waves(strength, wave_tables("CubicPhase", _largest(strength), cutoff, "mode", str(strength.device)))
 
@@ -276,5 +284,6 @@ def loss(transmissivity: Tensor, cutoff: int) -> Tensor:
     left, factors = losing_tables(cutoff, str(transmissivity.device))
     some = transmissivity > 0
     root = torch.where(some, torch.where(some, transmissivity, 1.0).sqrt(), 0.0)
-    kept = _powers(root, 2 * cutoff - 1).index_select(-1, left)
+    kept = _powers(transmissivity, cutoff).index_select(-1, left // 2)
+    kept = torch.where(left % 2 == 1, kept * root[..., None], kept)
     return (factors * kept[..., None] * _powers(1 - transmissivity, cutoff)[..., None, :]).flatten(-2)

@@ -197,14 +197,15 @@ def _normal_ordered(r: np.ndarray, first: np.ndarray, last: np.ndarray, middle: 
 
 def _loss(transmissivity: np.ndarray, cutoff: int) -> _Pair:
     left, factors = (table.numpy() for table in matrices.losing_tables(cutoff, "cpu"))
-    root, lost = np.sqrt(transmissivity)[..., None], (1 - transmissivity)[..., None]
+    whole, lost = transmissivity[..., None], (1 - transmissivity)[..., None]
+    root, odd = np.sqrt(whole), left % 2 == 1
     half = np.divide(0.5, root, out=np.zeros_like(root), where=root > 0)
-    p, k = np.arange(2 * cutoff - 1), np.arange(cutoff)
-    kept, kept_slope = root**p, p * root ** np.maximum(p - 1, 0) * half
+    p, k = left // 2, np.arange(cutoff)
+    power, power_slope = whole**p, p * whole ** np.maximum(p - 1, 0)
+    kept = np.where(odd, power * root, power)
+    kept_slope = np.where(odd, power_slope * root + power * half, power_slope)
     gone, gone_slope = lost**k, -k * lost ** np.maximum(k - 1, 0)
     outer, flat = (..., slice(None), None), (*transmissivity.shape, cutoff**3)
-    entries = factors * kept[..., left][outer] * gone[..., None, :]
-    slopes = factors * (
-        kept_slope[..., left][outer] * gone[..., None, :] + kept[..., left][outer] * gone_slope[..., None, :]
-    )
+    entries = factors * kept[outer] * gone[..., None, :]
+    slopes = factors * (kept_slope[outer] * gone[..., None, :] + kept[outer] * gone_slope[..., None, :])
     return entries.reshape(flat), slopes.reshape(flat)

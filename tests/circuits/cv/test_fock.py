@@ -290,3 +290,11 @@ def test_a_displacement_far_beyond_the_cutoff_leaves_nothing_at_once(a: float, c
     state.norm.backward()
     assert vector.grad is not None
     assert abs(vector.grad.item()) < 1e-25
+
+
+def test_a_truncated_state_whose_cubic_phase_no_higher_cutoff_resolves_warns() -> None:
+    program = Program(1, [CVGate("Displacement", 0, (2.5, 0.0)), CVGate("CubicPhase", 0, [0])])
+    strength = torch.tensor([25.0], dtype=torch.float64)
+    with pytest.warns(TruncationWarning, match="no cutoff"):
+        Fock(10).run(program, strength)
+    assert needed_cutoff(program, strength, at_least=10) is None

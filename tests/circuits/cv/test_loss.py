@@ -92,3 +92,14 @@ def test_transmissivity_out_of_range(value):
     program = Program(1, [CVGate("Loss", 0, (0,))])
     with pytest.raises(ValueError, match=rf"transmissivity of Loss is {value}; a number from 0 to 1 is needed"):
         Fock(4).run(program, torch.tensor([[0.5], [value]], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_the_derivative_of_photon_numbers_where_all_light_is_lost(compiled: bool) -> None:
+    simulation = Fock(12, warn_above=None)
+    simulation._compiled = compiled
+    program = Program(1, [CVGate("Squeezing", 0, (0.4, 0.0)), CVGate("Loss", 0, [0])])
+    transmissivity = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    simulation.run(program, transmissivity).mean_photons().sum().backward()
+    assert transmissivity.grad is not None
+    assert transmissivity.grad.item() == pytest.approx(math.sinh(0.4) ** 2, abs=1e-6)
