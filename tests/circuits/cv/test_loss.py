@@ -96,7 +96,7 @@ def test_transmissivity_out_of_range(value):
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_the_derivative_of_photon_numbers_where_all_light_is_lost(compiled: bool) -> None:
-    simulation = Fock(12, warn_above=None)
+    simulation = Fock(24, warn_above=None)
     simulation._compiled = compiled
     program = Program(1, [CVGate("Squeezing", 0, (0.4, 0.0)), CVGate("Loss", 0, [0])])
     transmissivity = torch.zeros(1, dtype=torch.float64, requires_grad=True)
