@@ -174,6 +174,7 @@ def test_cv_peers_agree_and_the_report_has_their_ratios(monkeypatch: pytest.Monk
 
 
 def test_a_cv_peer_in_a_process_of_its_own() -> None:
+    pytest.importorskip("jax")
     found = cv.run_elsewhere("piquasso", SMALL, 0.0, 300)
     assert isinstance(found.timing, Timing)
     reference = cv_found("qgen, total basis", SMALL, 0, 0)

@@ -203,7 +203,7 @@ def test_the_command_writes_results_and_figure(tmp_path: Path) -> None:
         ("--ansatz data_reuploading", "ansatz is data_reuploading, which needs inputs"),
         ("--pairs 1", "samples is 200, pairs 1; at least 2"),
         ("--model gan", "--model goes with an experiment"),
-        ("quickstart-muon", "--model is missing; models of quickstart-muon are born machine, gan"),
+        ("quickstart-muon", "--model is missing; models of quickstart-muon are born machine, cv born machine, gan"),
         ("quickstart-muon --model flo", "--model.*flo"),
         ("quickstart-muon --model copula", "copula is fitted when it is built; it has no gradient"),
     ],
