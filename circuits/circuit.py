@@ -218,7 +218,7 @@ class Circuit:
         """
         try:
             content = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (json.JSONDecodeError, RecursionError, TypeError) as error:
             raise ValueError(f"circuit is not JSON: {error}") from error
         check_keys(content, "circuit", {"n_wires", "gates"}, {"n_angles"})
         if not isinstance(content["gates"], list):

@@ -102,8 +102,11 @@ def check_outcomes(outcomes: Tensor, n: int, batch: torch.Size) -> torch.Size:
 
 
 def check_axes(x: Tensor, p: Tensor) -> None:
-    """A ``ValueError`` unless both are one-dimensional real tensors."""
+    """A ``ValueError`` unless both are one-dimensional, real and finite tensors."""
     for name, axis in (("x", x), ("p", p)):
         if not isinstance(axis, Tensor) or axis.is_complex() or axis.ndim != 1:
             found = f"has shape {tuple(axis.shape)}" if isinstance(axis, Tensor) else f"is {axis!r}"
             raise ValueError(f"{name} {found}; a real tensor of one dimension is needed")
+        bad = (~torch.isfinite(axis)).nonzero()
+        if len(bad):
+            raise ValueError(f"{name} at {int(bad[0])}: {axis[int(bad[0])].item()} is not finite")

@@ -234,7 +234,7 @@ class Program:
         """
         try:
             content = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (json.JSONDecodeError, RecursionError, TypeError) as error:
             raise ValueError(f"program is not JSON: {error}") from error
         check_keys(content, "program", {"n_modes", "gates"}, {"n_parameters", "photons"})
         if not isinstance(content["gates"], list):

@@ -188,7 +188,8 @@ def _normal_ordered(r: np.ndarray, first: np.ndarray, last: np.ndarray, middle: 
     both = np.stack([powers, p * t ** np.maximum(p - 1, 0) * (1 - t**2)])
     raised, raised_slope = (both @ first.reshape(len(p), -1)).reshape(2, *r.shape, *shape)
     lowered, lowered_slope = (both @ last.reshape(len(p), -1)).reshape(2, *r.shape, *shape).swapaxes(-1, -2)
-    factor = np.cosh(r)[inside] ** -middle
+    with np.errstate(over="ignore"):  # beyond what a float holds the factor is 0, as it should
+        factor = np.cosh(r)[inside] ** -middle
     raised_slope = (raised_slope - raised * (middle * np.tanh(r)[inside])) * factor
     raised = raised * factor
     flat = (*r.shape, math.prod(shape))
