@@ -20,7 +20,7 @@ from annotated_types import Ge, Gt, Lt, MinLen
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from qgen.data import DATASETS
-from qgen.metrics import METRICS
+from qgen.metrics import find_metrics
 from qgen.plain import read_yaml, read_yaml_file
 from qgen.registry import generator_class, generators
 from qgen.run import CONFIG
@@ -309,9 +309,11 @@ def _discriminator(section: Any, where: str) -> dict[str, Any]:
 
 def _evaluation(asked: Evaluation, models: Mapping[str, ModelConfig]) -> Evaluation:
     """The section checked, its backends with every default."""
-    for metric in asked.metrics or []:
-        if metric not in METRICS:
-            raise ValueError(f"evaluation.metrics: {unknown('metric', metric, METRICS)}")
+    if asked.metrics is not None:
+        try:
+            find_metrics(asked.metrics)
+        except ValueError as error:
+            raise ValueError(f"evaluation.metrics: {error}") from None
     with_circuits = [name for name, model in models.items() if generator_class(model.generator.kind).runs_circuits]
     if asked.models_on_backends is not None and not asked.backends:
         raise ValueError("evaluation.models_on_backends: there are no evaluation.backends")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from experiments.config import Evaluation
 from qgen.data import Dataset, write_events
@@ -89,18 +90,26 @@ class Judge:
         return table
 
 
-def over_seeds(judged: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+def over_seeds(judged: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, float]]:
     """By metric that all have, the mean of each number over the seeds that could be judged, and the value's spread.
+
+    Of p-values it is the median; an interval is that of a single training and is left out where there are several.
 
     >>> over_seeds([{"ks": {"value": 0.1, "floor": 0.05}}, {"ks": {"value": 0.3, "floor": 0.05}}])["ks"]["value"]
     0.2
     """
-    means = {}
+    means: dict[str, dict[str, float]] = {}
     for metric in judged[0] if judged else ():
-        if not all(metric in one for one in judged):
+        results = [one[metric] for one in judged if metric in one]
+        if len(results) < len(judged):
             continue
-        results = [one[metric] for one in judged]
-        means[metric] = {key: statistics.fmean(one[key] for one in results) for key in results[0]}
-        if len(results) > 1:
-            means[metric]["spread"] = statistics.stdev(one["value"] for one in results)
+        if len(results) == 1:
+            means[metric] = dict(results[0])
+            continue
+        shared = [key for key in results[0] if key != "interval" and all(key in one for one in results)]
+        means[metric] = {
+            key: (statistics.median if key == "p_value" else statistics.fmean)(one[key] for one in results)
+            for key in shared
+        }
+        means[metric]["spread"] = statistics.stdev(one["value"] for one in results)
     return means

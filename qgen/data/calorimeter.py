@@ -86,7 +86,13 @@ class CalorimeterDataset(Dataset):
     def select(self, *names: str) -> Dataset:
         """The same events with only these pixels, in this order: a plain table, no longer an image."""
         plain = Dataset(
-            self.samples, self.features, self.conditions, self.condition_features, self.seed, self.provenance
+            self.samples,
+            self.features,
+            self.conditions,
+            self.condition_features,
+            self.seed,
+            self.provenance,
+            weights=self.weights,
         )
         return plain.select(*names)
 
@@ -141,6 +147,7 @@ class CalorimeterDataset(Dataset):
             self.conditions,
             self.condition_features,
             self.seed,
+            weights=self.weights,
         )
 
     def _profile(self, images: Tensor, axis: str) -> Tensor:

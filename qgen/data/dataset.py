@@ -66,6 +66,8 @@ class Dataset:
         condition_features: one :class:`Feature` for each column of ``conditions``.
         seed: fixes the splits.
         provenance: where the events come from, JSON values.
+        weights: ``(N,)``, one for each event, negative ones included; None where every event counts the same. Metrics
+            use them; no training does, and :func:`qgen.fit` refuses weighted events.
 
     Raises:
         ValueError: shapes that do not fit, two columns of one name, or a value that is not finite (the row is named).
@@ -82,6 +84,7 @@ class Dataset:
     seed: int = 0
     provenance: Mapping[str, Any] = field(default_factory=dict)
     fitted: tuple[Transform, Transform] | None = None
+    weights: Tensor | None = None
 
     def __post_init__(self) -> None:
         samples = torch.as_tensor(self.samples, dtype=torch.float64)
@@ -114,6 +117,20 @@ class Dataset:
             )
         object.__setattr__(self, "samples", samples)
         object.__setattr__(self, "conditions", conditions)
+        if self.weights is not None:
+            object.__setattr__(self, "weights", self._checked_weights(self.weights))
+
+    def _checked_weights(self, weights: Tensor) -> Tensor:
+        weights = torch.as_tensor(weights, dtype=torch.float64)
+        if weights.shape != (len(self.samples),):
+            raise ValueError(
+                f"weights have shape {tuple(weights.shape)}; expected ({len(self.samples)},), one an event"
+            )
+        bad = (~torch.isfinite(weights)).nonzero()
+        if len(bad):
+            row = int(bad[0])
+            raise ValueError(f"weights row {row}: {weights[row].item()} is not finite")
+        return weights
 
     def __len__(self) -> int:
         return self.samples.shape[0]
@@ -158,7 +175,13 @@ class Dataset:
     def take(self, rows: Tensor | Sequence[int]) -> Self:
         """The events of these rows; transforms stay those of this dataset."""
         index = torch.as_tensor(rows, dtype=torch.long)
-        return replace(self, samples=self.samples[index], conditions=self.conditions[index], fitted=self._transforms)
+        return replace(
+            self,
+            samples=self.samples[index],
+            conditions=self.conditions[index],
+            weights=None if self.weights is None else self.weights[index],
+            fitted=self._transforms,
+        )
 
     def with_samples(self, samples: Tensor, conditions: Tensor | None = None) -> Self:
         """Other events (a generator's, say) with this dataset's columns, units, geometry and transforms."""
@@ -168,6 +191,7 @@ class Dataset:
             samples=samples.detach().cpu(),
             conditions=conditions.detach().cpu(),
             provenance={},
+            weights=None,
             fitted=self._transforms,
         )
 
@@ -175,7 +199,7 @@ class Dataset:
     def checksum(self) -> str:
         """SHA-256 of the numbers of all events, in hexadecimal: the same for the same events in the same order."""
         digest = hashlib.sha256()
-        for values in (self.samples, self.conditions):
+        for values in (self.samples, self.conditions, *([] if self.weights is None else [self.weights])):
             digest.update(values.detach().cpu().contiguous().numpy().data)
         return digest.hexdigest()
 

@@ -114,6 +114,7 @@ class MuonDataset(Dataset):
             self.conditions,
             self.condition_features,
             self.seed,
+            weights=self.weights,
         )
 
 

@@ -3,7 +3,7 @@
 :func:`evaluate` scores generated events by all of them; each can also be called on two samples.
 """
 
-from qgen.metrics.base import METRICS, MINIMUM_EVENTS, Estimator, Metric, metric
+from qgen.metrics.base import GROUPS, METRICS, MINIMUM_EVENTS, Estimator, Metric, Named, find_metrics, metric
 from qgen.metrics.cells import jensen_shannon, joint_cells, separation, total_variation
 from qgen.metrics.classifier import classifier_auc
 from qgen.metrics.distances import correlation, ks, mmd, wasserstein
@@ -14,6 +14,7 @@ from qgen.metrics.suite import evaluate
 from qgen.metrics.table import MetricRow, MetricTable
 
 __all__ = [
+    "GROUPS",
     "METRICS",
     "MINIMUM_EVENTS",
     "Estimator",
@@ -21,9 +22,11 @@ __all__ = [
     "MetricResult",
     "MetricRow",
     "MetricTable",
+    "Named",
     "classifier_auc",
     "correlation",
     "evaluate",
+    "find_metrics",
     "histogram_kl",
     "image_distribution_entropy",
     "image_entropy",

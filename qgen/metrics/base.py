@@ -19,9 +19,11 @@ The name then is a :class:`Metric`, registered in :data:`METRICS` and part of :f
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -32,16 +34,41 @@ from qgen.metrics.result import MetricResult
 from qgen.random import derive_seed, new_generator
 from qgen.text import listed, unknown
 
-__all__ = ["METRICS", "MINIMUM_EVENTS", "Estimator", "Metric", "find_metrics", "metric"]
+__all__ = ["GROUPS", "METRICS", "MINIMUM_EVENTS", "Estimator", "Metric", "Named", "find_metrics", "metric"]
 
 MINIMUM_EVENTS = 20
 """Fewest events in either sample for which a metric is computed."""
 
 Estimator = Callable[[Tensor, Tensor], Tensor]
-"""``(weights of truth (n,), weights of generated (m,)) -> value``, shape ``()``, or ``(d,)`` if per feature."""
+"""``(weights of truth (n,), weights of generated (m,)) -> value``, shape ``()``, or ``(d,)`` if of several values."""
+
+Group = Literal["distributions", "physics", "fidelity", "tests"]
+GROUPS: tuple[Group, ...] = get_args(Group)
+"""What kinds of metrics there are: their names may be given in place of those of metrics."""
+
+GIVEN = ("truth", "generated", "seed")
+ASKED = ("limits", "training", "weights")
+"""What else a metric is given if its function has a parameter of the name."""
 
 METRICS: dict[str, Metric] = {}
 """Every metric by name."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """An estimator of several values with names of their own: layers, bins of energy.
+
+    Args:
+        names: one for each value.
+        estimator: gives ``(len(names),)``.
+    """
+
+    names: tuple[str, ...]
+    estimator: Estimator
+
+
+Built = Estimator | Named | MetricResult | Mapping[str, MetricResult]
+"""What the function of a metric returns; results if they have an uncertainty of their own, the whole's under ``""``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +77,13 @@ class Metric:
 
     Args:
         name: under which it stands in the table.
-        build: ``(truth (n, d), generated (m, d), seed) -> Estimator``. Whatever must be the same for the value and its
-            floor (scales, bin edges, bandwidths) is taken from ``truth``.
+        build: ``(truth, generated, seed, ...) -> Built``. Whatever must be the same for the value and its floor
+            (scales, bin edges, bandwidths) is taken from ``truth``. Both are tables ``(n, d)``, or datasets if the
+            view is ``events``. If it has a parameter of the name, it is also given the ``limits`` of the features
+            ``(d, 2)``, nan for a feature without; the ``training`` events (a table or dataset as the others); the
+            events' ``weights``, a pair ``(n,)`` and ``(m,)``. Any further parameter has a default and is an option.
         view: the columns that ``build`` is given.
+        group: what kind of metric it is.
         per_feature: whether the estimator gives one value a feature; their mean is the metric's value.
         target: the value of a perfect generator, apart from fluctuations.
         unit: of the value, empty if it has none.
@@ -61,7 +92,11 @@ class Metric:
         max_columns: most columns for which it is defined: beyond, time and memory grow out of bounds.
         inflation: factor on the bootstrap's standard deviation, for what reweighting cannot vary.
         by_default: whether :func:`qgen.metrics.evaluate` takes it when no metrics are named.
-        limits: whether ``build`` is also given the features' limits, ``(d, 2)``, nan for a feature without.
+        bias: the power of ``1 / N`` with which the part of the value that is due to finite samples falls: 0 for an
+            unbiased estimator, 1/2 for a mean of absolute differences, 1 for a mean of squares; None where no power
+            is known (a classifier).
+        weights: which weights of events it takes: of both signs, positive ones, or none at all.
+        needs: says of a dataset what it lacks for this metric ("an axis of layers"), nothing if it lacks nothing.
 
     >>> from qgen.metrics import wasserstein
     >>> rng = torch.Generator().manual_seed(0)
@@ -71,8 +106,9 @@ class Metric:
     """
 
     name: str
-    build: Callable[..., Estimator]
+    build: Callable[..., Built]
     view: View
+    group: Group = "distributions"
     per_feature: bool = False
     target: float = 0.0
     unit: str = ""
@@ -81,7 +117,9 @@ class Metric:
     max_columns: float = math.inf
     inflation: float = 1.0
     by_default: bool = True
-    limits: bool = False
+    bias: float | None = None
+    weights: Literal["signed", "positive", "none"] = "positive"
+    needs: Callable[[Dataset], str] = lambda dataset: ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "__doc__", self.build.__doc__)
@@ -91,72 +129,167 @@ class Metric:
         """The first line of the definition."""
         return (self.build.__doc__ or "").strip().split("\n")[0]
 
+    @property
+    def asks(self) -> frozenset[str]:
+        """What its function is given besides both samples and the seed."""
+        return frozenset(inspect.signature(self.build).parameters) & frozenset(ASKED)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its options with their defaults."""
+        parameters = inspect.signature(self.build).parameters.items()
+        return {name: p.default for name, p in parameters if name not in GIVEN and name not in ASKED}
+
     def __call__(
-        self, truth: Dataset | Tensor, generated: Dataset | Tensor, *, n_bootstrap: int = 20, seed: int = 0
+        self,
+        truth: Dataset | Tensor,
+        generated: Dataset | Tensor,
+        *,
+        training: Dataset | Tensor | None = None,
+        n_bootstrap: int = 20,
+        seed: int = 0,
+        **options: Any,
     ) -> MetricResult:
         """The metric between two samples; for a metric per feature, the mean over the features.
 
         Args:
             truth: events, or a plain table ``(n, d)``.
             generated: events with the same columns, ``(m, d)``.
+            training: the events that the generator learned from, for a metric that looks at them.
             n_bootstrap: bootstrap replicas, each of both samples, whose standard deviation is the uncertainty.
             seed: fixes the replicas and whatever else the metric draws.
+            options: of the metric, see :attr:`options`.
 
         Raises:
-            ValueError: too few events, columns that differ, a value that is not finite.
+            ValueError: too few events, columns that differ, an unknown option, a value that is not finite.
         """
         truth = as_dataset("truth", truth)
         generated = as_dataset("generated", generated, like=truth)
-        columns = look(truth, self.view), look(generated, self.view)
-        check_alike("truth", columns[0], "generated", columns[1])
-        return self.results(*columns, n_bootstrap=n_bootstrap, seed=seed)[""]
+        seen = look(truth, self.view), look(generated, self.view)
+        check_alike("truth", seen[0], "generated", seen[1])
+        learned = None
+        if training is not None:
+            learned = look(as_dataset("training", training, like=truth), self.view)
+            check_alike("truth", seen[0], "training", learned)
+        return self.results(*seen, training=learned, n_bootstrap=n_bootstrap, seed=seed, options=options)[""]
 
-    def results(self, truth: Columns, generated: Columns, *, n_bootstrap: int, seed: int) -> dict[str, MetricResult]:
+    def results(
+        self,
+        truth: Columns,
+        generated: Columns,
+        *,
+        training: Columns | None = None,
+        n_bootstrap: int,
+        seed: int,
+        options: Mapping[str, Any] | None = None,
+    ) -> dict[str, MetricResult]:
         """By feature's name the result of each, and under the empty name that of all (their mean).
 
         Raises:
-            ValueError: too few events, replicas or columns, or a value that is not finite.
+            ValueError: too few events, replicas or columns, an unknown option, or a value that is not finite.
         """
-        for which, columns in (("truth", truth), ("generated", generated)):
-            if len(columns.values) < MINIMUM_EVENTS:
-                raise ValueError(f"{which} has {len(columns.values)} events; at least {MINIMUM_EVENTS} are needed")
         if n_bootstrap < 2:
             raise ValueError(f"n_bootstrap is {n_bootstrap}; at least 2 replicas are needed for an uncertainty")
-        if not self.applies(truth):
-            most = "" if self.max_columns == math.inf else f" and at most {self.max_columns}"
-            found = f"{len(truth.features)} ({listed(f.name for f in truth.features)})"
-            raise ValueError(f"{self.name} needs at least {self.min_columns}{most} columns, found {found}")
-        options = {}
-        if self.limits:
-            pairs = [f.limits or (math.nan, math.nan) for f in truth.features]
-            options = {"limits": torch.tensor(pairs, dtype=torch.float64)}
-        estimator = self.build(truth.values, generated.values, seed, **options)
-
-        def estimate(w: Tensor, v: Tensor) -> Tensor:
-            values = estimator(w, v)
-            return torch.cat([values, values.mean(0, keepdim=True)]) if self.per_feature else values[None]
-
-        n, m = len(truth.values), len(generated.values)
-        value = estimate(truth.values.new_ones(n), truth.values.new_ones(m))
-        w = bootstrap_weights(n, n_bootstrap, derive_seed(seed, "bootstrap", "truth"))
-        v = bootstrap_weights(m, n_bootstrap, derive_seed(seed, "bootstrap", "generated"))
-        uncertainty = torch.stack([estimate(*pair) for pair in zip(w, v, strict=True)]).std(0) * self.inflation
-        if not (value.isfinite().all() and uncertainty.isfinite().all()):
-            raise ValueError(
-                f"{self.name} is not finite: generated values lie too many orders of magnitude from truth's"
-            )
-        names = [*(f.name for f in truth.features), ""] if self.per_feature else [""]
+        built = self._built(truth, generated, training, seed, options or {})
+        if isinstance(built, MetricResult):
+            built = {"": built}
+        if isinstance(built, Mapping):
+            self._check_finite(torch.tensor([(r.value, r.uncertainty) for r in built.values()]))
+            return dict(built)
+        names, estimate = self._values_of(built, truth)
+        w, v = truth.weights, generated.weights
+        value = estimate(w, v)
+        drawn_w = w * bootstrap_weights(len(w), n_bootstrap, derive_seed(seed, "bootstrap", "truth"))
+        drawn_v = v * bootstrap_weights(len(v), n_bootstrap, derive_seed(seed, "bootstrap", "generated"))
+        replicas = torch.stack([estimate(*pair) for pair in zip(drawn_w, drawn_v, strict=True)])
+        uncertainty = replicas.std(0) * self.inflation
+        self._check_finite(torch.stack([value, uncertainty]))
         results = [MetricResult(*pair) for pair in zip(value.tolist(), uncertainty.tolist(), strict=True)]
         return dict(zip(names, results, strict=True))
 
-    def applies(self, columns: Columns) -> bool:
-        """Whether it is defined for these columns."""
-        return self.min_columns <= len(columns.features) <= self.max_columns
+    def values(
+        self, truth: Columns, generated: Columns, *, seed: int, options: Mapping[str, Any] | None = None
+    ) -> dict[str, float]:
+        """The values alone, as :meth:`results` names them."""
+        built = self._built(truth, generated, None, seed, options or {})
+        if isinstance(built, MetricResult):
+            return {"": built.value}
+        if isinstance(built, Mapping):
+            return {name: result.value for name, result in built.items()}
+        names, estimate = self._values_of(built, truth)
+        return dict(zip(names, estimate(truth.weights, generated.weights).tolist(), strict=True))
+
+    def problem(self, truth: Columns, *others: Columns) -> str:
+        """Why it is not defined for these samples, empty if it is."""
+        if not self.min_columns <= len(truth.features) <= self.max_columns:
+            most = "" if self.max_columns == math.inf else f" and at most {self.max_columns}"
+            found = f"{len(truth.features)} ({listed(f.name for f in truth.features)})"
+            return f"{self.name} needs at least {self.min_columns}{most} columns, found {found}"
+        if lacks := self.needs(truth.events):
+            return f"{self.name} needs {lacks}"
+        for columns in (truth, *others):
+            given = columns.events.weights
+            if given is not None and self.weights == "none":
+                return f"{self.name} is not defined for weighted events"
+            if given is not None and self.weights == "positive" and (given < 0).any():
+                row = int((given < 0).nonzero()[0])
+                return f"{self.name} is not defined for negative weights, found {given[row]:g} in row {row}"
+        return ""
+
+    def _built(
+        self, truth: Columns, generated: Columns, training: Columns | None, seed: int, options: Mapping[str, Any]
+    ) -> Built:
+        for which, columns in (("truth", truth), ("generated", generated)):
+            if len(columns) < MINIMUM_EVENTS:
+                raise ValueError(f"{which} has {len(columns)} events; at least {MINIMUM_EVENTS} are needed")
+        if problem := self.problem(truth, generated):
+            raise ValueError(problem)
+        for name in options:
+            if name not in self.options:
+                raise ValueError(unknown(f"option of {self.name}", name, self.options))
+
+        def part(columns: Columns) -> Dataset | Tensor:
+            return columns.events if self.view == "events" else columns.values
+
+        given: dict[str, Any] = dict(options)
+        if "limits" in self.asks:
+            pairs = [f.limits or (math.nan, math.nan) for f in truth.features]
+            given["limits"] = torch.tensor(pairs, dtype=torch.float64)
+        if "weights" in self.asks:
+            given["weights"] = (truth.weights, generated.weights)
+        if "training" in self.asks:
+            if training is None:
+                raise ValueError(f"{self.name} needs the events that the generator was trained on")
+            given["training"] = part(training)
+        return self.build(part(truth), part(generated), seed, **given)
+
+    def _values_of(self, built: Estimator | Named, truth: Columns) -> tuple[tuple[str, ...], Estimator]:
+        """Names and estimator of all values, the last the mean of the others if there are several."""
+        if isinstance(built, Named):
+            names, estimator = built.names, built.estimator
+        elif self.per_feature:
+            names, estimator = tuple(f.name for f in truth.features), built
+        else:
+            single: Estimator = built
+            return ("",), lambda w, v: single(w, v)[None]
+
+        def estimate(w: Tensor, v: Tensor) -> Tensor:
+            values = estimator(w, v)
+            return torch.cat([values, values.mean(0, keepdim=True)])
+
+        return (*names, ""), estimate
+
+    def _check_finite(self, numbers: Tensor) -> None:
+        if not numbers.isfinite().all():
+            raise ValueError(
+                f"{self.name} is not finite: generated values lie too many orders of magnitude from truth's"
+            )
 
 
 def metric(
     *,
     view: View,
+    group: Group = "distributions",
     per_feature: bool = False,
     target: float = 0.0,
     unit: str = "",
@@ -165,15 +298,18 @@ def metric(
     max_columns: float = math.inf,
     inflation: float = 1.0,
     by_default: bool = True,
-    limits: bool = False,
-) -> Callable[[Callable[..., Estimator]], Metric]:
-    """Make a function ``(truth, generated, seed) -> Estimator`` a :class:`Metric` of its name and register it."""
+    bias: float | None = None,
+    weights: Literal["signed", "positive", "none"] = "positive",
+    needs: Callable[[Dataset], str] = lambda dataset: "",
+) -> Callable[[Callable[..., Built]], Metric]:
+    """Make a function ``(truth, generated, seed, ...) -> Built`` a :class:`Metric` of its name and register it."""
 
-    def register(build: Callable[..., Estimator]) -> Metric:
+    def register(build: Callable[..., Built]) -> Metric:
         made = Metric(
             name=build.__name__,
             build=build,
             view=view,
+            group=group,
             per_feature=per_feature,
             target=target,
             unit=unit,
@@ -182,7 +318,9 @@ def metric(
             max_columns=max_columns,
             inflation=inflation,
             by_default=by_default,
-            limits=limits,
+            bias=bias,
+            weights=weights,
+            needs=needs,
         )
         METRICS[made.name] = made
         return made
@@ -193,6 +331,8 @@ def metric(
 def find_metrics(names: Iterable[str] | None) -> list[Metric]:
     """The metrics of these names; if ``None``, all that are taken by default.
 
+    A name may also be that of a group (:data:`GROUPS`), ``default`` or ``all``.
+
     Raises:
         ValueError: no name, or an unknown one; the nearest is suggested.
 
@@ -200,16 +340,20 @@ def find_metrics(names: Iterable[str] | None) -> list[Metric]:
     Traceback (most recent call last):
     ValueError: metric 'waserstein' is unknown; did you mean 'wasserstein'? Known: ...
     """
-    if names is None:
-        return [m for m in METRICS.values() if m.by_default]
-    given = [names] if isinstance(names, str) else names
-    wanted = list(dict.fromkeys(given))
-    if not wanted:
-        raise ValueError(f"metrics is empty; known: {', '.join(METRICS)}")
-    for name in wanted:
-        if name not in METRICS:
-            raise ValueError(unknown("metric", name, METRICS))
-    return [METRICS[name] for name in wanted]
+    given = ["default"] if names is None else [names] if isinstance(names, str) else list(names)
+    if not given:
+        raise ValueError(f"metrics is empty; known: {', '.join((*METRICS, *GROUPS, 'default', 'all'))}")
+    wanted: dict[str, Metric] = {}
+    for name in given:
+        if name in METRICS:
+            wanted[name] = METRICS[name]
+        elif name in (*GROUPS, "default", "all"):
+            wanted |= {
+                m.name: m for m in METRICS.values() if name in (m.group, "all") or (name == "default" and m.by_default)
+            }
+        else:
+            raise ValueError(unknown("metric", name, (*METRICS, *GROUPS, "default", "all")))
+    return list(wanted.values())
 
 
 def bootstrap_weights(n: int, n_bootstrap: int, seed: int) -> Tensor:

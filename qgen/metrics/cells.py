@@ -93,7 +93,7 @@ def _cell_masses(truth: Tensor, generated: Tensor) -> Estimator:
     return masses
 
 
-@metric(view="joint", unit="bits", reference="Lin, IEEE Trans. Inf. Theory 37 (1991) 145")
+@metric(view="joint", bias=1, unit="bits", reference="Lin, IEEE Trans. Inf. Theory 37 (1991) 145")
 def jensen_shannon(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     r"""Jensen-Shannon divergence on joint cells of features and conditions, between 0 and 1 bit.
 
@@ -110,7 +110,7 @@ def jensen_shannon(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     return estimate
 
 
-@metric(view="joint", reference="total variation distance")
+@metric(view="joint", bias=0.5, weights="signed", reference="total variation distance")
 def total_variation(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     r"""Total variation on joint cells of features and conditions, between 0 and 1.
 
@@ -126,7 +126,7 @@ def total_variation(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     return estimate
 
 
-@metric(view="observables", per_feature=True, reference="CaloChallenge, 2410.21611")
+@metric(view="observables", per_feature=True, bias=1, group="physics", reference="CaloChallenge, 2410.21611")
 def separation(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     r"""Separation power of the histograms of each physics feature, between 0 and 1.
 

@@ -24,6 +24,7 @@ N_FOLDS = 5
 
 @metric(
     view="joint",
+    group="tests",
     target=0.5,
     reference="Lopez-Paz & Oquab, 1610.06545; 2106.05285 for calorimeter showers",
     max_columns=1000,

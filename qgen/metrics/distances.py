@@ -40,6 +40,8 @@ def _cumulative_difference(truth: Tensor, generated: Tensor) -> tuple[Tensor, Es
     per_feature=True,
     unit="standard deviations of truth",
     reference="Wasserstein distance of order 1; 1904.06240 for generated events",
+    bias=0.5,
+    weights="signed",
 )
 def wasserstein(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     r"""Wasserstein-1 distance of each feature, in units of truth's standard deviation.
@@ -56,7 +58,13 @@ def wasserstein(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     return estimate
 
 
-@metric(view="samples", per_feature=True, reference="two-sample Kolmogorov-Smirnov statistic")
+@metric(
+    view="samples",
+    per_feature=True,
+    reference="two-sample Kolmogorov-Smirnov statistic",
+    bias=0.5,
+    weights="signed",
+)
 def ks(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     r"""Kolmogorov-Smirnov distance of each feature, the greatest difference of the cumulative distributions.
 
@@ -72,7 +80,7 @@ def ks(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     return estimate
 
 
-@metric(view="joint", min_columns=2, max_columns=1000, reference="Pearson correlation matrices")
+@metric(view="joint", min_columns=2, max_columns=1000, bias=0.5, reference="Pearson correlation matrices")
 def correlation(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     """Mean absolute difference of Pearson correlations, over all pairs of columns, conditions included.
 
@@ -101,7 +109,7 @@ def _pearson(x: Tensor, w: Tensor) -> Tensor:
     return torch.where(moves[:, None] & moves, covariance / scale / scale[:, None], torch.zeros_like(covariance))
 
 
-@metric(view="joint", reference="Gretton et al., JMLR 13 (2012) 723")
+@metric(view="joint", bias=0, weights="signed", reference="Gretton et al., JMLR 13 (2012) 723")
 def mmd(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     r"""Squared maximum mean discrepancy, unbiased, on features and conditions in truth's standard deviations.
 

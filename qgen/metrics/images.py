@@ -51,6 +51,8 @@ def relative_entropy(p: Tensor, q: Tensor, least: float = LEAST_SHARE) -> Tensor
 
 @metric(
     view="samples",
+    group="physics",
+    bias=1,
     unit="nats",
     reference="2103.15470, relative entropy of the mean image",
     min_columns=2,
@@ -71,6 +73,8 @@ def mean_image_entropy(truth: Tensor, generated: Tensor, seed: int) -> Estimator
 
 @metric(
     view="samples",
+    group="physics",
+    bias=1,
     unit="nats",
     reference="2103.15470, relative entropy of each image",
     min_columns=2,
@@ -95,6 +99,8 @@ def image_entropy(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
 
 @metric(
     view="samples",
+    group="physics",
+    bias=1,
     unit="nats",
     reference="2103.15470, distribution over images",
     min_columns=2,

@@ -47,7 +47,7 @@ def histogram_kl(truth: Tensor, generated: Tensor) -> Tensor:
     return (p * (p.log() - q.log())).sum()
 
 
-@metric(view="samples", per_feature=True, by_default=False, limits=True, unit="nats", reference="code of 2110.06933")
+@metric(view="samples", per_feature=True, by_default=False, bias=1, unit="nats", reference="code of 2110.06933")
 def kl_published(truth: Tensor, generated: Tensor, seed: int, limits: Tensor) -> Estimator:
     """Kullback-Leibler divergence as published for the style-based qGAN: 99 equal bins, 1e-100 in empty ones.
 
@@ -76,7 +76,9 @@ def kl_published(truth: Tensor, generated: Tensor, seed: int, limits: Tensor) ->
     return estimate
 
 
-@metric(view="samples", per_feature=True, by_default=False, unit="nats", reference="2110.06933; bins and prior ours")
+@metric(
+    view="samples", per_feature=True, by_default=False, bias=1, unit="nats", reference="2110.06933; bins and prior ours"
+)
 def kl(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     """Kullback-Leibler divergence of each feature on bins of equal truth content, half an event in each as prior.
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from qgen.data.dataset import Dataset
-from qgen.metrics.base import MINIMUM_EVENTS, find_metrics
+from qgen.metrics.base import MINIMUM_EVENTS, Metric, find_metrics
+from qgen.metrics.bins import Bin, condition_bins
 from qgen.metrics.columns import Columns, View, as_dataset, check_alike, look
 from qgen.metrics.result import MetricResult
 from qgen.metrics.table import MetricRow, MetricTable
 from qgen.random import derive_seed, new_generator
+from qgen.text import unknown
 
 __all__ = ["evaluate"]
 
@@ -23,9 +26,13 @@ def evaluate(
     generated: Dataset | Tensor | Mapping[str, Dataset | Tensor],
     *,
     reference: Dataset | Tensor | None = None,
+    training: Dataset | Tensor | None = None,
     metrics: Iterable[str] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    bins: Mapping[str, int | Sequence[float]] | None = None,
     n_bootstrap: int = 20,
     seed: int = 0,
+    progress: Callable[[str, int, int], None] = lambda what, done, of: None,
 ) -> MetricTable:
     """Score generated events: each metric's value beside its floor, both with an uncertainty.
 
@@ -33,26 +40,37 @@ def evaluate(
     the bias of finite samples is the same in both, all samples have the same size ``n``: the value compares ``n`` true
     events with ``n`` generated ones, the floor compares the same true events with ``n`` others. The others come from
     ``reference`` or, without it, ``truth`` is split in two halves. Events in excess are left out at random. ``n`` is
-    the smallest of the samples; several generators may have different ``n``, each with the floor of its own.
+    the smallest of the samples; several generators may have different ``n``, each with the floor of its own. A metric
+    that looks at the ``training`` events always has its floor from the two halves of ``truth``, because ``reference``
+    may be those very events.
 
     The uncertainty is the standard deviation over bootstrap replicas of both samples. For a value at its floor it is
     too large, by a factor of up to about two: replicas fluctuate around samples that fluctuate themselves. Scales, bin
     edges and kernel widths are those of the true events. A conditional generator should be given conditions drawn
     afresh, not the very ones of ``truth``: repeated conditions make the samples more alike than independent ones.
 
+    For a metric whose bias falls with a known power of the number of events, the value is also extrapolated to
+    infinitely many: from it and its mean over the two halves of the samples.
+
     Args:
         truth: events that no generator has been trained on, or a plain table ``(N, d)``.
         generated: events with the same columns (and their own conditions), a plain table, or several by name.
         reference: true events, independent of ``truth``, for the floor. Training events will do: the floor does not
             look at the generator.
-        metrics: names as in ``METRICS``; without them all of the default ones (``Metric.by_default``) that are defined
-            for these columns (correlation needs two).
+        training: the events that the generators learned from; without them, metrics that look at them are left out.
+        metrics: names as in ``METRICS``, or groups of them (:data:`~qgen.metrics.base.GROUPS`, ``default``, ``all``);
+            without them the default ones (``Metric.by_default``). Groups are taken as far as they are defined for these
+            events (correlation needs two columns).
+        options: of metrics, by metric and name.
+        bins: conditions in whose bins everything is judged as well: by name the number of bins (of as many true events
+            each; a bin for each value if there are no more of them) or their edges.
         n_bootstrap: bootstrap replicas; the uncertainty is known to about ``1 / sqrt(2 n_bootstrap)`` of itself.
         seed: fixes the choice of events, the replicas and the folds of the classifier.
+        progress: is told what is done next, how much is done, and of how much.
 
     Raises:
-        ValueError: an unknown metric; fewer than 20 events in a sample; columns or units that differ; a value that is
-            not finite. The message names which.
+        ValueError: an unknown metric or option; fewer than 20 events in a sample or in a bin; columns, units or pixels
+            that differ; a value that is not finite. The message names which.
 
     >>> rng = torch.Generator().manual_seed(0)
     >>> truth, generated = torch.randn(2, 2000, 2, generator=rng, dtype=torch.float64)
@@ -62,38 +80,51 @@ def evaluate(
     >>> table["ks"].value.value > table["ks"].floor.value
     True
     """
-    asked = find_metrics(metrics)
+    names = [metrics] if isinstance(metrics, str) else None if metrics is None else list(metrics)
+    asked = find_metrics(names)
+    options = options or {}
+    for name in options:
+        if name not in {m.name for m in asked}:
+            raise ValueError(unknown("metric with options", name, [m.name for m in asked]))
     truth = as_dataset("truth", truth)
     named = generated if isinstance(generated, Mapping) else {"": generated}
     if not named:
         raise ValueError("generated is an empty mapping; at least one generator's events are needed")
     true = _Sample("truth", truth, _shuffled(len(truth), seed))
-    if reference is None:
-        first, second = true.rows.tensor_split(2)
-        true, other = replace(true, rows=first), replace(true, rows=second, what="truth's other half")
-    else:
-        other = _sample("reference", reference, truth, seed)
+    halves = true.halves()
+    other = _Sample.of("reference", reference, truth, seed) if reference is not None else halves[1]
+    learned = None if training is None else _Sample.of("training", training, truth, seed)
     samples = {
-        name: _sample(f"generated {name!r}" if name else "generated", events, truth, seed)
+        name: _Sample.of(f"generated {name!r}" if name else "generated", events, truth, seed)
         for name, events in named.items()
     }
-    chosen = [m for m in asked if metrics is not None or m.applies(true.columns(m.view))]
-    for sample in (other, *samples.values()):
-        if (n := min(len(true.rows), len(sample.rows))) < MINIMUM_EVENTS:
-            raise ValueError(f"{true.what} against {sample.what}: {n} events; at least {MINIMUM_EVENTS} are needed")
+    chosen = [m for m in asked if _wanted(m, names, true, [other, *samples.values()], learned)]
+    for sample in (other, *samples.values(), *([] if learned is None else [learned])):
         for view in dict.fromkeys(m.view for m in chosen):
             check_alike(true.what, true.columns(view), sample.what, sample.columns(view))
+    if reference is None:
+        true = halves[0]
 
-    floors: dict[tuple[str, int], dict[str, MetricResult]] = {}
-    rows = []
-    for name, sample in samples.items():
-        n = min(len(true.rows), len(other.rows), len(sample.rows))
-        for m in chosen:
-            a, b, c = (part.columns(m.view, n) for part in (true, other, sample))
-            if (m.name, n) not in floors:
-                floors[m.name, n] = m.results(a, b, n_bootstrap=n_bootstrap, seed=seed)
-            for feature, value in m.results(a, c, n_bootstrap=n_bootstrap, seed=seed).items():
-                rows.append(MetricRow(name, m.name, feature, value, floors[m.name, n][feature], m.target, n))
+    rows: list[MetricRow] = []
+    parts = [None, *(condition_bins(truth, bins) if bins else [])]
+    total, done = len(parts) * len(samples) * len(chosen), 0
+    for part in parts:
+        within = _Within(
+            true=true.within(part),
+            other=other.within(part),
+            halves=(halves[0].within(part), halves[1].within(part)),
+            learned=None if learned is None else learned.within(part),
+            options=options,
+            n_bootstrap=n_bootstrap,
+            seed=seed,
+        )
+        for name, sample in samples.items():
+            some = sample.within(part)
+            for m in chosen:
+                progress(f"{m.name} of {name}" if name else m.name, done, total)
+                rows += within.rows(m, name, some, "" if part is None else part.label)
+                done += 1
+    progress("", done, total)
     return MetricTable(tuple(rows))
 
 
@@ -105,18 +136,95 @@ class _Sample:
     dataset: Dataset
     rows: Tensor
     views: dict[View, Columns] = field(default_factory=dict)
+    parts: dict[tuple[View, int], Columns] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, what: str, events: Dataset | Tensor, truth: Dataset, seed: int) -> _Sample:
+        dataset = as_dataset(what, events, like=truth)
+        return cls(what, dataset, _shuffled(len(dataset), derive_seed(seed, "other")))
+
+    def halves(self) -> tuple[_Sample, _Sample]:
+        first, second = self.rows.tensor_split(2)
+        return replace(self, rows=first, parts={}), replace(self, rows=second, what="truth's other half", parts={})
+
+    def within(self, part: Bin | None) -> _Sample:
+        if part is None:
+            return self
+        inside = part.holds(self.dataset)[self.rows]
+        return replace(self, what=f"{self.what} in {part.label}", rows=self.rows[inside], parts={})
 
     def columns(self, view: View, n: int | None = None) -> Columns:
         """All events of the dataset, or the first ``n`` of these rows."""
         if view not in self.views:
             self.views[view] = look(self.dataset, view)
-        columns = self.views[view]
-        return columns if n is None else replace(columns, values=columns.values[self.rows[:n]])
+        if n is None:
+            return self.views[view]
+        if (view, n) not in self.parts:
+            self.parts[view, n] = self.views[view].take(self.rows[:n])
+        return self.parts[view, n]
 
 
-def _sample(what: str, events: Dataset | Tensor, truth: Dataset, seed: int) -> _Sample:
-    dataset = as_dataset(what, events, like=truth)
-    return _Sample(what, dataset, _shuffled(len(dataset), derive_seed(seed, "other")))
+@dataclass
+class _Within:
+    """True samples, of all conditions or of a bin of them, and the floors that were found with them."""
+
+    true: _Sample
+    other: _Sample
+    halves: tuple[_Sample, _Sample]
+    learned: _Sample | None
+    options: Mapping[str, Mapping[str, Any]]
+    n_bootstrap: int
+    seed: int
+    floors: dict[tuple[str, int], dict[str, MetricResult]] = field(default_factory=dict)
+
+    def rows(self, m: Metric, generator: str, sample: _Sample, label: str) -> list[MetricRow]:
+        """A metric of a generator: its own row last, after those of its features."""
+        training = None
+        true, other = self.true, self.other
+        if "training" in m.asks and self.learned is not None:
+            true, other = self.halves
+            training = self.learned.columns(m.view, len(self.learned.rows))
+        n = min(len(true.rows), len(other.rows), len(sample.rows))
+        if n < MINIMUM_EVENTS:
+            least = min((true, other, sample), key=lambda one: len(one.rows))
+            raise ValueError(f"{least.what}: {n} events; at least {MINIMUM_EVENTS} are needed")
+        settings: dict[str, Any] = {"seed": self.seed, "options": self.options.get(m.name, {})}
+        a, b, c = (one.columns(m.view, n) for one in (true, other, sample))
+        if (m.name, n) not in self.floors:
+            self.floors[m.name, n] = m.results(a, b, training=training, n_bootstrap=self.n_bootstrap, **settings)
+        floor = self.floors[m.name, n]
+        found = m.results(a, c, training=training, n_bootstrap=self.n_bootstrap, **settings)
+        limits = _extrapolated(m, a, c, found, settings) if training is None else {}
+        return [
+            MetricRow(generator, m.name, feature, value, floor[feature], m.target, n, limits.get(feature), label)
+            for feature, value in found.items()
+        ]
+
+
+def _wanted(
+    m: Metric, names: Sequence[str] | None, true: _Sample, others: Sequence[_Sample], learned: _Sample | None
+) -> bool:
+    """Whether it is defined for the samples; one that was asked for by name is, or its own line says why not."""
+    if names is not None and m.name in names:
+        return True
+    if "training" in m.asks and learned is None:
+        return False
+    return not m.problem(true.columns(m.view), *(other.columns(m.view) for other in others))
+
+
+def _extrapolated(
+    m: Metric, a: Columns, b: Columns, found: Mapping[str, MetricResult], settings: Mapping[str, Any]
+) -> dict[str, float]:
+    """The values for infinitely many events, if the bias falls as a known power of their number."""
+    half = min(len(a), len(b)) // 2
+    if not m.bias or half < MINIMUM_EVENTS:
+        return {}
+    halves = [m.values(*(x.take(torch.arange(start, start + half)) for x in (a, b)), **settings) for start in (0, half)]
+    factor = 1 / (2**m.bias - 1)
+    return {
+        feature: result.value + factor * (result.value - (halves[0][feature] + halves[1][feature]) / 2)
+        for feature, result in found.items()
+    }
 
 
 def _shuffled(n: int, seed: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,9 @@ class MetricRow:
         floor: between truth and as many other true events: what a perfect generator would score.
         target: the value without fluctuations.
         n_events: events in each of the samples compared.
+        extrapolated: the value for infinitely many events, where the bias of finite samples is known to fall as a power
+            of their number; None elsewhere.
+        bin: of the condition, empty for all events.
     """
 
     generator: str
@@ -33,20 +37,35 @@ class MetricRow:
     floor: MetricResult
     target: float
     n_events: int
+    extrapolated: float | None = None
+    bin: str = ""
 
     @property
     def name(self) -> str:
-        """``metric``, or ``metric/feature``."""
-        return f"{self.metric}/{self.feature}" if self.feature else self.metric
+        """``metric``, or ``metric/feature``; of a bin of a condition, ``metric/feature @ bin``."""
+        name = f"{self.metric}/{self.feature}" if self.feature else self.metric
+        return f"{name} @ {self.bin}" if self.bin else name
 
-    def to_dict(self) -> dict[str, float]:
-        """``value``, ``uncertainty``, ``floor`` and ``floor_uncertainty``."""
-        return {
-            "value": self.value.value,
-            "uncertainty": self.value.uncertainty,
+    @property
+    def pull(self) -> float | None:
+        """``(value - floor) / uncertainty``, the uncertainty that of the difference; None where that is no number."""
+        sigma = math.hypot(self.value.uncertainty, self.floor.uncertainty)
+        difference = self.value.value - self.floor.value
+        return difference / sigma if sigma > 0 and math.isfinite(difference) and math.isfinite(sigma) else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """``value``, ``uncertainty``, ``floor`` and ``floor_uncertainty``, and what else there is.
+
+        That is ``p_value`` and ``interval`` of the value, and ``extrapolated``.
+        """
+        found = {
+            **self.value.to_dict(),
             "floor": self.floor.value,
             "floor_uncertainty": self.floor.uncertainty,
         }
+        if self.extrapolated is not None:
+            found["extrapolated"] = self.extrapolated
+        return found
 
 
 @dataclass(frozen=True)
@@ -55,8 +74,8 @@ class MetricTable:
 
     >>> row = MetricRow("flow", "ks", "", MetricResult(0.051, 0.004), MetricResult(0.02, 0.005), 0.0, 1000)
     >>> table = MetricTable((row,))
-    >>> table["ks"].value
-    MetricResult(value=0.051, uncertainty=0.004)
+    >>> print(table["ks"].value)
+    0.051 ± 0.004
     >>> table.to_dict()
     {'flow': {'ks': {'value': 0.051, 'uncertainty': 0.004, 'floor': 0.02, 'floor_uncertainty': 0.005}}}
     >>> print(table)

@@ -6,6 +6,7 @@ from qgen.training.discriminators import MLP, Discriminator, MinibatchMLP
 from qgen.training.fit import FitResult, TrainingDivergedError, fit
 from qgen.training.mixture import Mixture
 from qgen.training.objectives import MMD, NLL, Objective
+from qgen.training.own import Own
 
 __all__ = [
     "MLP",
@@ -19,6 +20,7 @@ __all__ = [
     "MinibatchMLP",
     "Mixture",
     "Objective",
+    "Own",
     "TrainingDivergedError",
     "fit",
 ]
@@ -29,4 +31,5 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "adversarial": Adversarial,
     "correlation": Correlation,
     "mixture": Mixture,
+    "own": Own,
 }

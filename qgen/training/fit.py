@@ -254,6 +254,8 @@ def _check(settings: dict[str, Any], checkpoint_every: int, generator: Generator
             f"the model has {generator.n_features} features and {generator.n_conditions} conditions, the dataset "
             f"{dataset.n_features} ({', '.join(f.name for f in dataset.features)}) and {dataset.n_conditions}"
         )
+    if dataset.weights is not None:
+        raise ValueError("the dataset has weighted events; training takes events that all count the same")
     if len(dataset) < FEWEST_EVENTS:
         raise ValueError(f"the dataset has {len(dataset)} events; at least {FEWEST_EVENTS} are needed for its splits")
     if not any(parameter.requires_grad for parameter in generator.parameters()):

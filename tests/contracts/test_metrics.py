@@ -78,7 +78,9 @@ def test_larger_is_worse(metric):
 def test_weights_of_zero_remove_events(metric):
     """An event of weight 0 counts as little as one that was never there, frames of truth aside."""
     truth, generated = (torch.cat([x.samples, x.conditions], 1) for x in (events(0), events(1)))
-    options = {"limits": torch.full((truth.shape[1], 2), math.nan, dtype=torch.float64)} if metric.limits else {}
+    options = (
+        {"limits": torch.full((truth.shape[1], 2), math.nan, dtype=torch.float64)} if "limits" in metric.asks else {}
+    )
     estimator = metric.build(truth, torch.cat([generated, generated + 50]), 0, **options)
     weights = torch.ones(len(truth), dtype=torch.float64)
     with_zeros = estimator(weights, torch.cat([weights, 0 * weights]))

@@ -85,7 +85,7 @@ def test_results_hold_every_number_with_its_uncertainty_and_floor(tmp_path: Path
         assert {"n_parameters", "train_seconds", "sample_seconds", "status"} <= set(model)
         assert {"wasserstein", "wasserstein/energy", "wasserstein/pt", "correlation"} == set(model["metrics"])
         for numbers in model["metrics"].values():
-            assert set(numbers) == {"value", "uncertainty", "floor", "floor_uncertainty"}
+            assert set(numbers) == {"value", "uncertainty", "floor", "floor_uncertainty", "extrapolated"}
             assert numbers["uncertainty"] > 0
     assert results["models"]["born"]["n_parameters"] == 20
     assert results["models"]["gan"]["train_seconds"] > 0
