@@ -73,8 +73,8 @@ class Generator(nn.Module):
        model that ``for_dataset`` fits at once, without gradients, says ``trains = False``; one that runs quantum
        circuits says ``runs_circuits = True`` and has a property ``backend`` that can be set.
 
-    More is optional. ``_own_loss(values, condition, generator)``, for a model that is trained by a loss of its own and no
-    other (then ``has_own_loss = True``). ``_weighted(n, condition, generator)``, for a model that knows probabilities: events with
+    More is optional. ``_own_loss(values, condition, generator)``, for a model with a loss of its own (then
+    ``has_own_loss = True``). ``_weighted(n, condition, generator)``, for a model that knows probabilities: events with
     their weights, through which gradients flow where draws have none. ``weight_layers()``, for a circuit that can grow
     in training: the layer of every weight (:class:`qgen.training.layerwise.Growth`). ``penalty()``, ``records()`` and
     ``remarks(history)``, for a model whose simulation is approximate: what a training adds to its loss, records and
