@@ -48,7 +48,9 @@ EXPECTED = {
 }
 """What pydantic says by the names of Python's types, as a user of YAML says it."""
 
-FROM_RUN = frozenset({"generator", "dataset", "objective", "seed", "checkpoint", "checkpoint_every", "callback"})
+FROM_RUN = frozenset(
+    {"generator", "dataset", "objective", "seed", "checkpoint", "checkpoint_every", "callback", "clock"}
+)
 
 
 class Choice(BaseModel):
@@ -254,6 +256,8 @@ def _model(section: Mapping[str, Any], where: str, default_backend: Any) -> Mode
     if objective is None:
         raise ValueError(f"{where}.objective: missing; it needs a kind, one of {', '.join(OBJECTIVES)}")
     settings = _validated(_options(fit, FROM_RUN), {} if training is None else training, f"{where}.training")
+    if settings.seconds is not None and settings.layerwise is not None:
+        raise ValueError(f"{where}.training.seconds: goes with no layerwise, which counts steps")
     return ModelConfig(
         generator=generator,
         backend=checked,

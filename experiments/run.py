@@ -419,7 +419,7 @@ def _rehearse(experiment: Experiment, dataset: Dataset, device: torch.device) ->
         with suppress(TrainingDivergedError), _named(name):
             if config.training["layerwise"] is not None:
                 Growth(generator, config.training["layerwise"], config.training["steps"])
-            fit(generator, dataset, objective, **{**config.training, "steps": 1, "layerwise": None})
+            fit(generator, dataset, objective, **{**config.training, "steps": 1, "seconds": None, "layerwise": None})
         if name in experiment.models_on_backends:
             _rehearse_elsewhere(experiment, generator, name, dataset.train, device)
 

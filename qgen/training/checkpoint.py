@@ -26,6 +26,7 @@ class TrainingState:
         rng: the source of all randomness of the training steps.
         step: steps done.
         history: records so far.
+        cpu_seconds: processor time used up to the last checkpoint.
         best: the lowest validation loss so far with its step and the generator's weights then, or None.
     """
 
@@ -35,6 +36,7 @@ class TrainingState:
     rng: torch.Generator
     step: int
     history: list[dict[str, float]]
+    cpu_seconds: float = 0.0
     best: dict[str, Any] | None = None
 
     def snapshot(self) -> dict[str, Any]:
@@ -46,6 +48,7 @@ class TrainingState:
             "rng": self.rng.get_state(),
             "step": self.step,
             "history": list(self.history),
+            "cpu_seconds": self.cpu_seconds,
             "best": self.best,
         }
 
@@ -63,6 +66,7 @@ class TrainingState:
             self.rng.set_state(snapshot["rng"])
             self.step = snapshot["step"]
             self.history[:] = snapshot["history"]
+            self.cpu_seconds = snapshot["cpu_seconds"]
             self.best = snapshot["best"]
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())

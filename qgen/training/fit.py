@@ -44,6 +44,7 @@ class FitResult:
         best_step: the step whose weights the generator was left with.
         seconds: wall time of the training, validation and checkpoints included; what was spent before an
             interruption counts up to the checkpoint from which it went on.
+        cpu_seconds: processor time of this process for the same, summed over its threads.
         remarks: what went wrong without ending it, a plain sentence each: a generator that collapsed, a game without
             balance, a simulation that was cut too short.
     """
@@ -52,6 +53,7 @@ class FitResult:
     steps: int
     best_step: int
     seconds: float
+    cpu_seconds: float
     remarks: tuple[str, ...] = ()
 
 
@@ -74,6 +76,7 @@ def fit(
     objective: Objective,
     *,
     steps: Annotated[int, Ge(1)] = 500,
+    seconds: Annotated[float, Gt(0)] | None = None,
     batch_size: Annotated[int, Ge(2)] | None = 256,
     learning_rate: Annotated[float, Gt(0)] = 0.01,
     optimiser: OptimiserName = "adam",
@@ -88,25 +91,32 @@ def fit(
     checkpoint: Path | str | None = None,
     checkpoint_every: int = 100,
     callback: Callable[[Record], None] | None = None,
+    clock: Callable[[], float] = time.process_time,
 ) -> FitResult:
     """Train ``generator`` in place on the training split of ``dataset``.
 
     With ``checkpoint``, the whole state is written there, atomically; if the file exists, the training goes on from
     it and ends, on the same machine, with the very weights of a training that was never interrupted.
 
+    With ``seconds``, the training ends with the step in which it has used so much processor time, all of it counted:
+    preparation, steps, validation and checkpoints, in every thread of this process, but no waiting for other processes
+    or for a machine elsewhere. At least one step is taken. How many they are differs from run to run, so the weights do
+    too.
+
     Args:
         generator: the model.
         dataset: its ``train`` split is learned, its ``validation`` split (at most 1000 events of it) chooses the state
             that is kept.
         objective: what to minimise.
-        steps: optimiser steps of the generator.
+        steps: optimiser steps of the generator; with ``seconds``, at most so many.
+        seconds: of processor time after which it ends; None for as long as the steps take.
         batch_size: events of a step; an epoch takes the events in a new order, a batch that would not be full is
             left out. None for all events in every step.
         learning_rate: of the generator.
         optimiser: of the generator; the objective's own players have theirs.
         betas: of Adam.
-        schedule: ``cosine`` brings the learning rate to zero at the last step; players without a schedule of their own
-            follow it too.
+        schedule: ``cosine`` brings the learning rate to zero at the last step, or with ``seconds`` as they run out,
+            whichever is nearer; players without a schedule of their own follow it too.
         clip: largest norm of the generator's gradient.
         layerwise: steps after which the next layer of the generator's circuit joins; until then its weights are zero
             (see :class:`qgen.training.layerwise.Growth`). None to train all layers from the start.
@@ -117,6 +127,7 @@ def fit(
         checkpoint: file of the state, or None.
         checkpoint_every: steps between two checkpoints.
         callback: called with each new record.
+        clock: the seconds used so far, of which only differences count.
 
     Returns:
         The history and the step kept.
@@ -128,6 +139,7 @@ def fit(
     """
     settings: dict[str, Any] = {
         "steps": steps,
+        "seconds": seconds,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "optimiser": optimiser,
@@ -147,7 +159,7 @@ def fit(
         "data": dataset.checksum,
         "columns": [feature.name for feature in (*dataset.features, *dataset.condition_features)],
     }
-    started = time.perf_counter()
+    started, began = time.perf_counter(), clock()
     train = _batch(generator, dataset.train)
     generator.saw(dataset.train.conditions)
     validation = _batch(generator, dataset.validation.take(range(min(len(dataset.validation), VALIDATION_EVENTS))))
@@ -171,12 +183,17 @@ def fit(
         state.load(path, settings)
     if state.history:
         started -= state.history[-1]["seconds"]
+    began -= state.cpu_seconds
+
+    def used() -> float:
+        """The share of the budget that is used, of steps or of seconds, whichever is larger."""
+        return min(1.0, max(state.step / steps, 0.0 if seconds is None else (clock() - began) / seconds))
+
     good = state.snapshot()
     order = _Order(len(train), batch_size, seed)
-    while state.step < steps:
+    while (done := used()) < 1 or state.step == 0:
         number = state.step + 1
-        last = number == steps
-        set_rates(state.optimisers.values(), schedule, state.step / steps)
+        set_rates(state.optimisers.values(), schedule, done)
         if growth is not None:
             growth.reach(state.step)
         rows = order.rows(state.step)
@@ -186,6 +203,7 @@ def fit(
             _check_weights(generator)
             state.step = number
             record: Record = {"step": number, **numbers}
+            last = used() >= 1
             if last or number % validate_every == 0:
                 record["validation"] = _validate(state, validation, seed)
                 some = validation.take(
@@ -195,7 +213,7 @@ def fit(
         except DivergedError as error:
             state.restore(good)
             _keep(state, keep)
-            result = _result(state, keep, started)
+            result = _result(state, keep, started, clock() - began)
             raise TrainingDivergedError(
                 f"training diverged at step {number}: {error}; kept the state of step {result.best_step}", result
             ) from error
@@ -206,11 +224,12 @@ def fit(
             if callback is not None:
                 callback(record)
         if last or number % checkpoint_every == 0:
+            state.cpu_seconds = clock() - began
             good = state.snapshot()
             if path is not None:
                 state.save(path, settings)
     _keep(state, keep)
-    return _result(state, keep, started)
+    return _result(state, keep, started, clock() - began)
 
 
 class _Order:
@@ -244,11 +263,13 @@ def _check(settings: dict[str, Any], checkpoint_every: int, generator: Generator
             raise ValueError(f"{name} is {settings[name]!r}; allowed are {', '.join(values)}")
     if settings["batch_size"] is not None and settings["batch_size"] < 2:
         raise ValueError(f"batch_size is {settings['batch_size']}; at least 2 is needed, or none for all events")
-    positive = {name: settings[name] for name in ("steps", "validate_every", "log_every", "clip")}
+    positive = {name: settings[name] for name in ("steps", "seconds", "validate_every", "log_every", "clip")}
     positive |= {"learning_rate": settings["learning_rate"], "checkpoint_every": checkpoint_every}
     for name, value in positive.items():
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name} is {value}; it must be positive and finite")
+    if settings["seconds"] is not None and settings["layerwise"] is not None:
+        raise ValueError("seconds and layerwise are both given; layers join after steps, of which no number is known")
     if (generator.n_features, generator.n_conditions) != (dataset.n_features, dataset.n_conditions):
         raise ValueError(
             f"the model has {generator.n_features} features and {generator.n_conditions} conditions, the dataset "
@@ -292,8 +313,8 @@ def _keep(state: TrainingState, keep: str) -> None:
         state.generator.load_state_dict(state.best["weights"])
 
 
-def _result(state: TrainingState, keep: str, started: float) -> FitResult:
+def _result(state: TrainingState, keep: str, started: float, cpu_seconds: float) -> FitResult:
     best_step = int(state.best["step"]) if keep == "best" and state.best is not None else state.step
     remarks = collapsed(state.history, best_step) + state.objective.remarks(state.history)
     remarks += state.generator.remarks(state.history)
-    return FitResult(state.history, state.step, best_step, time.perf_counter() - started, remarks)
+    return FitResult(state.history, state.step, best_step, time.perf_counter() - started, cpu_seconds, remarks)
