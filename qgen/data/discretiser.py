@@ -38,9 +38,11 @@ class Discretiser(nn.Module):
             ``interleaved`` (the most significant bit of every feature, then the second ...) or ``snake``
             (interleaved, the features backwards at every second significance).
 
+    With more than 62 bits in all, cells have no flat numbers: :meth:`indices`, :meth:`encode` and the decoding of bits
+    are what is left.
+
     Raises:
-        ValueError: edges that do not increase, a number of cells that is no power of 2, or more than 62 bits in all,
-            or another code or order.
+        ValueError: edges that do not increase, a number of cells that is no power of 2, or another code or order.
 
     >>> event, edges = torch.tensor([[2.5, 15.0]]), [[0.0, 1.0, 2.0, 3.0, 4.0], [0.0, 10.0, 20.0]]
     >>> cells = Discretiser(edges)
@@ -67,8 +69,6 @@ class Discretiser(nn.Module):
                 raise ValueError(f"edges of feature {i} must be finite and strictly increasing")
             bits.append(cells.bit_length() - 1)
             self.register_buffer(f"edges_{i}", values)
-        if sum(bits) > _MAX_BITS:
-            raise ValueError(f"{sum(bits)} bits in all; at most {_MAX_BITS} can be numbered")
         self.bits = tuple(bits)
         self.code = code
         self.order = order
@@ -82,6 +82,7 @@ class Discretiser(nn.Module):
         tails: float = 0.0,
         code: Code = "binary",
         order: Order = "by-feature",
+        numbered: bool = True,
     ) -> Self:
         """Edges from the smallest to the largest value of each feature, or closer in.
 
@@ -95,10 +96,11 @@ class Discretiser(nn.Module):
                 a few per mille here often lose much less than they cut off.
             code: as in the class.
             order: as in the class.
+            numbered: whether cells must have flat numbers, which at most 62 bits allow.
 
         Raises:
             ValueError: a value that is not finite (row and feature named), a constant feature, or one with too few
-                distinct values for its bits.
+                distinct values for its bits, or too many bits.
         """
         if values.ndim != 2 or 0 in values.shape:
             raise ValueError(
@@ -115,7 +117,7 @@ class Discretiser(nn.Module):
         for i, b in enumerate(each):
             if not 1 <= b <= 20:
                 raise ValueError(f"bits of feature {i} is {b}; allowed are 1 to 20")
-        if sum(each) > _MAX_BITS:
+        if numbered and sum(each) > _MAX_BITS:
             raise ValueError(f"{sum(each)} bits in all; at most {_MAX_BITS} can be numbered")
         values = _finite(values)
         return cls([_fitted_edges(values[:, i], i, b, edges, tails) for i, b in enumerate(each)], code, order)
@@ -133,6 +135,7 @@ class Discretiser(nn.Module):
     @property
     def n_cells(self) -> int:
         """Number of cells of the grid, ``2**n_bits``."""
+        self._check_numbered()
         return 1 << self.n_bits
 
     @property
@@ -169,10 +172,11 @@ class Discretiser(nn.Module):
 
     def encode(self, values: Tensor) -> Tensor:
         """The bits of each event's cell, uint8, shape ``(N, n_bits)``, wire 0 first; errors as :meth:`indices`."""
-        return self.to_bits(self.cell_index(values))
+        return self.indices_to_bits(self.indices(values))
 
     def flatten(self, indices: Tensor) -> Tensor:
         """Cells of each feature ``(N, n_features)`` to flat numbers ``(N,)``."""
+        self._check_numbered()
         flat = torch.zeros_like(indices[:, 0])
         for i, b in enumerate(self.bits):
             flat = (flat << b) | indices[:, i]
@@ -202,7 +206,11 @@ class Discretiser(nn.Module):
 
     def to_bits(self, cells: Tensor) -> Tensor:
         """Flat numbers ``(N,)`` to the bits of the wires ``(N, n_bits)``, uint8."""
-        codes = self.unflatten(cells)
+        return self.indices_to_bits(self.unflatten(cells))
+
+    def indices_to_bits(self, indices: Tensor) -> Tensor:
+        """Cells of each feature ``(N, n_features)`` to the bits of the wires ``(N, n_bits)``, uint8."""
+        codes = indices
         if self.code == "gray":
             codes = codes ^ (codes >> 1)
         columns = [(codes[:, feature] >> (self.bits[feature] - 1 - place)) & 1 for feature, place in self.wires]
@@ -210,16 +218,26 @@ class Discretiser(nn.Module):
 
     def from_bits(self, bits: Tensor) -> Tensor:
         """Bits of the wires ``(N, n_bits)`` to flat numbers ``(N,)``."""
+        return self.flatten(self.bits_to_indices(bits))
+
+    def bits_to_indices(self, bits: Tensor) -> Tensor:
+        """Bits of the wires ``(N, n_bits)`` to cells of each feature ``(N, n_features)``.
+
+        >>> cells = Discretiser([[0.0, 1.0, 2.0, 3.0, 4.0], [0.0, 10.0, 20.0]], code="gray")
+        >>> cells.bits_to_indices(torch.tensor([[1, 0, 1]])).tolist()
+        [[3, 1]]
+        """
         position = {wire: i for i, wire in enumerate(self.wires)}
-        cells = torch.zeros(len(bits), dtype=torch.int64, device=bits.device)
+        columns = []
         for feature, b in enumerate(self.bits):
-            bit = torch.zeros_like(cells)
+            cells = bit = torch.zeros(len(bits), dtype=torch.int64, device=bits.device)
             for place in range(b):
                 column = bits[:, position[feature, place]].to(torch.int64)
                 # a bit of a Gray code says whether the cell's binary digit differs from the one before
                 bit = bit ^ column if self.code == "gray" else column
                 cells = (cells << 1) | bit
-        return cells
+            columns.append(cells)
+        return torch.stack(columns, dim=1)
 
     def by_cell(self, probabilities: Tensor) -> Tensor:
         """Probabilities ``(..., n_cells)`` of a circuit's basis states, wire 0 most significant, in order of cells."""
@@ -264,7 +282,7 @@ class Discretiser(nn.Module):
         if cells.ndim == 2 and cells.shape[1] == self.n_bits:
             if len(cells) and not ((cells == 0) | (cells == 1)).all():
                 raise ValueError("bits must be 0 or 1")
-            cells = self.from_bits(cells)
+            return self._within(self.bits_to_indices(cells), generator)
         if cells.ndim != 1 or cells.is_floating_point():
             raise ValueError(
                 f"cells have shape {tuple(cells.shape)} and type {cells.dtype}; expected (N,) integers or "
@@ -273,18 +291,21 @@ class Discretiser(nn.Module):
         cells = cells.to(torch.int64)
         if len(cells) and not 0 <= int(cells.min()) <= int(cells.max()) < self.n_cells:
             raise ValueError(f"cell numbers are {int(cells.min())} to {int(cells.max())}; {self.n_cells} cells exist")
-        low, high = self._bounds(cells)
+        return self._within(self.unflatten(cells), generator)
+
+    def _within(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+        low, high = self._bounds(indices)
         fraction = uniform(tuple(low.shape), generator, dtype=torch.float64, device=low.device)
         # rounding must not carry a value into the next cell
         return torch.minimum(low + fraction * (high - low), torch.nextafter(high, low))
 
     def roundtrip(self, values: Tensor, generator: torch.Generator) -> Tensor:
         """Values through their cells and back: the best that any model on these cells can do, ``(N, n_features)``."""
-        return self.decode(self.cell_index(values), generator)
+        return self._within(self.indices(values), generator)
 
     def log_volume(self, cells: Tensor) -> Tensor:
-        """Logarithm of the product of the widths of each cell, flat numbers ``(N,)`` to ``(N,)``."""
-        low, high = self._bounds(cells)
+        """Logarithm of the product of the widths of each cell, flat numbers ``(N,)`` or indices to ``(N,)``."""
+        low, high = self._bounds(cells if cells.ndim == 2 else self.unflatten(cells))
         return (high - low).log().sum(1)
 
     def representatives(self) -> list[Tensor]:
@@ -310,11 +331,14 @@ class Discretiser(nn.Module):
             raise ValueError(f"kind is {spec.get('kind')!r}; expected {cls.__name__!r}")
         return cls(**spec["arguments"])
 
-    def _bounds(self, cells: Tensor) -> tuple[Tensor, Tensor]:
-        indices = self.unflatten(cells)
+    def _bounds(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         low = torch.stack([edges[:-1][indices[:, i]] for i, edges in enumerate(self.edges)], dim=1)
         high = torch.stack([edges[1:][indices[:, i]] for i, edges in enumerate(self.edges)], dim=1)
         return low, high
+
+    def _check_numbered(self) -> None:
+        if self.n_bits > _MAX_BITS:
+            raise ValueError(f"{self.n_bits} bits in all; at most {_MAX_BITS} can be numbered")
 
     def _check(self, values: Tensor) -> Tensor:
         if values.ndim != 2 or values.shape[1] != self.n_features:
