@@ -72,10 +72,15 @@ class Discriminator(nn.Module):
 class MLP(Discriminator):
     """A multilayer perceptron on values and conditions, LeakyReLU(0.2) between its layers.
 
+    With ``spectral_norm`` every matrix of weights is divided by its largest singular value (1802.05957), so that the
+    score changes at most as much as its inputs. The value is followed by one step of power iteration for each batch of
+    training; its vectors are part of the state, so that a training that was interrupted goes on as if it had not been.
+
     Args:
         n_inputs: columns of values and conditions together.
         hidden: width of each hidden layer; none for a linear score.
         seed: fixes the initial weights.
+        spectral_norm: whether to bound the slope of every layer by 1.
 
     Raises:
         ValueError: a width below 1.
@@ -84,16 +89,16 @@ class MLP(Discriminator):
     torch.Size([5])
     """
 
-    def __init__(self, n_inputs: int, hidden: Sequence[int], seed: int) -> None:
+    def __init__(self, n_inputs: int, hidden: Sequence[int], seed: int, spectral_norm: bool = False) -> None:
         super().__init__()
         if any(width < 1 for width in hidden):
             raise ValueError(f"hidden is {list(hidden)}; every width must be at least 1")
         layers: list[nn.Module] = []
         with seeded(seed):
             for width in hidden:
-                layers += [nn.Linear(n_inputs, width, dtype=torch.float64), nn.LeakyReLU(0.2)]
+                layers += [_linear(n_inputs, width, spectral_norm), nn.LeakyReLU(0.2)]
                 n_inputs = width
-            self.network = nn.Sequential(*layers, nn.Linear(n_inputs, 1, dtype=torch.float64))
+            self.network = nn.Sequential(*layers, _linear(n_inputs, 1, spectral_norm))
 
     @classmethod
     def for_events(
@@ -103,6 +108,7 @@ class MLP(Discriminator):
         *,
         seed: int = 0,
         hidden: Sequence[Annotated[int, Ge(1)]] = (64, 64),
+        spectral_norm: bool = False,
     ) -> Self:
         """A fresh network.
 
@@ -111,8 +117,9 @@ class MLP(Discriminator):
             n_conditions: columns of a condition.
             seed: fixes the initial weights.
             hidden: width of each hidden layer; none for a linear score.
+            spectral_norm: whether to divide the weights of every layer by their largest singular value.
         """
-        return cls(cls._columns(n_features, n_conditions), hidden, seed)
+        return cls(cls._columns(n_features, n_conditions), hidden, seed, spectral_norm)
 
     @staticmethod
     def _columns(n_features: int, n_conditions: int) -> int:
@@ -157,6 +164,11 @@ class MinibatchMLP(MLP):
             variance = variance * events.draws / (events.draws - 1)
         spread = (variance + SMALLEST_VARIANCE).sqrt().expand_as(values)
         return self._score(_beside(torch.cat([values, spread], dim=1), events.condition))
+
+
+def _linear(n_inputs: int, n_outputs: int, spectral_norm: bool) -> nn.Module:
+    layer = nn.Linear(n_inputs, n_outputs, dtype=torch.float64)
+    return nn.utils.parametrizations.spectral_norm(layer) if spectral_norm else layer
 
 
 def _beside(values: Tensor, condition: Tensor | None) -> Tensor:
