@@ -22,19 +22,19 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from qgen.data.dataset import Dataset
-from qgen.metrics.columns import Columns, View, as_dataset, check_alike, look
+from qgen.metrics.columns import Columns, View, as_dataset, check_alike
 from qgen.metrics.result import MetricResult
 from qgen.random import derive_seed, new_generator
 from qgen.text import listed, unknown
 
-__all__ = ["GROUPS", "METRICS", "MINIMUM_EVENTS", "Estimator", "Metric", "Named", "find_metrics", "metric"]
+__all__ = ["GROUPS", "METRICS", "MINIMUM_EVENTS", "Estimator", "Metric", "Named", "Tested", "find_metrics", "metric"]
 
 MINIMUM_EVENTS = 20
 """Fewest events in either sample for which a metric is computed."""
@@ -67,8 +67,35 @@ class Named:
     estimator: Estimator
 
 
+@dataclass(frozen=True)
+class Tested:
+    """An estimator of one value that is also a two-sample test.
+
+    Args:
+        estimator: gives ``()``.
+        p_value: gives the probability of a value at least as large if both samples had one distribution; called only
+            where it is shown.
+    """
+
+    estimator: Estimator
+    p_value: Callable[[], float]
+
+    def __call__(self, w: Tensor, v: Tensor) -> Tensor:
+        """The estimator's value."""
+        return self.estimator(w, v)
+
+
 Built = Estimator | Named | MetricResult | Mapping[str, MetricResult]
 """What the function of a metric returns; results if they have an uncertainty of their own, the whole's under ``""``."""
+
+TYPES: dict[type, tuple[str, tuple[type, ...]]] = {
+    bool: ("true or false", (bool,)),
+    int: ("a whole number", (int,)),
+    float: ("a number", (float, int)),
+    str: ("a text", (str,)),
+    tuple: ("a list", (list, tuple)),
+}
+"""By the type of an option's default what is expected of the option."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +123,10 @@ class Metric:
             unbiased estimator, 1/2 for a mean of absolute differences, 1 for a mean of squares; None where no power
             is known (a classifier).
         weights: which weights of events it takes: of both signs, positive ones, or none at all.
+        slow: whether it takes minutes; then it is taken only by its own name, not as part of a group.
         needs: says of a dataset what it lacks for this metric ("an axis of layers"), nothing if it lacks nothing.
+        batched: whether the estimator takes several sets of weights at once, ``(r, n)`` and ``(r, m)``, and then gives
+            ``(r,)`` or ``(r, d)``: for work that is done column by column and not kept.
 
     >>> from qgen.metrics import wasserstein
     >>> rng = torch.Generator().manual_seed(0)
@@ -119,7 +149,9 @@ class Metric:
     by_default: bool = True
     bias: float | None = None
     weights: Literal["signed", "positive", "none"] = "positive"
+    slow: bool = False
     needs: Callable[[Dataset], str] = lambda dataset: ""
+    batched: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "__doc__", self.build.__doc__)
@@ -165,11 +197,11 @@ class Metric:
         """
         truth = as_dataset("truth", truth)
         generated = as_dataset("generated", generated, like=truth)
-        seen = look(truth, self.view), look(generated, self.view)
+        seen = Columns(truth, self.view), Columns(generated, self.view)
         check_alike("truth", seen[0], "generated", seen[1])
         learned = None
         if training is not None:
-            learned = look(as_dataset("training", training, like=truth), self.view)
+            learned = Columns(as_dataset("training", training, like=truth), self.view)
             check_alike("truth", seen[0], "training", learned)
         return self.results(*seen, training=learned, n_bootstrap=n_bootstrap, seed=seed, options=options)[""]
 
@@ -194,30 +226,30 @@ class Metric:
         if isinstance(built, MetricResult):
             built = {"": built}
         if isinstance(built, Mapping):
-            self._check_finite(torch.tensor([(r.value, r.uncertainty) for r in built.values()]))
+            self._check_finite(r for one in built.values() for r in (one.value, one.uncertainty))
             return dict(built)
-        names, estimate = self._values_of(built, truth)
-        w, v = truth.weights, generated.weights
-        value = estimate(w, v)
-        drawn_w = w * bootstrap_weights(len(w), n_bootstrap, derive_seed(seed, "bootstrap", "truth"))
-        drawn_v = v * bootstrap_weights(len(v), n_bootstrap, derive_seed(seed, "bootstrap", "generated"))
-        replicas = torch.stack([estimate(*pair) for pair in zip(drawn_w, drawn_v, strict=True)])
-        uncertainty = replicas.std(0) * self.inflation
-        self._check_finite(torch.stack([value, uncertainty]))
-        results = [MetricResult(*pair) for pair in zip(value.tolist(), uncertainty.tolist(), strict=True)]
-        return dict(zip(names, results, strict=True))
-
-    def values(
-        self, truth: Columns, generated: Columns, *, seed: int, options: Mapping[str, Any] | None = None
-    ) -> dict[str, float]:
-        """The values alone, as :meth:`results` names them."""
-        built = self._built(truth, generated, None, seed, options or {})
-        if isinstance(built, MetricResult):
-            return {"": built.value}
-        if isinstance(built, Mapping):
-            return {name: result.value for name, result in built.items()}
-        names, estimate = self._values_of(built, truth)
-        return dict(zip(names, estimate(truth.weights, generated.weights).tolist(), strict=True))
+        w, v = (
+            torch.cat([x[None], x * bootstrap_weights(len(x), n_bootstrap, derive_seed(seed, "bootstrap", which))])
+            for which, x in (("truth", truth.weights), ("generated", generated.weights))
+        )
+        halves = min(len(truth), len(generated)) // 2 if self.bias else 0
+        if halves >= MINIMUM_EVENTS:
+            w, v = (
+                torch.cat([many, many[0] * halves_of(many.shape[1], derive_seed(seed, "halves", which))])
+                for which, many in (("truth", w), ("generated", v))
+            )
+        names, values = self._values_of(built, truth, w, v)
+        uncertainty = values[1 : n_bootstrap + 1].std(0) * self.inflation
+        limit: list[float | None] = [None] * len(names)
+        if self.bias and len(values) > n_bootstrap + 1:
+            slope = (values[0] - values[n_bootstrap + 1 :].mean(0)) / (2**self.bias - 1)
+            limit = (values[0] + slope).tolist()
+        self._check_finite([*values[0].tolist(), *uncertainty.tolist()])
+        found = zip(names, values[0].tolist(), uncertainty.tolist(), limit, strict=True)
+        results = {name: MetricResult(value, sigma, extrapolated=end) for name, value, sigma, end in found}
+        if isinstance(built, Tested):
+            results[""] = replace(results[""], p_value=built.p_value())
+        return results
 
     def problem(self, truth: Columns, *others: Columns) -> str:
         """Why it is not defined for these samples, empty if it is."""
@@ -236,17 +268,35 @@ class Metric:
                 return f"{self.name} is not defined for negative weights, found {given[row]:g} in row {row}"
         return ""
 
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Refuse what is no option of it, or of another type than the option's default.
+
+        Raises:
+            ValueError: the option is named, with what was found and what is allowed.
+
+        >>> METRICS["ks"].check_options({"bins": 10})
+        Traceback (most recent call last):
+        ValueError: ks has no options, found 'bins'
+        """
+        for name, value in options.items():
+            if not self.options:
+                raise ValueError(f"{self.name} has no options, found {name!r}")
+            if name not in self.options:
+                raise ValueError(unknown(f"option of {self.name}", name, self.options))
+            wanted, allowed = TYPES.get(type(self.options[name]), ("", (type(value),)))
+            if type(value) not in allowed:
+                raise ValueError(f"option {name} of {self.name} is {value!r}; {wanted} is expected")
+
     def _built(
         self, truth: Columns, generated: Columns, training: Columns | None, seed: int, options: Mapping[str, Any]
     ) -> Built:
         for which, columns in (("truth", truth), ("generated", generated)):
             if len(columns) < MINIMUM_EVENTS:
                 raise ValueError(f"{which} has {len(columns)} events; at least {MINIMUM_EVENTS} are needed")
+            check_weights(which, columns.events.weights)
         if problem := self.problem(truth, generated):
             raise ValueError(problem)
-        for name in options:
-            if name not in self.options:
-                raise ValueError(unknown(f"option of {self.name}", name, self.options))
+        self.check_options(options)
 
         def part(columns: Columns) -> Dataset | Tensor:
             return columns.events if self.view == "events" else columns.values
@@ -263,24 +313,23 @@ class Metric:
             given["training"] = part(training)
         return self.build(part(truth), part(generated), seed, **given)
 
-    def _values_of(self, built: Estimator | Named, truth: Columns) -> tuple[tuple[str, ...], Estimator]:
-        """Names and estimator of all values, the last the mean of the others if there are several."""
+    def _values_of(
+        self, built: Estimator | Named, truth: Columns, w: Tensor, v: Tensor
+    ) -> tuple[tuple[str, ...], Tensor]:
+        """Names of all values, the last the mean of the others if there are several, and ``(r, names)``."""
+        estimator = built.estimator if isinstance(built, Named) else built
+        one_by_one = [(w, v)] if self.batched else zip(w, v, strict=True)
+        values = torch.stack([estimator(*pair) for pair in one_by_one]).flatten(0, int(self.batched))
         if isinstance(built, Named):
-            names, estimator = built.names, built.estimator
+            names = built.names
         elif self.per_feature:
-            names, estimator = tuple(f.name for f in truth.features), built
+            names = tuple(f.name for f in truth.features)
         else:
-            single: Estimator = built
-            return ("",), lambda w, v: single(w, v)[None]
+            return ("",), values[:, None]
+        return (*names, ""), torch.cat([values, values.mean(1, keepdim=True)], 1)
 
-        def estimate(w: Tensor, v: Tensor) -> Tensor:
-            values = estimator(w, v)
-            return torch.cat([values, values.mean(0, keepdim=True)])
-
-        return (*names, ""), estimate
-
-    def _check_finite(self, numbers: Tensor) -> None:
-        if not numbers.isfinite().all():
+    def _check_finite(self, numbers: Iterable[float]) -> None:
+        if not all(map(math.isfinite, numbers)):
             raise ValueError(
                 f"{self.name} is not finite: generated values lie too many orders of magnitude from truth's"
             )
@@ -300,7 +349,9 @@ def metric(
     by_default: bool = True,
     bias: float | None = None,
     weights: Literal["signed", "positive", "none"] = "positive",
+    slow: bool = False,
     needs: Callable[[Dataset], str] = lambda dataset: "",
+    batched: bool = False,
 ) -> Callable[[Callable[..., Built]], Metric]:
     """Make a function ``(truth, generated, seed, ...) -> Built`` a :class:`Metric` of its name and register it."""
 
@@ -320,7 +371,9 @@ def metric(
             by_default=by_default,
             bias=bias,
             weights=weights,
+            slow=slow,
             needs=needs,
+            batched=batched,
         )
         METRICS[made.name] = made
         return made
@@ -331,7 +384,7 @@ def metric(
 def find_metrics(names: Iterable[str] | None) -> list[Metric]:
     """The metrics of these names; if ``None``, all that are taken by default.
 
-    A name may also be that of a group (:data:`GROUPS`), ``default`` or ``all``.
+    A name may also be that of a group (:data:`GROUPS`), ``default`` or ``all``: all of them but the slow ones.
 
     Raises:
         ValueError: no name, or an unknown one; the nearest is suggested.
@@ -348,12 +401,38 @@ def find_metrics(names: Iterable[str] | None) -> list[Metric]:
         if name in METRICS:
             wanted[name] = METRICS[name]
         elif name in (*GROUPS, "default", "all"):
-            wanted |= {
-                m.name: m for m in METRICS.values() if name in (m.group, "all") or (name == "default" and m.by_default)
-            }
+            quick = [m for m in METRICS.values() if not m.slow]
+            wanted |= {m.name: m for m in quick if name in (m.group, "all") or (name == "default" and m.by_default)}
         else:
             raise ValueError(unknown("metric", name, (*METRICS, *GROUPS, "default", "all")))
     return list(wanted.values())
+
+
+def check_weights(what: str, weights: Tensor | None) -> None:
+    """Refuse weights that leave too little of a sample: nothing could be estimated from it.
+
+    Raises:
+        ValueError: their sum is not positive, or ``(sum of w)^2 / sum of w^2`` is below 20 events; ``what`` is named.
+    """
+    if weights is None:
+        return
+    total = weights.sum().item()
+    if total <= 0:
+        raise ValueError(f"{what}: weights sum to {total:g}; a positive sum is needed")
+    scaled = weights / weights.abs().max()
+    effective = (scaled.sum() ** 2 / scaled.square().sum()).item()
+    if effective < MINIMUM_EVENTS:
+        raise ValueError(
+            f"{what}: {len(weights)} weighted events count as {effective:.3g} ((sum of w)^2 / sum of w^2); "
+            f"at least {MINIMUM_EVENTS} are needed"
+        )
+
+
+def halves_of(n: int, seed: int) -> Tensor:
+    """Which of ``n`` events belong to either of two random halves, as 0 and 1, shape ``(2, n)``."""
+    first = torch.zeros(n, dtype=torch.float64)
+    first[torch.randperm(n, generator=new_generator(seed))[: n // 2]] = 1
+    return torch.stack([first, 1 - first])
 
 
 def bootstrap_weights(n: int, n_bootstrap: int, seed: int) -> Tensor:

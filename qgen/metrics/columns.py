@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -10,9 +12,10 @@ from torch import Tensor
 
 from qgen.data.calorimeter import CalorimeterDataset
 from qgen.data.dataset import Dataset, Feature
+from qgen.data.geometry import Geometry
 from qgen.text import listed
 
-__all__ = ["Columns", "View", "as_dataset", "check_alike", "look", "spread", "varies"]
+__all__ = ["Columns", "View", "as_dataset", "check_alike", "rows_of", "spread", "varies"]
 
 LARGEST = 1e100
 """Largest magnitude of a value that can be squared and summed without overflow."""
@@ -26,27 +29,49 @@ class Columns:
     """What a metric looks at of one sample.
 
     Args:
-        values: ``(N, d)``.
-        features: of the columns.
-        events: the dataset that they are of, event for event.
+        events: the sample.
+        view: which of its columns.
     """
 
-    values: Tensor
-    features: tuple[Feature, ...]
     events: Dataset
+    view: View
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self.events)
+
+    @cached_property
+    def values(self) -> Tensor:
+        """The numbers, ``(N, d)``."""
+        if self.view == "observables":
+            return self.events.observables().samples
+        if self.view == "joint" and self.events.n_conditions:
+            return torch.cat([self.events.samples, self.events.conditions], 1)
+        return self.events.samples
+
+    @cached_property
+    def features(self) -> tuple[Feature, ...]:
+        """Names and units of the columns."""
+        if self.view == "observables":
+            return rows_of(self.events, torch.tensor([0])).observables().features
+        if self.view == "joint":
+            return (*self.events.features, *self.events.condition_features)
+        return self.events.features
 
     @property
     def weights(self) -> Tensor:
         """Weights of the events, ``(N,)``; ones where they have none."""
         given = self.events.weights
-        return self.values.new_ones(len(self)) if given is None else given
+        return torch.ones(len(self), dtype=torch.float64) if given is None else given
 
-    def take(self, rows: Tensor) -> Columns:
-        """The same of these rows."""
-        return Columns(self.values[rows], self.features, self.events.take(rows))
+
+def rows_of(events: Dataset, rows: Tensor) -> Dataset:
+    """The events of these rows; unlike :meth:`~qgen.data.Dataset.take` it fits no transforms, which no metric needs."""
+    return replace(
+        events,
+        samples=events.samples[rows],
+        conditions=events.conditions[rows],
+        weights=None if events.weights is None else events.weights[rows],
+    )
 
 
 def as_dataset(what: str, events: Dataset | Tensor, like: Dataset | None = None) -> Dataset:
@@ -74,22 +99,10 @@ def as_dataset(what: str, events: Dataset | Tensor, like: Dataset | None = None)
         except ValueError as error:
             raise ValueError(f"{what}: {error}") from None
     for values in (dataset.samples, dataset.conditions):
-        if values.numel() and values.abs().max() > LARGEST:
-            raise ValueError(
-                f"{what} has a value of magnitude {values.abs().max():.2g}; at most {LARGEST:.0e} is allowed"
-            )
+        largest = max(map(abs, torch.stack(values.aminmax()).tolist())) if values.numel() else 0.0
+        if largest > LARGEST:
+            raise ValueError(f"{what} has a value of magnitude {largest:.2g}; at most {LARGEST:.0e} is allowed")
     return dataset
-
-
-def look(dataset: Dataset, view: View) -> Columns:
-    """What ``view`` says of a dataset."""
-    if view == "observables":
-        seen = dataset.observables()
-        return Columns(seen.samples, seen.features, dataset)
-    if view == "joint":
-        values = torch.cat([dataset.samples, dataset.conditions], 1)
-        return Columns(values, (*dataset.features, *dataset.condition_features), dataset)
-    return Columns(dataset.samples, dataset.features, dataset)
 
 
 def check_alike(what: str, columns: Columns, other_what: str, other: Columns) -> None:
@@ -102,10 +115,23 @@ def check_alike(what: str, columns: Columns, other_what: str, other: Columns) ->
         raise ValueError(
             f"conditions differ: {what} has {listed(ours) or 'none'}; {other_what} has {listed(theirs) or 'none'}"
         )
-    if isinstance(columns.events, CalorimeterDataset) and isinstance(other.events, CalorimeterDataset):
-        pixels, others = columns.events.geometry, other.events.geometry
-        if pixels != others:
-            raise ValueError(f"pixels differ: {what} has {pixels.to_json()}; {other_what} has {others.to_json()}")
+    pixels = [one.events.geometry for one in (columns, other) if isinstance(one.events, CalorimeterDataset)]
+    if len(pixels) == 2 and (different := _different_pixels(*pixels)):
+        raise ValueError(f"pixels differ: {what} has {different[0]}; {other_what} has {different[1]}")
+
+
+def _different_pixels(ours: Geometry, theirs: Geometry) -> tuple[str, str] | None:
+    """The first difference as each has it: axes and numbers of pixels, units, an edge; None if there is none."""
+    sizes = [" x ".join(f"{n} ({axis})" for n, axis in zip(one.shape, one.axes, strict=True)) for one in (ours, theirs)]
+    if sizes[0] != sizes[1]:
+        return sizes[0], sizes[1]
+    for i, axis in enumerate(ours.axes):
+        units = ours.units[i], theirs.units[i]
+        for k, edges in enumerate(zip(ours.edges[i], theirs.edges[i], strict=True)):
+            if units[0] != units[1] or not math.isclose(*edges, rel_tol=1e-6, abs_tol=1e-9):
+                a, b = (f"edge {k} of {axis} at {e:g} {unit}" for e, unit in zip(edges, units, strict=True))
+                return a, b
+    return None
 
 
 def _stated(features: tuple[Feature, ...]) -> list[str]:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from qgen.data.dataset import Dataset
-from qgen.metrics.base import MINIMUM_EVENTS, Metric, find_metrics
+from qgen.metrics.base import METRICS, MINIMUM_EVENTS, Metric, check_weights, find_metrics
 from qgen.metrics.bins import Bin, condition_bins
-from qgen.metrics.columns import Columns, View, as_dataset, check_alike, look
+from qgen.metrics.columns import Columns, View, as_dataset, check_alike, rows_of
 from qgen.metrics.result import MetricResult
 from qgen.metrics.table import MetricRow, MetricTable
 from qgen.random import derive_seed, new_generator
@@ -49,8 +49,11 @@ def evaluate(
     edges and kernel widths are those of the true events. A conditional generator should be given conditions drawn
     afresh, not the very ones of ``truth``: repeated conditions make the samples more alike than independent ones.
 
-    For a metric whose bias falls with a known power of the number of events, the value is also extrapolated to
-    infinitely many: from it and its mean over the two halves of the samples.
+    For a metric whose bias falls as a known power ``b`` of the number of events, the value is also extrapolated to
+    infinitely many: ``value + (value - mean over two halves of both samples) / (2^b - 1)``.
+
+    Weights of events count in all of it, negative ones where the metric allows; scales, edges and widths are those of
+    the true events without their weights.
 
     Args:
         truth: events that no generator has been trained on, or a plain table ``(N, d)``.
@@ -69,8 +72,8 @@ def evaluate(
         progress: is told what is done next, how much is done, and of how much.
 
     Raises:
-        ValueError: an unknown metric or option; fewer than 20 events in a sample or in a bin; columns, units or pixels
-            that differ; a value that is not finite. The message names which.
+        ValueError: an unknown metric or option; fewer than 20 events in a sample or in a bin, or weights that leave
+            fewer; columns, units or pixels that differ; a value that is not finite. The message names which.
 
     >>> rng = torch.Generator().manual_seed(0)
     >>> truth, generated = torch.randn(2, 2000, 2, generator=rng, dtype=torch.float64)
@@ -83,9 +86,10 @@ def evaluate(
     names = [metrics] if isinstance(metrics, str) else None if metrics is None else list(metrics)
     asked = find_metrics(names)
     options = options or {}
-    for name in options:
+    for name, given in options.items():
         if name not in {m.name for m in asked}:
             raise ValueError(unknown("metric with options", name, [m.name for m in asked]))
+        METRICS[name].check_options(given)
     truth = as_dataset("truth", truth)
     named = generated if isinstance(generated, Mapping) else {"": generated}
     if not named:
@@ -98,10 +102,11 @@ def evaluate(
         name: _Sample.of(f"generated {name!r}" if name else "generated", events, truth, seed)
         for name, events in named.items()
     }
-    chosen = [m for m in asked if _wanted(m, names, true, [other, *samples.values()], learned)]
-    for sample in (other, *samples.values(), *([] if learned is None else [learned])):
+    others = [other, *samples.values()]
+    chosen = [m for m in asked if _wanted(m, names, truth, [one.dataset for one in others], learned is not None)]
+    for sample in (*others, *([] if learned is None else [learned])):
         for view in dict.fromkeys(m.view for m in chosen):
-            check_alike(true.what, true.columns(view), sample.what, sample.columns(view))
+            check_alike(true.what, Columns(truth, view), sample.what, Columns(sample.dataset, view))
     if reference is None:
         true = halves[0]
 
@@ -130,13 +135,12 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Sample:
-    """Rows of a dataset in random order, and what metrics look at, made once for all samples of the dataset."""
+    """Rows of a dataset in random order, and the first of them as metrics look at them."""
 
     what: str
     dataset: Dataset
     rows: Tensor
-    views: dict[View, Columns] = field(default_factory=dict)
-    parts: dict[tuple[View, int], Columns] = field(default_factory=dict)
+    seen: dict[tuple[View, int], Columns] = field(default_factory=dict)
 
     @classmethod
     def of(cls, what: str, events: Dataset | Tensor, truth: Dataset, seed: int) -> _Sample:
@@ -145,23 +149,23 @@ class _Sample:
 
     def halves(self) -> tuple[_Sample, _Sample]:
         first, second = self.rows.tensor_split(2)
-        return replace(self, rows=first, parts={}), replace(self, rows=second, what="truth's other half", parts={})
+        return replace(self, rows=first), replace(self, rows=second, what="truth's other half")
 
     def within(self, part: Bin | None) -> _Sample:
+        """The events of a bin; what was looked at before is kept by the whole sample alone."""
         if part is None:
-            return self
+            return replace(self, seen={})
         inside = part.holds(self.dataset)[self.rows]
-        return replace(self, what=f"{self.what} in {part.label}", rows=self.rows[inside], parts={})
+        return replace(self, what=f"{self.what} in {part.label}", rows=self.rows[inside], seen={})
 
-    def columns(self, view: View, n: int | None = None) -> Columns:
-        """All events of the dataset, or the first ``n`` of these rows."""
-        if view not in self.views:
-            self.views[view] = look(self.dataset, view)
-        if n is None:
-            return self.views[view]
-        if (view, n) not in self.parts:
-            self.parts[view, n] = self.views[view].take(self.rows[:n])
-        return self.parts[view, n]
+    def columns(self, view: View, n: int) -> Columns:
+        """The first ``n`` of the rows; the same events for every view."""
+        if (view, n) not in self.seen:
+            known = [columns.events for (_, size), columns in self.seen.items() if size == n]
+            events = known[0] if known else rows_of(self.dataset, self.rows[:n])
+            check_weights(self.what, events.weights)
+            self.seen[view, n] = Columns(events, view)
+        return self.seen[view, n]
 
 
 @dataclass
@@ -188,43 +192,29 @@ class _Within:
         if n < MINIMUM_EVENTS:
             least = min((true, other, sample), key=lambda one: len(one.rows))
             raise ValueError(f"{least.what}: {n} events; at least {MINIMUM_EVENTS} are needed")
-        settings: dict[str, Any] = {"seed": self.seed, "options": self.options.get(m.name, {})}
         a, b, c = (one.columns(m.view, n) for one in (true, other, sample))
+        settings: dict[str, Any] = {
+            "training": training,
+            "n_bootstrap": self.n_bootstrap,
+            "seed": self.seed,
+            "options": self.options.get(m.name, {}),
+        }
         if (m.name, n) not in self.floors:
-            self.floors[m.name, n] = m.results(a, b, training=training, n_bootstrap=self.n_bootstrap, **settings)
+            self.floors[m.name, n] = m.results(a, b, **settings)
         floor = self.floors[m.name, n]
-        found = m.results(a, c, training=training, n_bootstrap=self.n_bootstrap, **settings)
-        limits = _extrapolated(m, a, c, found, settings) if training is None else {}
         return [
-            MetricRow(generator, m.name, feature, value, floor[feature], m.target, n, limits.get(feature), label)
-            for feature, value in found.items()
+            MetricRow(generator, m.name, feature, value, floor[feature], m.target, n, label)
+            for feature, value in m.results(a, c, **settings).items()
         ]
 
 
-def _wanted(
-    m: Metric, names: Sequence[str] | None, true: _Sample, others: Sequence[_Sample], learned: _Sample | None
-) -> bool:
+def _wanted(m: Metric, names: Sequence[str] | None, truth: Dataset, others: Sequence[Dataset], trained: bool) -> bool:
     """Whether it is defined for the samples; one that was asked for by name is, or its own line says why not."""
     if names is not None and m.name in names:
         return True
-    if "training" in m.asks and learned is None:
+    if "training" in m.asks and not trained:
         return False
-    return not m.problem(true.columns(m.view), *(other.columns(m.view) for other in others))
-
-
-def _extrapolated(
-    m: Metric, a: Columns, b: Columns, found: Mapping[str, MetricResult], settings: Mapping[str, Any]
-) -> dict[str, float]:
-    """The values for infinitely many events, if the bias falls as a known power of their number."""
-    half = min(len(a), len(b)) // 2
-    if not m.bias or half < MINIMUM_EVENTS:
-        return {}
-    halves = [m.values(*(x.take(torch.arange(start, start + half)) for x in (a, b)), **settings) for start in (0, half)]
-    factor = 1 / (2**m.bias - 1)
-    return {
-        feature: result.value + factor * (result.value - (halves[0][feature] + halves[1][feature]) / 2)
-        for feature, result in found.items()
-    }
+    return not m.problem(Columns(truth, m.view), *(Columns(other, m.view) for other in others))
 
 
 def _shuffled(n: int, seed: int) -> Tensor:

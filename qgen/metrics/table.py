@@ -25,8 +25,6 @@ class MetricRow:
         floor: between truth and as many other true events: what a perfect generator would score.
         target: the value without fluctuations.
         n_events: events in each of the samples compared.
-        extrapolated: the value for infinitely many events, where the bias of finite samples is known to fall as a power
-            of their number; None elsewhere.
         bin: of the condition, empty for all events.
     """
 
@@ -37,7 +35,6 @@ class MetricRow:
     floor: MetricResult
     target: float
     n_events: int
-    extrapolated: float | None = None
     bin: str = ""
 
     @property
@@ -54,18 +51,15 @@ class MetricRow:
         return difference / sigma if sigma > 0 and math.isfinite(difference) and math.isfinite(sigma) else None
 
     def to_dict(self) -> dict[str, Any]:
-        """``value``, ``uncertainty``, ``floor`` and ``floor_uncertainty``, and what else there is.
+        """``value``, ``uncertainty``, ``floor`` and ``floor_uncertainty``, and what else the value has.
 
-        That is ``p_value`` and ``interval`` of the value, and ``extrapolated``.
+        That is ``p_value``, ``interval`` and ``extrapolated``.
         """
-        found = {
+        return {
             **self.value.to_dict(),
             "floor": self.floor.value,
             "floor_uncertainty": self.floor.uncertainty,
         }
-        if self.extrapolated is not None:
-            found["extrapolated"] = self.extrapolated
-        return found
 
 
 @dataclass(frozen=True)

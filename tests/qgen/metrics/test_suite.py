@@ -40,18 +40,22 @@ def test_without_reference_truth_is_halved_and_all_samples_have_the_same_size(mo
     assert {row.n_events for row in table} == {500}
 
 
-def test_halves_share_no_event():
-    seen = {}
+def test_halves_share_no_event(monkeypatch):
+    seen = []
+    results = Metric.results
 
-    class Spy(Dataset):
-        def observables(self):
-            seen["n"] = seen.get("n", 0) + 1
-            return self
+    def spy(self, truth, generated, **options):
+        seen.append([sorted(columns.events.samples[:, 0].tolist()) for columns in (truth, generated)])
+        return results(self, truth, generated, **options)
 
-    truth = Spy(torch.arange(200.0)[:, None], (Feature("x"),))
-    table = evaluate(truth, truth, metrics=["separation", "ks"], seed=3)
-    assert seen["n"] == 2  # once for truth, once for the generated sample
-    assert table["ks"].floor.value > 0
+    monkeypatch.setattr(Metric, "results", spy)
+    truth = torch.arange(201.0)[:, None]
+    evaluate(truth, truth + 1000, metrics=["separation", "ks"], seed=3)
+    floor, value = seen[:2]
+    assert floor[0] == value[0]
+    assert set(floor[0]).isdisjoint(floor[1])
+    assert set(floor[0]) | set(floor[1]) < set(range(201))
+    assert seen[2:] == [floor, value]  # every metric sees the same events
 
 
 def test_floor_is_the_metric_between_truth_and_reference():
