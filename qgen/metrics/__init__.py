@@ -6,8 +6,9 @@
 from qgen.metrics.base import GROUPS, METRICS, MINIMUM_EVENTS, Estimator, Metric, Named, find_metrics, metric
 from qgen.metrics.cells import jensen_shannon, joint_cells, separation, total_variation
 from qgen.metrics.classifier import classifier_auc
-from qgen.metrics.distances import correlation, ks, mmd, wasserstein
+from qgen.metrics.distances import correlation, ks, wasserstein
 from qgen.metrics.images import image_distribution_entropy, image_entropy, mean_image_entropy, relative_entropy
+from qgen.metrics.kernels import energy_distance, mmd, mmd_blocks
 from qgen.metrics.kullback_leibler import histogram_kl, kl, kl_published
 from qgen.metrics.result import MetricResult
 from qgen.metrics.suite import evaluate
@@ -25,6 +26,7 @@ __all__ = [
     "Named",
     "classifier_auc",
     "correlation",
+    "energy_distance",
     "evaluate",
     "find_metrics",
     "histogram_kl",
@@ -38,6 +40,7 @@ __all__ = [
     "mean_image_entropy",
     "metric",
     "mmd",
+    "mmd_blocks",
     "relative_entropy",
     "separation",
     "total_variation",

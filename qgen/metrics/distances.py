@@ -17,12 +17,8 @@ from torch import Tensor
 
 from qgen.metrics.base import Estimator, metric
 from qgen.metrics.columns import spread, varies
-from qgen.random import derive_seed, new_generator
 
-__all__ = ["correlation", "ks", "mmd", "wasserstein"]
-
-KERNEL_EVENTS = 2000
-"""Most events of each sample that enter kernel matrices."""
+__all__ = ["correlation", "ks", "wasserstein"]
 
 
 def _cumulative_difference(truth: Tensor, generated: Tensor) -> tuple[Tensor, Estimator]:
@@ -107,56 +103,3 @@ def _pearson(x: Tensor, w: Tensor) -> Tensor:
     moves = variance > (1e-12 * width) ** 2
     scale = torch.where(moves, variance, torch.ones_like(variance)).sqrt()
     return torch.where(moves[:, None] & moves, covariance / scale / scale[:, None], torch.zeros_like(covariance))
-
-
-@metric(view="joint", bias=0, weights="signed", reference="Gretton et al., JMLR 13 (2012) 723")
-def mmd(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
-    r"""Squared maximum mean discrepancy, unbiased, on features and conditions in truth's standard deviations.
-
-    The kernel is the mean of four Gaussians :math:`\exp(-|x - y|^2 / 2 s^2)`, ``s`` being 1/4, 1/2, 1 and 2 times the
-    median distance between different truth events (1 if all are equal). Of each sample at most 2000 events enter,
-    drawn by ``seed``. Unbiased: no event meets itself, so the value fluctuates about 0 for a perfect generator and may
-    be negative.
-    """
-    scale = spread(truth)
-    a_rows, b_rows = _choose(len(truth), seed, "truth"), _choose(len(generated), seed, "generated")
-    a, b = truth[a_rows] / scale, generated[b_rows] / scale
-    centre = a.mean(0)
-    a, b = a - centre, b - centre
-    distances = _squared_distances(a, a)
-    apart = distances[distances > 0]
-    bandwidth = apart.median() if len(apart) else distances.new_ones(())
-    aa, ab, bb = (_kernel(d, bandwidth) for d in (distances, _squared_distances(a, b), _squared_distances(b, b)))
-
-    def estimate(w: Tensor, v: Tensor) -> Tensor:
-        w, v = w[a_rows], v[b_rows]
-        return _mean_of_pairs(aa, w) + _mean_of_pairs(bb, v) - 2 * (w @ ab @ v) / (w.sum() * v.sum())
-
-    return estimate
-
-
-def _choose(n: int, seed: int, which: str) -> Tensor:
-    if n <= KERNEL_EVENTS:
-        return torch.arange(n)
-    return torch.randperm(n, generator=new_generator(derive_seed(seed, "mmd", which)))[:KERNEL_EVENTS]
-
-
-def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    squares = (a * a).sum(1)[:, None] + (b * b).sum(1)
-    squared = squares - 2 * a @ b.T
-    return squared.masked_fill_(squared <= 1e-12 * squares, 0)
-
-
-def _kernel(squared: Tensor, bandwidth: Tensor) -> Tensor:
-    """Mean of Gaussians at 2, 1, 1/2, 1/4 of the median (``bandwidth`` is its square), each the last to the 4th."""
-    gaussian = (squared / (-8 * bandwidth)).exp_()
-    total = gaussian.clone()
-    for _ in range(3):
-        total += gaussian.square_().square_()
-    return total / 4
-
-
-def _mean_of_pairs(kernel: Tensor, w: Tensor) -> Tensor:
-    """Weighted mean of ``kernel`` over pairs of different events."""
-    squares = w * w
-    return (w @ kernel @ w - squares @ kernel.diagonal()) / (w.sum() ** 2 - squares.sum())
