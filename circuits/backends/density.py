@@ -24,6 +24,7 @@ from circuits.backends.memory import bytes_allowed, check_memory, torch_device
 from circuits.backends.transfer import TransferProgram, compile_transfer
 from circuits.channels import ReadoutError
 from circuits.circuit import Circuit
+from circuits.metering import ran
 from circuits.noise import NoiseModel, PreparedCircuit
 
 __all__ = ["DensityMatrix", "measured_probabilities"]
@@ -163,7 +164,9 @@ class DensityMatrix:
             ValueError: as of :meth:`probs`, fewer than one shot, or angles that are not finite.
         """
         check_shots(shots)
-        return draw_bits(self.probs(circuit, angles), shots, fresh_generator(generator))
+        probabilities = self.probs(circuit, angles)
+        ran(0, shots * angles.shape[:-1].numel())
+        return draw_bits(probabilities, shots, fresh_generator(generator))
 
     def row_size(self, circuit: Circuit, observables: Sequence[str] | None = None) -> int:
         """About how many numbers are held for one row of angles; see :func:`circuits.backends.layers.row_size`."""
@@ -209,8 +212,9 @@ class DensityMatrix:
         return prepared, program, program.run(flat)
 
     def _flat(self, circuit: Circuit, angles: Tensor) -> tuple[Tensor, bool]:
-        """The angles as ``(batch, n_angles)`` with the backend's precision, and whether gradients will be asked for."""
+        """The angles as ``(batch, n_angles)``, which are counted, and whether gradients will be asked for."""
         flat = angles.to(self.device, self.dtype).reshape(math.prod(angles.shape[:-1]), circuit.n_angles)
+        ran(len(flat))
         return flat, angles.requires_grad and torch.is_grad_enabled()
 
     def _check_wires(self, n_wires: int) -> None:

@@ -24,6 +24,7 @@ from circuits.backends.base import (
 from circuits.backends.sampled import SamplingBackend
 from circuits.circuit import Circuit, Gate
 from circuits.gate_table import gate_definition
+from circuits.metering import ran
 
 __all__ = ["PennyLane"]
 
@@ -163,6 +164,7 @@ class PennyLane:
         check_shots(shots)
         if self._measured is not None:
             return self._measured.sample(circuit, angles, shots, generator)
+        ran(0, shots * angles.shape[:-1].numel())
         with torch.no_grad():
             return draw_bits(self.probs(circuit, angles), shots, fresh_generator(generator))
 
@@ -185,6 +187,7 @@ class PennyLane:
     def _evaluate(self, circuit: Circuit, angles: Tensor, strings: Sequence[PauliString] | None) -> Tensor:
         """Probabilities, or expectation values of the strings; rows of angles to rows of values."""
         flat = self._flat(circuit, angles)
+        ran(len(flat))
         if self._adjoint:
             return _Adjoint.apply(flat, self, circuit, strings)
         return self._values(circuit, flat, strings)
@@ -236,6 +239,7 @@ class _Measured(SamplingBackend):
         flat = self.owner._flat(circuits[0], angles.detach())
         measurement = [qml.sample(wires=range(n_wires))]
         tapes = [_tape(circuit, row, measurement, shots) for circuit in circuits for row in flat.numpy()]
+        ran(len(tapes), shots * len(tapes))
         if not tapes:
             return [torch.empty((*angles.shape[:-1], shots, n_wires), dtype=torch.uint8) for _ in circuits]
         results = _execute(device, tapes)

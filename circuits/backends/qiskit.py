@@ -32,6 +32,7 @@ from circuits.backends.samplers import (
     runtime_sampler,
 )
 from circuits.circuit import Circuit
+from circuits.metering import ran
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
@@ -249,6 +250,7 @@ class Qiskit(SamplingBackend):
         if not np.isfinite(values).all():
             raise ValueError("angles are not finite")
         prepared = [self._placement.ready(circuit) for circuit in circuits]
+        ran(len(circuits) * len(values), shots * len(circuits) * len(values))
         jobs = list(_jobs(len(circuits), len(values), self._limit(shots)))
         requests = [self._request(pieces, prepared, values, shots, generator) for pieces in jobs]
         parts: list[list[np.ndarray]] = [[] for _ in circuits]

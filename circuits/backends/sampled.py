@@ -24,6 +24,7 @@ from circuits.backends.base import (
 )
 from circuits.backends.program import walsh_transform
 from circuits.circuit import Circuit
+from circuits.metering import ran
 
 __all__ = ["Sampled", "SamplingBackend", "parity_means", "signs"]
 
@@ -180,4 +181,5 @@ class Sampled(SamplingBackend):
     def _counts(self, circuit: Circuit, angles: Tensor) -> Tensor:
         with torch.no_grad():
             probabilities = self.backend.probs(circuit, angles)
+        ran(0, self.shots * angles.shape[:-1].numel())
         return draw_counts(probabilities, self.shots, self.generator).to(torch.float64)

@@ -21,6 +21,7 @@ from circuits.backends.plain import plain_expval, plain_probs, plain_state, stat
 from circuits.backends.sweep import is_swept
 from circuits.backends.swept import swept_expval, swept_probs, swept_state
 from circuits.circuit import Circuit
+from circuits.metering import ran
 
 __all__ = ["Statevector"]
 
@@ -162,10 +163,12 @@ class Statevector:
             ValueError: angles of another shape or not finite, fewer than one shot, or more memory needed than there is.
         """
         check_shots(shots)
-        return draw_bits(self.probs(circuit, angles), shots, fresh_generator(generator))
+        probabilities = self.probs(circuit, angles)
+        ran(0, shots * angles.shape[:-1].numel())
+        return draw_bits(probabilities, shots, fresh_generator(generator))
 
     def _path(self, circuit: Circuit, angles: Tensor) -> str:
-        """How to compute; refuses what does not fit the memory."""
+        """How to compute, which is counted; refuses what does not fit the memory."""
         check_angles(circuit, angles)
         n_wires = circuit.n_wires
         if n_wires > _MOST_WIRES:
@@ -183,6 +186,7 @@ class Statevector:
         if needed > _ALWAYS_FREE or self.memory_limit is not None:
             what = f"{n_wires} qubits, batch of {batch}{', with gradients' if taped else ''}"
             check_memory(needed, self.memory_limit, self.device, what)
+        ran(batch)
         return path
 
     def _rows(self, angles: Tensor) -> Tensor:

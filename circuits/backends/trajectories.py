@@ -29,6 +29,7 @@ from circuits.channels import Depolarizing, GateNoise, OneQubitChannel, ReadoutE
 from circuits.circuit import Circuit, Gate
 from circuits.gate_table import gate_matrix
 from circuits.gates import integer
+from circuits.metering import ran
 from circuits.noise import NoiseModel, PreparedCircuit
 
 __all__ = ["Trajectories"]
@@ -171,6 +172,7 @@ class Trajectories:
         check_shots(shots)
         generator = fresh_generator(generator)
         n_lanes = min(shots, self.n_trajectories)
+        ran(0, shots * angles.shape[:-1].numel())
         each = math.ceil(shots / n_lanes)
         rows = []
         for chunks in self._run(circuit, angles, n_lanes, generator):
@@ -228,6 +230,7 @@ class Trajectories:
         check_memory(needed, self.memory_limit, torch.device("cpu"), f"trajectories of {n_wires} qubits")
         plan = _plan(prepared, turns)
         readout = prepared.noise.readout_of(prepared.measured)
+        ran(len(flat))
         for row in flat:
             single, double = (matrices.to(self.dtype).numpy() for matrices in plan.matrices(row))
             yield (

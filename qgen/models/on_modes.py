@@ -13,6 +13,7 @@ from torch import Tensor
 import circuits.cv as cv
 from circuits.cv.basis import BasisKind, basis_size
 from circuits.gates import finite_number, integer
+from circuits.metering import ran
 
 if TYPE_CHECKING:
     from torch.nn import Module as _Base
@@ -82,6 +83,7 @@ class OnModes(_Base):
             shared = parameters if parameters.ndim == 1 else parameters[some]
             each = inputs if inputs is None else inputs[some]
             state = simulator.run(self.program, shared, each)
+            ran(max(1, _rows(shared, each)))
             self._note(state.norm_lost.detach(), shared.detach(), each if each is None else each.detach())
             if self.norm_penalty and state.norm_lost.requires_grad:
                 penalties.append(state.norm_lost.sum())
