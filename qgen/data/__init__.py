@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from qgen.data.binning import Binning, load_binning
 from qgen.data.calorimeter import CalorimeterDataset, load_calorimeter, write_calorimeter
 from qgen.data.dataset import Dataset, Feature
 from qgen.data.discretiser import Discretiser
@@ -16,6 +17,7 @@ from qgen.data.whiten import Whiten
 
 __all__ = [
     "DATASETS",
+    "Binning",
     "CalorimeterDataset",
     "Dataset",
     "Discretiser",
@@ -27,6 +29,7 @@ __all__ = [
     "describe",
     "gamma_events",
     "gaussian_events",
+    "load_binning",
     "load_calorimeter",
     "load_events",
     "load_muon",

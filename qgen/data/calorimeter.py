@@ -15,6 +15,7 @@ import torch
 from annotated_types import Ge, Gt, Len
 from torch import Tensor
 
+from qgen.data.binning import load_binning
 from qgen.data.clusters import cluster_shapes, nearest, shapes_of
 from qgen.data.dataset import Dataset, Feature
 from qgen.data.geometry import Axis, Downscaling, Geometry
@@ -162,6 +163,7 @@ def load_calorimeter(
     axes: tuple[Axis, ...] | None = None,
     edges: dict[Axis, tuple[Annotated[int, Ge(0)], ...]] | None = None,
     shape: tuple[Annotated[int, Gt(0)], Annotated[int, Gt(0)], Annotated[int, Gt(0)]] | None = None,
+    binning: str | Path | None = None,
     threshold: Annotated[float, Ge(0)] = 0.0,
     energy_window: tuple[float, float] | None = None,
     max_events: Annotated[int, Gt(0)] | None = None,
@@ -182,6 +184,9 @@ def load_calorimeter(
         edges: explicit cell indices where pixels start and the last one ends, for some axes; cells outside are left
             out. For an axis that is summed over: the range (first, one past the last) that is summed.
         shape: cells of the file along layer, x and y, for a file that does not state them.
+        binning: an XML file of the CaloChallenge that says where the voxels are, for a file of its layout (see
+            :func:`~qgen.data.binning.load_binning`). Its voxels are kept with ``grid=None``; a grid of one number is
+            the longitudinal profile.
         threshold: pixels with less than this (MeV), after the summing, are set to 0. If the file states a higher one,
             that one counts in the observables, and the pixels stay as they are.
         energy_window: lowest and highest incident energy (MeV) of the events that are kept, both included.
@@ -202,15 +207,20 @@ def load_calorimeter(
     """
     path = SAMPLE if path is None else Path(path)
     _check_threshold(threshold)
+    voxels = None if binning is None else load_binning(binning)
     with open_hdf5(path) as file:
-        source = ShowerFile.of(file, path, shape)
+        source = ShowerFile.of(file, path, shape, voxels)
         energies = source.incident_energies()
         rows = _choose(energies, energy_window, max_events, seed, path)
+        cells, blocks = source.geometry, source.blocks(rows)
+        if cells.binning is not None and (grid is not None or axes is not None):
+            blocks = map(cells.binning.layer_sums, blocks)
+            cells = Geometry.cells(layer=len(cells.binning.layers))
         try:
-            downscaling = Downscaling.plan(source.geometry, grid, axes, edges)
+            downscaling = Downscaling.plan(cells, grid, axes, edges)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-        samples = np.concatenate([downscaling(block) for block in source.blocks(rows)])
+        samples = np.concatenate([downscaling(block) for block in blocks])
         origin, stated_threshold = source.provenance(), source.threshold()
     samples[samples < threshold] = 0.0
     whole = CalorimeterDataset(

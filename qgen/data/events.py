@@ -60,7 +60,7 @@ def write_events(path: str | Path, events: Dataset) -> None:
         file.attrs["provenance"] = provenance_to_json(events.provenance)
 
 
-def load_events(path: str | Path, *, seed: int = 0) -> Dataset:
+def load_events(path: str | Path, *, binning: str | Path | None = None, seed: int = 0) -> Dataset:
     """Events of any supported file, recognised by its content, with the file's own columns or cells.
 
     Supported are HDF5 files of :func:`write_events`, of the CaloChallenge and in 3DGAN layout, and muon events as LHE
@@ -68,6 +68,7 @@ def load_events(path: str | Path, *, seed: int = 0) -> Dataset:
 
     Args:
         path: the file.
+        binning: an XML file of the CaloChallenge that says where the voxels of its showers are.
         seed: fixes the splits.
 
     Raises:
@@ -75,11 +76,13 @@ def load_events(path: str | Path, *, seed: int = 0) -> Dataset:
         ValueError: the file is of another format, damaged, or holds impossible numbers (the row is named).
     """
     layout = _layout(path)
+    if binning is not None and layout != "CaloChallenge":
+        raise ValueError(f"{path}: a binning goes with showers in CaloChallenge layout, the file is a {layout} file")
     if layout == "table":
         return _read_table(path, seed)
     if layout in ("LHE", "CSV"):
         return load_muon(path, seed=seed)
-    return load_calorimeter(path, grid=None, seed=seed)
+    return load_calorimeter(path, grid=None, binning=binning, seed=seed)
 
 
 def describe(path: str | Path) -> dict[str, Any]:

@@ -6,9 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
+
+from qgen.data.binning import Binning
 
 __all__ = ["Axis", "Geometry", "group_edges"]
 
@@ -41,9 +43,10 @@ class Geometry:
             a list of cells without stated positions.
         edges: for each axis the increasing boundaries of its pixels, one more than there are pixels.
         units: the unit of each axis' boundaries, ``layers``, ``mm`` or ``pads``.
+        binning: of a list of voxels, where they lie if that is known.
 
     Raises:
-        ValueError: an axis is unknown or named twice, or its boundaries do not increase.
+        ValueError: an axis is unknown or named twice, its boundaries do not increase, or a binning does not fit.
 
     >>> Geometry.cells(layer=25, x=5, y=5).shape
     (25, 5, 5)
@@ -52,6 +55,7 @@ class Geometry:
     axes: tuple[Axis, ...]
     edges: tuple[tuple[float, ...], ...]
     units: tuple[str, ...]
+    binning: Binning | None = None
 
     def __post_init__(self) -> None:
         if not self.axes or len(set(self.axes)) < len(self.axes) or not set(self.axes) <= set(_AXES):
@@ -61,6 +65,11 @@ class Geometry:
         for axis, edges in zip(self.axes, self.edges, strict=True):
             if len(edges) < 2 or not np.isfinite(edges).all() or not (np.diff(edges) > 0).all():
                 raise ValueError(f"edges of axis {axis!r} must be at least two increasing numbers")
+        if self.binning is not None and (self.axes != ("voxel",) or self.binning.n_voxels != self.n_pixels):
+            raise ValueError(
+                f"a binning of {self.binning.n_voxels} voxels does not fit {self.n_pixels} pixels of axes "
+                f"{list(self.axes)}"
+            )
 
     @classmethod
     def cells(cls, **counts: int) -> Self:
@@ -78,6 +87,12 @@ class Geometry:
         units = {"layer": "layers", "x": "pads", "y": "pads", "voxel": "voxels"}
         edges = tuple(tuple(float(i) for i in range(count + 1)) for count in counts.values())
         return cls(axes, edges, tuple(units[axis] for axis in axes))
+
+    @classmethod
+    def of_binning(cls, binning: Binning) -> Self:
+        """A list of voxels with their positions."""
+        edges = tuple(float(i) for i in range(binning.n_voxels + 1))
+        return cls(("voxel",), (edges,), ("voxels",), binning)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -106,7 +121,10 @@ class Geometry:
 
     def to_json(self) -> str:
         """As text, for a file's attribute."""
-        return json.dumps({"axes": self.axes, "edges": self.edges, "units": self.units})
+        content: dict[str, Any] = {"axes": self.axes, "edges": self.edges, "units": self.units}
+        if self.binning is not None:
+            content["binning"] = self.binning.to_dict()
+        return json.dumps(content)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -120,11 +138,12 @@ class Geometry:
             axes = tuple(content["axes"])
             edges = tuple(tuple(float(edge) for edge in axis) for axis in content["edges"])
             units = tuple(str(unit) for unit in content["units"])
+            binning = content.get("binning")
         except (TypeError, KeyError, ValueError, OverflowError, RecursionError) as error:
             raise ValueError("the geometry is not the JSON text of axes, edges and units") from error
         if not all(isinstance(axis, str) for axis in axes):
             raise ValueError(f"axes are {list(axes)}; allowed are {', '.join(_AXES)}")
-        return cls(axes, edges, units)
+        return cls(axes, edges, units, None if binning is None else Binning.from_dict(binning))
 
 
 @dataclass(frozen=True)
@@ -177,6 +196,9 @@ class Downscaling:
             if axis in axes:
                 pixels = None if grid is None else grid[axes.index(axis)]
             boundaries.append(_boundaries(axis, cells, pixels, edges.get(axis)))
+        whole = tuple(tuple(range(cells + 1)) for cells in source.shape)
+        if axes == source.axes and tuple(boundaries) == whole:
+            return cls(source, whole, source)
         kept = [i for i, axis in enumerate(source.axes) if axis in axes]
         target = Geometry(
             axes,

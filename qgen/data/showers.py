@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from qgen.data.binning import Binning
 from qgen.data.geometry import Geometry
 from qgen.data.hdf5 import dataset, read_rows
 from qgen.data.provenance import provenance_from_json
@@ -43,8 +44,10 @@ class ShowerFile:
     geometry: Geometry
 
     @classmethod
-    def of(cls, file: h5py.File, path: Path, shape: tuple[int, int, int] | None) -> Self:
-        """The showers of a file; ``shape`` is (layers, x, y) where the file does not state it.
+    def of(
+        cls, file: h5py.File, path: Path, shape: tuple[int, int, int] | None, binning: Binning | None = None
+    ) -> Self:
+        """The showers of a file; ``shape``, (layers, x, y), or ``binning`` where it does not state its voxels.
 
         Raises:
             ValueError: the file has neither layout, or the shape does not fit.
@@ -53,8 +56,10 @@ class ShowerFile:
             voxels = dataset(file, "showers", path)
             if voxels.ndim != 2:
                 raise ValueError(f"{path}: showers has shape {voxels.shape}; expected (N, voxels)")
-            return cls(path, "CaloChallenge", file, _stated_geometry(file, voxels.shape[1], path, shape))
+            return cls(path, "CaloChallenge", file, _stated_geometry(file, voxels.shape[1], path, shape, binning))
         if "ECAL" in file:
+            if binning is not None:
+                raise ValueError(f"{path}: a binning goes with showers in CaloChallenge layout, the file has ECAL")
             cells = dataset(file, "ECAL", path)
             if cells.ndim != 4:
                 raise ValueError(f"{path}: ECAL has shape {cells.shape}; expected (N, x, y, z)")
@@ -142,9 +147,13 @@ class ShowerFile:
             raise ValueError(f"{self.path}: {name} row {start + row}, {where}: the energy {value} is {fault}")
 
 
-def _stated_geometry(file: h5py.File, voxels: int, path: Path, shape: tuple[int, int, int] | None) -> Geometry:
+def _stated_geometry(
+    file: h5py.File, voxels: int, path: Path, shape: tuple[int, int, int] | None, binning: Binning | None
+) -> Geometry:
     if voxels == 0:
         raise ValueError(f"{path}: showers has no voxels")
+    if shape is not None and binning is not None:
+        raise ValueError(f"{path}: shape and binning are both given; one of them says where the voxels are")
     text = file.attrs.get("geometry")
     if text is not None:
         try:
@@ -153,6 +162,13 @@ def _stated_geometry(file: h5py.File, voxels: int, path: Path, shape: tuple[int,
             raise ValueError(f"{path}: attribute geometry: {error}") from error
         if shape is not None and tuple(shape) != geometry.shape:
             raise ValueError(f"{path}: shape is given as {tuple(shape)}, the file states {geometry.shape}")
+        if binning is not None and geometry.binning != binning:
+            stated = "another" if geometry.binning else f"axes {', '.join(geometry.axes)}"
+            raise ValueError(f"{path}: a binning is given, the file states {stated}")
+    elif binning is not None:
+        if binning.n_voxels != voxels:
+            raise ValueError(f"{path}: a binning of {binning.n_voxels} voxels does not fit showers of {voxels} voxels")
+        geometry = Geometry.of_binning(binning)
     elif shape is not None:
         geometry = Geometry.cells(layer=shape[0], x=shape[1], y=shape[2])
     else:

@@ -131,6 +131,9 @@ def _different_pixels(ours: Geometry, theirs: Geometry) -> tuple[str, str] | Non
             if units[0] != units[1] or not math.isclose(*edges, rel_tol=1e-6, abs_tol=1e-9):
                 a, b = (f"edge {k} of {axis} at {e:g} {unit}" for e, unit in zip(edges, units, strict=True))
                 return a, b
+    if ours.binning != theirs.binning:
+        a, b = ("no binning" if one.binning is None else repr(one.binning) for one in (ours, theirs))
+        return a, b
     return None
 
 
