@@ -21,6 +21,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
+from classical_baselines.filled import continuous
 from classical_baselines.sizing import closest_size, closest_width, mlp_size
 from qgen.data.dataset import Dataset
 from qgen.data.transforms import Transform
@@ -133,7 +134,7 @@ class ConditionalFlow(Generator):
             bins=bins,
             passes=passes,
             seed=seed,
-            transform=dataset.transform,
+            transform=continuous(dataset),
             condition_transform=dataset.condition_transform,
         )
 

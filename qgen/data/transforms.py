@@ -41,6 +41,10 @@ class Transform(nn.Module):
         """``log |d forward / d samples|`` of each sample, shape ``(N,)``."""
         raise NotImplementedError
 
+    def noisy(self, values: Tensor, condition: Tensor | None, generator: torch.Generator) -> Tensor:
+        """True values as a training step sees them: as they are, unless the transform fills in something random."""
+        return values
+
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments as JSON values (a nested transform as its :meth:`spec`)."""
         raise NotImplementedError

@@ -197,7 +197,7 @@ def fit(
         if growth is not None:
             growth.reach(state.step)
         rows = order.rows(state.step)
-        batch = train if rows is None else train.take(rows)
+        batch = _redrawn(generator, train if rows is None else train.take(rows), state.rng)
         try:
             numbers = objective.step(generator, batch, state.optimisers, state.rng, clip)
             _check_weights(generator)
@@ -290,6 +290,12 @@ def _batch(generator: Generator, events: Dataset) -> Batch:
     return Batch(values, generator.condition_transform(condition) if generator.n_conditions else None)
 
 
+def _redrawn(generator: Generator, events: Batch, rng: torch.Generator) -> Batch:
+    """The events with the random part of the model's transform, if it has one, drawn anew."""
+    condition = None if events.condition is None else generator.condition_transform.inverse(events.condition)
+    return Batch(generator.transform.noisy(events.values, condition, rng), events.condition)
+
+
 def _check_weights(generator: Generator) -> None:
     for name, parameter in generator.named_parameters():
         if not torch.isfinite(parameter).all():
@@ -299,7 +305,8 @@ def _check_weights(generator: Generator) -> None:
 def _validate(state: TrainingState, validation: Batch, seed: int) -> float:
     rng = new_generator(derive_seed(seed, "validation"))
     with torch.no_grad():
-        value = float(state.objective.validation_loss(state.generator, validation, rng))
+        events = _redrawn(state.generator, validation, rng)
+        value = float(state.objective.validation_loss(state.generator, events, rng))
     if not math.isfinite(value):
         raise DivergedError(f"the validation loss is {value:g}")
     if state.best is None or value < state.best["loss"]:
