@@ -12,6 +12,7 @@ True
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -126,7 +127,9 @@ def total_variation(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     return estimate
 
 
-@metric(view="observables", per_feature=True, bias=1, group="physics", reference="CaloChallenge, 2410.21611")
+@metric(
+    view="observables", per_feature=True, bias=1, group="physics", batched=True, reference="CaloChallenge, 2410.21611"
+)
 def separation(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     r"""Separation power of the histograms of each physics feature, between 0 and 1.
 
@@ -134,25 +137,33 @@ def separation(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     99.5 % quantile (from its smallest to its largest value where these agree); on either side one bin for truth's tail
     and one for all beyond truth's last event. Nothing is dropped, and samples that do not overlap have separation 1.
     """
-    ordered = truth.sort(0).values
-    last = len(truth) - 1
-    least, low, high, most = (ordered[round(q * last)] for q in (0.0, 0.005, 0.995, 1.0))
-    narrow = high <= low
-    low, high = torch.where(narrow, least, low), torch.where(narrow, most, high)
-    width = torch.where(high > low, high - low, torch.ones_like(low)) / N_BINS
-    d, n_bins = truth.shape[1], N_BINS + 4
 
-    def flat_bins(x: Tensor) -> Tensor:
-        inside = ((x - low) / width).floor().clamp(-1, N_BINS).long()
-        return (inside + 2 - (x < least).long() + (x > most).long() + n_bins * torch.arange(d)).flatten()
-
-    bins = flat_bins(truth), flat_bins(generated)
+    def shares(bins: Tensor, weights: Tensor) -> Tensor:
+        empty = weights.new_zeros(*weights.shape[:-1], N_BINS + 4)
+        return empty.scatter_add_(-1, bins.expand_as(weights), weights / weights.sum(-1, keepdim=True))
 
     def estimate(w: Tensor, v: Tensor) -> Tensor:
-        p, q = (
-            torch.bincount(b, (x / x.sum()).repeat_interleave(d), d * n_bins).reshape(d, n_bins)
-            for b, x in zip(bins, (w, v), strict=True)
-        )
-        return ((p - q) ** 2 / (p + q + 1e-16)).sum(1) / 2
+        found = []
+        for true, other in zip(truth.T, generated.T, strict=True):
+            bins = _histogram_bins(true)
+            p, q = shares(bins(true), w), shares(bins(other), v)
+            found.append(((p - q) ** 2 / (p + q + 1e-16)).sum(-1) / 2)
+        return torch.stack(found, -1)
 
     return estimate
+
+
+def _histogram_bins(truth: Tensor) -> Callable[[Tensor], Tensor]:
+    """Where values lie among the bins of :func:`separation` that the true values ``(n,)`` fix."""
+    ordered = truth.sort().values
+    last = len(truth) - 1
+    least, low, high, most = (ordered[round(q * last)] for q in (0.0, 0.005, 0.995, 1.0))
+    if high <= low:
+        low, high = least, most
+    width = (high - low) / N_BINS if high > low else torch.ones_like(low) / N_BINS
+
+    def bins(x: Tensor) -> Tensor:
+        inside = ((x - low) / width).floor().clamp(-1, N_BINS).long()
+        return inside + 2 - (x < least).long() + (x > most).long()
+
+    return bins

@@ -12,6 +12,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -20,15 +22,26 @@ from qgen.metrics.columns import spread, varies
 
 __all__ = ["correlation", "ks", "wasserstein"]
 
+ROWS = 8192
+"""Events at a time, where more would need memory."""
 
-def _cumulative_difference(truth: Tensor, generated: Tensor) -> tuple[Tensor, Estimator]:
-    """Pooled values in order ``(d, n + m)`` and the estimator of ``F - G`` at (just above) each of them."""
-    pooled, order = torch.cat([truth, generated]).T.contiguous().sort(dim=1)
 
-    def difference(w: Tensor, v: Tensor) -> Tensor:
-        return torch.cat([w / w.sum(), -v / v.sum()])[order].cumsum(1)
+def _column_by_column(truth: Tensor, generated: Tensor, distance: Callable[[Tensor, Tensor], Tensor]) -> Estimator:
+    """The estimator of a distance between the cumulative distributions ``F`` and ``G`` of each column.
 
-    return pooled, difference
+    ``distance`` is given a column's pooled values in order ``(n + m,)`` and ``F - G`` at (just above) each of them,
+    ``(..., n + m)``. Columns are sorted one after the other for all sets of weights and nothing of them is kept.
+    """
+
+    def estimate(w: Tensor, v: Tensor) -> Tensor:
+        steps = torch.cat([w / w.sum(-1, keepdim=True), -v / v.sum(-1, keepdim=True)], -1)
+        found = []
+        for columns in zip(truth.T, generated.T, strict=True):
+            pooled, order = torch.cat(columns).sort()
+            found.append(distance(pooled, steps.index_select(-1, order).cumsum(-1)))
+        return torch.stack(found, -1)
+
+    return estimate
 
 
 @metric(
@@ -38,20 +51,21 @@ def _cumulative_difference(truth: Tensor, generated: Tensor) -> tuple[Tensor, Es
     reference="Wasserstein distance of order 1; 1904.06240 for generated events",
     bias=0.5,
     weights="signed",
+    batched=True,
 )
 def wasserstein(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     r"""Wasserstein-1 distance of each feature, in units of truth's standard deviation.
 
     :math:`\int |F - G| dx / \sigma`, ``F`` and ``G`` being the cumulative distributions. For a feature that is constant
-    in truth, in the feature's own unit.
+    in truth, in the feature's own unit. Blind to correlations between features.
     """
-    pooled, difference = _cumulative_difference(truth, generated)
-    steps = pooled.diff(dim=1) / spread(truth)[:, None]
+    scale = spread(truth)
 
-    def estimate(w: Tensor, v: Tensor) -> Tensor:
-        return (difference(w, v)[:, :-1].abs() * steps).sum(1)
+    def distance(pooled: Tensor, difference: Tensor) -> Tensor:
+        return difference[..., :-1].abs() @ pooled.diff()
 
-    return estimate
+    in_units = _column_by_column(truth, generated, distance)
+    return lambda w, v: in_units(w, v) / scale
 
 
 @metric(
@@ -60,20 +74,19 @@ def wasserstein(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     reference="two-sample Kolmogorov-Smirnov statistic",
     bias=0.5,
     weights="signed",
+    batched=True,
 )
 def ks(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     r"""Kolmogorov-Smirnov distance of each feature, the greatest difference of the cumulative distributions.
 
-    :math:`\max |F - G|`, between 0 and 1.
+    :math:`\max |F - G|`, between 0 and 1. Blind to correlations between features, and nearly so to tails.
     """
-    pooled, difference = _cumulative_difference(truth, generated)
-    last_of_ties = torch.ones_like(pooled, dtype=torch.bool)
-    last_of_ties[:, :-1] = pooled.diff(dim=1) > 0
 
-    def estimate(w: Tensor, v: Tensor) -> Tensor:
-        return (difference(w, v).abs() * last_of_ties).amax(1)
+    def distance(pooled: Tensor, difference: Tensor) -> Tensor:
+        last_of_ties = torch.cat([pooled.diff() > 0, pooled.new_ones(1, dtype=torch.bool)])
+        return (difference.abs() * last_of_ties).amax(-1)
 
-    return estimate
+    return _column_by_column(truth, generated, distance)
 
 
 @metric(view="joint", min_columns=2, max_columns=1000, bias=0.5, reference="Pearson correlation matrices")
@@ -85,20 +98,30 @@ def correlation(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     d = truth.shape[1]
     rows, columns = torch.triu_indices(d, d, 1)
     scale = spread(truth)
-    centred = [(x - x.mean(0)) / scale * varies(x) for x in (truth, generated)]
+    centred = [(x - x.mean(0)).div_(scale).mul_(varies(x)) for x in (truth, generated)]
+    widths = [x.abs().amax(0) for x in centred]
 
     def estimate(w: Tensor, v: Tensor) -> Tensor:
-        a, b = (_pearson(x, weights) for x, weights in zip(centred, (w, v), strict=True))
+        a, b = (_pearson(*each) for each in zip(centred, widths, (w, v), strict=True))
         return (a - b)[rows, columns].abs().mean()
 
     return estimate
 
 
-def _pearson(x: Tensor, w: Tensor) -> Tensor:
-    """Weighted Pearson matrix ``(d, d)``; 0 where a column's spread is only that of rounding."""
-    width = x.abs().amax(0)
-    x = x - w @ x / w.sum()
-    covariance = (x * w[:, None]).T @ x / w.sum()
+def _pearson(x: Tensor, width: Tensor, w: Tensor) -> Tensor:
+    """Weighted Pearson matrix ``(d, d)``; 0 where a column's spread is only that of rounding.
+
+    Args:
+        x: ``(n, d)``.
+        width: largest magnitude of each column.
+        w: weights ``(n,)``.
+    """
+    w = w / w.sum()
+    mean = w @ x
+    covariance = torch.zeros(2 * mean.shape, dtype=x.dtype)
+    for part, weights in zip(x.split(ROWS), w.split(ROWS), strict=True):
+        moved = part - mean
+        covariance.addmm_((moved * weights[:, None]).T, moved)
     variance = covariance.diagonal()
     moves = variance > (1e-12 * width) ** 2
     scale = torch.where(moves, variance, torch.ones_like(variance)).sqrt()
