@@ -16,7 +16,7 @@ from qgen.data import Dataset, Feature
 from qgen.data.transforms import Transform
 from qgen.random import new_generator, normal, uniform
 from qgen.registry import from_spec, generator_class, generators, kind_of, to_spec
-from qgen.training import MMD, NLL, Objective
+from qgen.training import MMD, NLL, Objective, Own
 
 KINDS = generators()
 
@@ -68,7 +68,7 @@ def inner(data: Dataset) -> tuple[torch.Tensor, torch.Tensor | None]:
 
 
 def objective(model: Generator) -> Objective:
-    return NLL() if model.has_log_prob else MMD()
+    return Own() if model.has_own_loss else NLL() if model.has_log_prob else MMD()
 
 
 def test_samples_have_shape_dtype_and_units(model: Generator, data: Dataset) -> None:
@@ -125,7 +125,9 @@ def test_gradient_reaches_every_parameter(model: Generator, data: Dataset) -> No
     assert bool(parameters) == model.trains
     if not model.trains:
         return
-    if model.has_log_prob:
+    if model.has_own_loss:
+        model._own_loss(values, condition, new_generator(0)).backward()
+    elif model.has_log_prob:
         model._log_prob(values, condition).sum().backward()
     else:
         events = model._weighted(len(values), condition, new_generator(0))
