@@ -8,28 +8,27 @@ import json
 import os
 import platform
 import statistics
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from circuits.backends import Backend, backend_beside
-from experiments.config import Experiment, ModelConfig
+from circuits.metering import metering
+from experiments.config import Experiment
+from experiments.cost import mean_cost, model_cost
 from experiments.judging import Judge, over_seeds
 from experiments.scores import COMPLETED, DISCRETISED_TRUTH
+from experiments.trained import JOBS, Reporter, as_json, backend_for, built, named, put_on_backend, trained
 from qgen.data import DATASETS, Dataset, Discretiser
 from qgen.data.transforms import Transform
 from qgen.device import find_device
 from qgen.generator import DiscreteGenerator, Generator
 from qgen.metrics import MINIMUM_EVENTS
 from qgen.random import derive_seed, new_generator
-from qgen.registry import generator_class
-from qgen.run import CONFIG, ENVIRONMENT, GENERATOR, RESULTS, SAMPLES, TRAINING, load_run, read_json, truth_for_judging
-from qgen.statefile import load_generator, save_generator, write_atomically
+from qgen.run import CONFIG, ENVIRONMENT, RESULTS, SAMPLES, load_run, truth_for_judging
+from qgen.statefile import write_atomically
 from qgen.training import OBJECTIVES, TrainingDivergedError, fit
 from qgen.training.layerwise import Growth
 
@@ -43,17 +42,6 @@ __all__ = [
     "load_dataset",
     "run_experiment",
 ]
-
-JOBS = "jobs"
-
-
-@dataclass(frozen=True)
-class Reporter:
-    """What a run tells while it goes: the start of a stage (model, seed, steps) and every record of a training."""
-
-    stage: Callable[[str, int, int], None] = lambda model, seed, steps: None
-    record: Callable[[dict[str, float]], None] = lambda record: None
-    warning: Callable[[str], None] = lambda line: None
 
 
 def run_experiment(
@@ -95,11 +83,11 @@ def run_experiment(
             if new:
                 _rehearse(experiment, dataset, target)
                 write_atomically(folder / CONFIG, experiment.to_yaml().encode())
-            write_atomically(folder / ENVIRONMENT, _json(environment(target, dataset)))
+            write_atomically(folder / ENVIRONMENT, as_json(environment(target, dataset)))
             scores = [_run_seed(experiment, dataset, seed, folder, target, reporter) for seed in experiment.seeds]
         finally:
             torch.set_num_threads(threads)
-        write_atomically(folder / RESULTS, _json(_results(experiment, scores)))
+        write_atomically(folder / RESULTS, as_json(_results(experiment, scores)))
         _judge_elsewhere(experiment, folder, device, reporter)
     return folder
 
@@ -154,116 +142,10 @@ def _run_seed(
         place = folder / f"seed-{seed}" / name
         place.mkdir(parents=True, exist_ok=True)
         reporter.stage(name, seed, (config.training or {}).get("steps", 0))
-        generators[name], records[name] = _trained(experiment, name, config, dataset, seed, place, device, reporter)
-    return _judged(experiment, dataset, seed, folder, generators, records, reporter)
-
-
-def _built(name: str, config: ModelConfig, dataset: Dataset, seed: int) -> Generator:
-    with _named(name):
-        return generator_class(config.generator.kind).for_dataset(
-            dataset, seed=derive_seed(seed, name, "model"), **config.generator.options
+        generators[name], records[name] = trained(
+            name, config, dataset, seed, place, device, reporter, experiment.checkpoint_every
         )
-
-
-def _put_on_backend(
-    generator: Any, name: str, config: ModelConfig, seed: int, device: torch.device, jobs: Path | None = None
-) -> bool:
-    """Give the generator the backend of its configuration, if one is named there; True if that is elsewhere.
-
-    Args:
-        generator: is changed.
-        name: of the model; with the seed it fixes the backend's random draws.
-        config: of the model.
-        seed: of the training.
-        device: of the model; a torch engine that names none of its own runs there.
-        jobs: folder in which the jobs of a machine elsewhere are recorded, unless the configuration names one.
-    """
-    if config.backend is None:
-        return False
-    try:
-        backend = backend_for(config.backend, name, seed, device, jobs)
-    except ValueError as error:
-        raise ValueError(f"models.{name}.{error}") from error
-    generator.backend = backend
-    return backend.capabilities.remote
-
-
-def backend_for(
-    config: Mapping[str, Any], model: str, seed: int, device: torch.device, jobs: Path | None = None
-) -> Backend:
-    """The backend of a configuration, for one training of a model.
-
-    Args:
-        config: as :func:`circuits.backends.make_backend` takes it.
-        model: its name; with the seed it fixes the backend's random draws.
-        seed: of the training.
-        device: of the model; a torch engine that names none of its own runs there.
-        jobs: folder in which the jobs of a machine elsewhere are recorded, unless the configuration names one.
-
-    Raises:
-        ValueError: the key is named that is wrong.
-        ImportError: a package is missing.
-    """
-    folder = None if jobs is None else str(jobs)
-    return backend_beside(config, device, derive_seed(seed, model, "backend"), folder)
-
-
-def _trained(
-    experiment: Experiment,
-    name: str,
-    config: ModelConfig,
-    dataset: Dataset,
-    seed: int,
-    place: Path,
-    device: torch.device,
-    reporter: Reporter,
-) -> tuple[Generator, dict[str, Any]]:
-    """The model, on its backend, and what its training was; read from the folder if it is there already."""
-    finished, weights = place / TRAINING, place / GENERATOR
-    if finished.exists() and weights.exists():
-        generator = load_generator(weights, device)
-        _put_on_backend(generator, name, config, seed, device, place / JOBS)
-        return generator, read_json(finished)
-    started = time.perf_counter()
-    generator = _built(name, config, dataset, seed).to(device)
-    remote = _put_on_backend(generator, name, config, seed, device, place / JOBS)
-    training: dict[str, Any] = {"status": COMPLETED, "steps": 0, "best_step": 0, "history": []}
-    training["seconds"] = time.perf_counter() - started
-    if config.objective is not None and config.training is not None:
-        log = place / "metrics.jsonl"
-
-        def told(record: dict[str, float]) -> None:
-            with log.open("a") as file:
-                file.write(json.dumps(record) + "\n")
-            reporter.record(record)
-
-        try:
-            result = fit(
-                generator,
-                dataset,
-                OBJECTIVES[config.objective.kind](**config.objective.options),
-                **config.training,
-                seed=derive_seed(seed, name, "fit"),
-                checkpoint=place / "checkpoint.safetensors",
-                # of a step that costs jobs, none is taken twice
-                checkpoint_every=1 if remote else experiment.checkpoint_every,
-                callback=told,
-            )
-        except TrainingDivergedError as error:
-            result = error.result
-            training["status"] = str(error)
-            reporter.warning(f"{name}, seed {seed}: {error}")
-        for remark in result.remarks:
-            training["status"] += f"; {remark}"
-            reporter.warning(f"{name}, seed {seed}: {remark}")
-        training |= {"steps": result.steps, "best_step": result.best_step, "remarks": list(result.remarks)}
-        training["history"] = result.history
-        training["seconds"] += result.seconds
-        # after an interruption the log holds steps that were taken again: lay it down once more as it was
-        write_atomically(log, "".join(json.dumps(record) + "\n" for record in result.history).encode())
-    save_generator(weights, generator)
-    write_atomically(finished, _json(training))
-    return generator, training
+    return _judged(experiment, dataset, seed, folder, generators, records, reporter)
 
 
 def _judged(
@@ -279,7 +161,8 @@ def _judged(
     samples: dict[str, Dataset] = {}
     facts: dict[str, dict[str, Any]] = {}
     for name, generator in generators.items():
-        drawn = judge.draw(name, generator, seed, folder / f"seed-{seed}" / name / SAMPLES)
+        with metering() as drawing:
+            drawn = judge.draw(name, generator, seed, folder / f"seed-{seed}" / name / SAMPLES)
         status = trainings[name]["status"]
         if drawn.events is not None:
             samples[name] = drawn.events
@@ -292,6 +175,7 @@ def _judged(
             "train_seconds": trainings[name]["seconds"],
             "sample_seconds": drawn.seconds,
             "status": status,
+            "cost": model_cost(generator, trainings[name], len(judge.other), drawn.seconds, drawing),
         }
     for label, discretised in discretised_truth(generators, judge.other, seed).items():
         samples[label] = discretised
@@ -354,6 +238,7 @@ def _results(experiment: Experiment, scores: list[dict[str, Any]]) -> dict[str, 
             "n_parameters": each[0]["n_parameters"],
             "train_seconds": statistics.fmean(one["train_seconds"] for one in each),
             "sample_seconds": statistics.fmean(one["sample_seconds"] for one in each),
+            "cost": mean_cost([one.get("cost", {}) for one in each]),
             "status": _status({seed: one["status"] for seed, one in zip(experiment.seeds, each, strict=True)}),
             "metrics": over_seeds([one["metrics"] for one in each if one["metrics"]]),
             "seeds": {str(seed): one for seed, one in zip(experiment.seeds, each, strict=True)},
@@ -409,14 +294,14 @@ def _rehearse(experiment: Experiment, dataset: Dataset, device: torch.device) ->
         raise ValueError(f"dataset: {len(truth)} test events; at least {MINIMUM_EVENTS} are needed to judge a model")
     for name, config in experiment.models.items():
         seed = experiment.seeds[0]
-        generator = _built(name, config, dataset, seed).to(device)
-        if _put_on_backend(generator, name, config, seed, device):
-            generator = _built(name, config, dataset, seed).to(device)
+        generator = built(name, config, dataset, seed).to(device)
+        if put_on_backend(generator, name, config, seed, device):
+            generator = built(name, config, dataset, seed).to(device)
         if config.objective is None or config.training is None:
             continue
         objective = OBJECTIVES[config.objective.kind](**config.objective.options)
         # a training that diverges at once is no mistake of the configuration: the run reports it as any other
-        with suppress(TrainingDivergedError), _named(name):
+        with suppress(TrainingDivergedError), named(name):
             if config.training["layerwise"] is not None:
                 Growth(generator, config.training["layerwise"], config.training["steps"])
             fit(generator, dataset, objective, **{**config.training, "steps": 1, "seconds": None, "layerwise": None})
@@ -436,15 +321,6 @@ def _rehearse_elsewhere(
                 generator.sample(2, events.conditions[:2], new_generator(0))
         except ValueError as error:
             raise ValueError(f"evaluation.backends.{label}: {name}: {error}") from error
-
-
-@contextmanager
-def _named(model: str) -> Iterator[None]:
-    """Say which model a mistake is of."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"models.{model}: {error}") from error
 
 
 @contextmanager
@@ -469,7 +345,3 @@ def claimed(folder: Path) -> Iterator[None]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield
-
-
-def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=1) + "\n").encode()

@@ -15,7 +15,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from experiments import run as run_module
+from experiments import trained as trained_module
 from experiments.config import Experiment, resolve
 from experiments.report import write_report
 from experiments.run import Reporter, claimed, discretised_truth, run_experiment
@@ -315,9 +315,9 @@ def test_remarks_stand_in_the_status_and_in_the_training(tmp_path: Path) -> None
                     parameter *= 1e-3
         return generator
 
-    built = run_module._built
+    built = trained_module.built
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "_built", build)
+        patch.setattr(trained_module, "built", build)
         run_experiment(
             experiment(models=models, seeds=[0, 1]), tmp_path / "run", reporter=Reporter(warning=told.append)
         )

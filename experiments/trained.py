@@ -1,0 +1,210 @@
+"""One training of a model of an experiment: built, put on its backend, trained, and kept in its folder."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from circuits.backends import Backend, backend_beside
+from circuits.metering import Tally, metering
+from experiments.config import ModelConfig
+from experiments.scores import COMPLETED
+from qgen.data import Dataset
+from qgen.generator import Generator
+from qgen.random import derive_seed
+from qgen.registry import generator_class
+from qgen.run import GENERATOR, TRAINING, read_json
+from qgen.statefile import load_generator, load_state, save_generator, write_atomically
+from qgen.training import OBJECTIVES, TrainingDivergedError, fit
+
+__all__ = ["JOBS", "Reporter", "as_json", "backend_for", "built", "named", "put_on_backend", "trained"]
+
+CHECKPOINT = "checkpoint.safetensors"
+JOBS = "jobs"
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """What a run tells while it goes: the start of a stage (model, seed, steps) and every record of a training."""
+
+    stage: Callable[[str, int, int], None] = lambda model, seed, steps: None
+    record: Callable[[dict[str, float]], None] = lambda record: None
+    warning: Callable[[str], None] = lambda line: None
+
+
+def built(name: str, config: ModelConfig, dataset: Dataset, seed: int) -> Generator:
+    """The model of a configuration, untrained; what its class refuses is said with the model's name."""
+    with named(name):
+        return generator_class(config.generator.kind).for_dataset(
+            dataset, seed=derive_seed(seed, name, "model"), **config.generator.options
+        )
+
+
+def put_on_backend(
+    generator: Any, name: str, config: ModelConfig, seed: int, device: torch.device, jobs: Path | None = None
+) -> bool:
+    """Give the generator the backend of its configuration, if one is named there; True if that is elsewhere.
+
+    Args:
+        generator: is changed.
+        name: of the model; with the seed it fixes the backend's random draws.
+        config: of the model.
+        seed: of the training.
+        device: of the model; a torch engine that names none of its own runs there.
+        jobs: folder in which the jobs of a machine elsewhere are recorded, unless the configuration names one.
+    """
+    if config.backend is None:
+        return False
+    try:
+        backend = backend_for(config.backend, name, seed, device, jobs)
+    except ValueError as error:
+        raise ValueError(f"models.{name}.{error}") from error
+    generator.backend = backend
+    return backend.capabilities.remote
+
+
+def backend_for(
+    config: Mapping[str, Any], model: str, seed: int, device: torch.device, jobs: Path | None = None
+) -> Backend:
+    """The backend of a configuration, for one training of a model.
+
+    Args:
+        config: as :func:`circuits.backends.make_backend` takes it.
+        model: its name; with the seed it fixes the backend's random draws.
+        seed: of the training.
+        device: of the model; a torch engine that names none of its own runs there.
+        jobs: folder in which the jobs of a machine elsewhere are recorded, unless the configuration names one.
+
+    Raises:
+        ValueError: the key is named that is wrong.
+        ImportError: a package is missing.
+    """
+    folder = None if jobs is None else str(jobs)
+    return backend_beside(config, device, derive_seed(seed, model, "backend"), folder)
+
+
+def trained(
+    name: str,
+    config: ModelConfig,
+    dataset: Dataset,
+    seed: int,
+    place: Path,
+    device: torch.device,
+    reporter: Reporter,
+    checkpoint_every: int = 100,
+) -> tuple[Generator, dict[str, Any]]:
+    """The model, on its backend, and what its training was; read from the folder if it is there already.
+
+    Args:
+        name: of the model; with the seed it fixes all random numbers.
+        config: of the model.
+        dataset: the events.
+        seed: of the training.
+        place: folder of this training.
+        device: where it trains.
+        reporter: is told of records and remarks.
+        checkpoint_every: steps between two checkpoints.
+
+    Returns:
+        The model; and ``status``, ``steps``, ``best_step``, ``seconds``, ``cpu_seconds``, ``executions`` and ``shots``
+        of circuits, ``remarks`` and ``history``, JSON values.
+    """
+    finished, weights = place / TRAINING, place / GENERATOR
+    if finished.exists() and weights.exists():
+        generator = load_generator(weights, device)
+        put_on_backend(generator, name, config, seed, device, place / JOBS)
+        return generator, read_json(finished)
+    with metering() as tally:
+        return _train(name, config, dataset, seed, place, device, reporter, checkpoint_every, tally)
+
+
+def _train(
+    name: str,
+    config: ModelConfig,
+    dataset: Dataset,
+    seed: int,
+    place: Path,
+    device: torch.device,
+    reporter: Reporter,
+    checkpoint_every: int,
+    tally: Tally,
+) -> tuple[Generator, dict[str, Any]]:
+    """Build the model, train it and write both down; ``tally`` counts what is run for it."""
+    checkpoint = place / CHECKPOINT
+    started, began = time.perf_counter(), time.process_time()
+    generator = built(name, config, dataset, seed).to(device)
+    remote = put_on_backend(generator, name, config, seed, device, place / JOBS)
+    training: dict[str, Any] = {"status": COMPLETED, "steps": 0, "best_step": 0, "history": []}
+    training["seconds"] = time.perf_counter() - started
+    training["cpu_seconds"] = time.process_time() - began
+    if config.objective is not None and config.training is not None:
+        log = place / "metrics.jsonl"
+        before = _run_before(checkpoint)
+        tally.executions += before.executions
+        tally.shots += before.shots
+
+        def told(record: dict[str, float]) -> None:
+            if tally.executions:
+                record |= {"executions": tally.executions, "shots": tally.shots}
+            with log.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+            reporter.record(record)
+
+        try:
+            result = fit(
+                generator,
+                dataset,
+                OBJECTIVES[config.objective.kind](**config.objective.options),
+                **config.training,
+                seed=derive_seed(seed, name, "fit"),
+                checkpoint=checkpoint,
+                # of a step that costs jobs, none is taken twice
+                checkpoint_every=1 if remote else checkpoint_every,
+                callback=told,
+            )
+        except TrainingDivergedError as error:
+            result = error.result
+            training["status"] = str(error)
+            reporter.warning(f"{name}, seed {seed}: {error}")
+        for remark in result.remarks:
+            training["status"] += f"; {remark}"
+            reporter.warning(f"{name}, seed {seed}: {remark}")
+        training |= {"steps": result.steps, "best_step": result.best_step, "remarks": list(result.remarks)}
+        training["history"] = result.history
+        training["seconds"] += result.seconds
+        training["cpu_seconds"] += result.cpu_seconds
+        # after an interruption the log holds steps that were taken again: lay it down once more as it was
+        write_atomically(log, "".join(json.dumps(record) + "\n" for record in result.history).encode())
+    training |= {"executions": tally.executions, "shots": tally.shots}
+    save_generator(place / GENERATOR, generator)
+    write_atomically(place / TRAINING, as_json(training))
+    return generator, training
+
+
+@contextmanager
+def named(model: str) -> Iterator[None]:
+    """Say which model a mistake is of."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"models.{model}: {error}") from error
+
+
+def _run_before(checkpoint: Path) -> Tally:
+    """What was run up to the checkpoint of a training that goes on; ``fit`` says what is wrong with it, if it is."""
+    saved = load_state(checkpoint) if checkpoint.exists() else {}
+    history = saved["state"]["history"] if isinstance(saved, dict) and "state" in saved else []
+    last = history[-1] if history else {}
+    return Tally(int(last.get("executions", 0)), int(last.get("shots", 0)))
+
+
+def as_json(value: Any) -> bytes:
+    """A file of JSON."""
+    return (json.dumps(value, indent=1) + "\n").encode()
