@@ -7,6 +7,7 @@ from qgen.metrics.base import GROUPS, METRICS, MINIMUM_EVENTS, Estimator, Metric
 from qgen.metrics.cells import jensen_shannon, joint_cells, separation, total_variation
 from qgen.metrics.classifier import classifier_auc
 from qgen.metrics.distances import correlation, ks, wasserstein
+from qgen.metrics.frechet import fpd, frechet_distance, kpd
 from qgen.metrics.images import image_distribution_entropy, image_entropy, mean_image_entropy, relative_entropy
 from qgen.metrics.kernels import energy_distance, mmd, mmd_blocks
 from qgen.metrics.kullback_leibler import histogram_kl, kl, kl_published
@@ -29,6 +30,8 @@ __all__ = [
     "energy_distance",
     "evaluate",
     "find_metrics",
+    "fpd",
+    "frechet_distance",
     "histogram_kl",
     "image_distribution_entropy",
     "image_entropy",
@@ -36,6 +39,7 @@ __all__ = [
     "joint_cells",
     "kl",
     "kl_published",
+    "kpd",
     "ks",
     "mean_image_entropy",
     "metric",
