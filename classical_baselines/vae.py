@@ -2,7 +2,7 @@ r"""Conditional variational autoencoder.
 
 An event is drawn in two steps, a latent vector and the event given it,
 
-.. math:: p(x \mid c) = \int \mathcal N(z; 0, 1) \, \mathcal N\bigl(x; \mu_\theta(z, c), \sigma_\theta(z, c)^2\bigr) dz ,
+.. math:: p(x \mid c) = \int \mathcal N(z; 0, 1) \, \mathcal N(x; \mu_\theta(z, c), \sigma_\theta(z, c)^2) \, dz ,
 
 each feature with a width of its own that depends on the latent vector as its mean does. A second network gives a normal
 distribution :math:`q_\phi(z \mid x, c)`, and both are trained by the evidence bound (1312.6114, 1401.4082; conditional:
@@ -10,8 +10,8 @@ Sohn, Lee & Yan, NIPS 2015)
 
 .. math:: -\log p(x \mid c) \le E_{q}[-\log p_\theta(x \mid z, c)] + \beta \, D_{KL}(q_\phi \,\|\, \mathcal N(0, 1)),
 
-with :math:`\beta = 1` for the bound itself; another weight is that of the beta-VAE. Events that are drawn have the noise
-of the second step: their means alone would be too smooth.
+with :math:`\beta = 1` for the bound itself; another weight is that of the beta-VAE. Events that are drawn have the
+noise of the second step: their means alone would be too smooth.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ NARROWEST = -6.0
 class ConditionalVAE(Generator):
     """Encoder and decoder of fully connected layers, trained by :class:`qgen.training.Own`.
 
-    The density is an integral and not tractable (``has_log_prob`` is false); :meth:`log_prob_bound` is below it. Weights
-    are float64; SiLU between the layers. ``n_parameters`` counts both networks, drawing events needs the decoder only.
+    The density is an integral and not tractable (``has_log_prob`` is false); :meth:`log_prob_bound` is below it.
+    Weights are float64; SiLU between the layers. ``n_parameters`` counts both networks, drawing events needs the
+    decoder only.
 
     Args:
         n_features: columns of a sample.
