@@ -4,16 +4,24 @@
 """
 
 from qgen.metrics.base import GROUPS, METRICS, MINIMUM_EVENTS, Estimator, Metric, Named, find_metrics, metric
+from qgen.metrics.birthday import support, support_size, support_ssim
 from qgen.metrics.cells import jensen_shannon, joint_cells, separation, total_variation
 from qgen.metrics.classifier import classifier_auc
+from qgen.metrics.copies import memorisation
 from qgen.metrics.distances import correlation, ks, wasserstein
 from qgen.metrics.frechet import fpd, frechet_distance, kpd
+from qgen.metrics.image_similarity import ssim_distance, ssim_mean, ssim_spread
 from qgen.metrics.images import image_distribution_entropy, image_entropy, mean_image_entropy, relative_entropy
 from qgen.metrics.kernels import energy_distance, mmd, mmd_blocks
 from qgen.metrics.kullback_leibler import histogram_kl, kl, kl_published
+from qgen.metrics.modes import dropped_modes, mode_dropping
+from qgen.metrics.neighbours import coverage, density, precision, recall
+from qgen.metrics.precision_recall import PRDCurve, prd_auc, prd_curve, prd_f8, prd_f_eighth
+from qgen.metrics.ranges import outside, outside_limits
 from qgen.metrics.result import MetricResult
 from qgen.metrics.suite import evaluate
 from qgen.metrics.table import MetricRow, MetricTable
+from qgen.metrics.tails import rare_events, tail_counts
 
 __all__ = [
     "GROUPS",
@@ -25,8 +33,12 @@ __all__ = [
     "MetricRow",
     "MetricTable",
     "Named",
+    "PRDCurve",
     "classifier_auc",
     "correlation",
+    "coverage",
+    "density",
+    "dropped_modes",
     "energy_distance",
     "evaluate",
     "find_metrics",
@@ -42,11 +54,29 @@ __all__ = [
     "kpd",
     "ks",
     "mean_image_entropy",
+    "memorisation",
     "metric",
     "mmd",
     "mmd_blocks",
+    "mode_dropping",
+    "outside",
+    "outside_limits",
+    "prd_auc",
+    "prd_curve",
+    "prd_f8",
+    "prd_f_eighth",
+    "precision",
+    "rare_events",
+    "recall",
     "relative_entropy",
     "separation",
+    "ssim_distance",
+    "ssim_mean",
+    "ssim_spread",
+    "support",
+    "support_size",
+    "support_ssim",
+    "tail_counts",
     "total_variation",
     "wasserstein",
 ]

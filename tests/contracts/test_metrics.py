@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from qgen.data import load_calorimeter, simulate_muon
+from qgen.data import gaussian_events, load_calorimeter, simulate_muon
 from qgen.data.dataset import Dataset, Feature
 from qgen.metrics import METRICS, Metric, MetricTable, evaluate
 from qgen.metrics.columns import Columns
@@ -39,6 +39,7 @@ KINDS = {
     "profile": lambda: load_calorimeter(grid=(8,)),
     "lateral image": lambda: load_calorimeter(grid=(8, 8)),
     "showers": lambda: load_calorimeter(grid=(5, 5, 5), axes=("layer", "x", "y"), max_events=2500),
+    "features with limits": lambda: gaussian_events(n=2500, limits=(-1.0, 1.0)),
 }
 """Events to choose from, at least 5 times ``N`` of each, simplest first."""
 

@@ -1,0 +1,225 @@
+r"""Precision, recall, density and coverage: how generated events lie among the nearest neighbours of true ones.
+
+Columns are divided by truth's standard deviations. The ball of an event reaches to its ``k``-th nearest neighbour in
+its own sample, ``k = 5``. An event is in a ball if it is nearer to the centre than that (``<``, as in the references),
+or at the centre itself: without the second part, a sample of identical events, whose balls have radius 0, would score
+0 against itself.
+
+>>> import torch
+>>> rng = torch.Generator().manual_seed(0)
+>>> truth, generated = torch.randn(2, 1000, 2, generator=rng, dtype=torch.float64)
+>>> half = torch.stack([generated[:, 0].abs(), generated[:, 1]], 1)
+>>> precision(truth, half).value > 0.9, recall(truth, half).value < 0.6, coverage(truth, half).value < 0.6
+(True, True, True)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from qgen.metrics.base import Estimator, metric
+from qgen.metrics.columns import spread
+from qgen.random import derive_seed, new_generator
+
+__all__ = [
+    "chosen",
+    "coverage",
+    "density",
+    "nearest_distances",
+    "precision",
+    "recall",
+    "squared_distances",
+    "standardised",
+]
+
+NEIGHBOUR_EVENTS = 4000
+"""Most events of each sample whose neighbours are looked at."""
+K = 5
+FARTHEST = 1e6
+CHUNK = 4_000_000
+"""Distances that are computed at a time."""
+
+
+def standardised(truth: Tensor, *samples: Tensor) -> list[Tensor]:
+    """Samples about truth's mean in units of truth's standard deviations, at most 1e6 of them away.
+
+    >>> standardised(torch.tensor([[0.0], [2.0]]), torch.tensor([[3.0]]))
+    [tensor([[2.]])]
+    """
+    centre, scale = truth.mean(0), spread(truth)
+    return [((x - centre) / scale).clamp_(-FARTHEST, FARTHEST) for x in samples]
+
+
+def chosen(n: int, most: int, seed: int, *use: str) -> Tensor:
+    """All of ``n`` rows, or ``most`` of them drawn by the seed."""
+    if n <= most:
+        return torch.arange(n)
+    return torch.randperm(n, generator=new_generator(derive_seed(seed, *use)))[:most]
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Squared distances of events ``(n, d)`` from events ``(m, d)``, some rows of the ``(n, m)`` at a time.
+
+    Events that are equal up to rounding have distance 0.
+    """
+    squares = (b * b).sum(1)
+    step = max(1, CHUNK // len(b))
+    for start in range(0, len(a), step):
+        rows = slice(start, min(start + step, len(a)))
+        both = (a[rows] * a[rows]).sum(1)[:, None] + squares
+        squared = torch.addmm(both, a[rows], b.T, alpha=-2)
+        yield rows, squared.masked_fill_(squared <= 1e-13 * both, 0)
+
+
+def nearest_distances(a: Tensor, b: Tensor, k: int) -> Tensor:
+    """Distances of each event of ``(n, d)`` from its ``k`` nearest among ``(m, d)``, ``(n, k)``, the nearest first.
+
+    >>> nearest_distances(torch.tensor([[0.0]]), torch.tensor([[3.0], [-1.0], [7.0]]), 2)
+    tensor([[1., 3.]])
+    """
+    found = a.new_empty(len(a), k)
+    for rows, squared in squared_distances(a, b):
+        nearest = squared.topk(k, dim=1, largest=False).indices
+        exact = (a[rows, None] - b[nearest]).square().sum(2)  # without the rounding of the difference of squares
+        found[rows] = exact.sort(1).values.sqrt()
+    return found
+
+
+def _check_k(k: int, *samples: Tensor) -> None:
+    least = min(min(map(len, samples)), NEIGHBOUR_EVENTS)
+    if not 1 <= k < least:
+        raise ValueError(f"k is {k}; 1 to {least - 1} neighbours are possible in samples of {least} events")
+
+
+def _radii(centres: Tensor, k: int) -> Tensor:
+    """Squared distance of each event's ``k``-th nearest other event, ``(n,)``."""
+    found = centres.new_empty(len(centres))
+    for rows, squared in squared_distances(centres, centres):
+        squared[torch.arange(len(squared)), torch.arange(rows.start, rows.stop)] = 0
+        found[rows] = squared.kthvalue(k + 1, dim=1).values  # the first is the event itself
+    return found
+
+
+def _balls(
+    truth: Tensor, generated: Tensor, seed: int, k: int, *, of_truth: bool
+) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
+    """Which events of one sample are in the balls of the other's.
+
+    Returns:
+        As 0 and 1, ``(balls, events)``; the rows of truth and of generated events that were taken; for each ball how
+        many other events of its own sample lie at its centre, ``(balls,)``.
+    """
+    _check_k(k, truth, generated)
+    rows = tuple(chosen(len(x), NEIGHBOUR_EVENTS, seed, "neighbours", w) for x, w in ((truth, "t"), (generated, "g")))
+    x, y = standardised(truth, truth[rows[0]], generated[rows[1]])
+    centres, events = (x, y) if of_truth else (y, x)
+    radii = _radii(centres, k)
+    inside = torch.empty(len(centres), len(events), dtype=torch.float32)
+    for some, squared in squared_distances(centres, events):
+        inside[some] = ((squared < radii[some, None]) | (squared == 0)).float()
+    copies = radii.new_zeros(len(centres))
+    alone = radii > 0
+    if not alone.all():
+        places, which = centres[~alone].unique(dim=0, return_inverse=True)
+        copies[~alone] = (torch.bincount(which, minlength=len(places))[which] - 1).to(copies)
+    return inside, (rows[0], rows[1]), copies
+
+
+def _share_in_balls(inside: Tensor, of_balls: Tensor, of_events: Tensor) -> Tensor:
+    """Share of the events that are in at least one of the balls; balls of weight 0 do not count."""
+    covered = (of_balls > 0).to(inside) @ inside > 0
+    return (of_events * covered).sum() / of_events.sum()
+
+
+@metric(
+    view="joint",
+    group="fidelity",
+    target=1.0,
+    weights="none",
+    by_default=False,
+    reference="Kynkaanniemi et al., 1904.06991; with k = 5, 2002.09797",
+)
+def precision(truth: Tensor, generated: Tensor, seed: int, k: int = K) -> Estimator:
+    r"""Share of generated events that lie in the ball of at least one true event (are they realistic).
+
+    :math:`\frac1m \sum_j 1[\exists i: |y_j - x_i| < r_i]`, :math:`r_i` being the distance of :math:`x_i` from its
+    ``k``-th nearest true event, on features and conditions in truth's standard deviations. Of each sample at most 4000
+    events enter. A perfect generator stays somewhat below 1: a few new true events are in no ball either, the floor
+    says how many. Blind to what is missing and to how often a place is hit; one outlier of truth has a large ball.
+    In bootstrap replicas the balls keep their radii, and those of events that are not drawn are left out.
+    """
+    inside, (rows, others), _ = _balls(truth, generated, seed, k, of_truth=True)
+    return lambda w, v: _share_in_balls(inside, w[rows], v[others])
+
+
+@metric(
+    view="joint",
+    group="fidelity",
+    target=1.0,
+    weights="none",
+    by_default=False,
+    reference="Kynkaanniemi et al., 1904.06991; with k = 5, 2002.09797",
+)
+def recall(truth: Tensor, generated: Tensor, seed: int, k: int = K) -> Estimator:
+    r"""Share of true events that lie in the ball of at least one generated event (is truth complete).
+
+    :math:`\frac1n \sum_i 1[\exists j: |x_i - y_j| < s_j]`, :math:`s_j` being the distance of :math:`y_j` from its
+    ``k``-th nearest generated event; otherwise as :func:`precision`. Blind to noise: events strewn widely have large
+    balls and hold all of truth.
+    """
+    inside, (rows, others), _ = _balls(truth, generated, seed, k, of_truth=False)
+    return lambda w, v: _share_in_balls(inside, v[others], w[rows])
+
+
+@metric(
+    view="joint",
+    group="fidelity",
+    target=1.0,
+    weights="none",
+    bias=0,
+    by_default=False,
+    reference="Naeem et al., 2002.09797",
+)
+def density(truth: Tensor, generated: Tensor, seed: int, k: int = K) -> Estimator:
+    r"""Mean number of true events' balls that a generated event lies in, over its expectation.
+
+    :math:`\frac1m \sum_j \sum_i 1[|y_j - x_i| < r_i] / k`, balls as in :func:`precision`; 1 on average for a perfect
+    generator, more for one that prefers dense regions, less for a noisy one. Where more than ``k`` other true events
+    equal :math:`x_i` (empty showers), their number stands in place of ``k``, so that the mean stays 1. Blind to what is
+    missing in thin regions, and too much of one kind makes up for noise of another.
+    """
+    inside, (rows, others), copies = _balls(truth, generated, seed, k, of_truth=True)
+    held = copies.clamp_min(k)
+
+    def estimate(w: Tensor, v: Tensor) -> Tensor:
+        w, v = w[rows], v[others]
+        return ((w / held).to(inside) @ inside).to(v) @ v / v.sum() * len(w) / w.sum()
+
+    return estimate
+
+
+@metric(
+    view="joint",
+    group="fidelity",
+    target=1 - 2.0**-K,
+    weights="none",
+    by_default=False,
+    reference="Naeem et al., 2002.09797",
+)
+def coverage(truth: Tensor, generated: Tensor, seed: int, k: int = K) -> Estimator:
+    r"""Share of true events whose ball holds at least one generated event (is truth complete).
+
+    :math:`\frac1n \sum_i 1[\exists j: |x_i - y_j| < r_i]`, balls as in :func:`precision`. A perfect generator scores
+    :math:`1 - \prod_{l=1}^k (n - l) / (n + m - l)` on average, whatever the distribution: :math:`1 - 2^{-k}` for large
+    samples of one size, 0.969 for ``k = 5``. Blind to noise beside what it should be, as long as all of truth is hit.
+    """
+    inside, (rows, others), _ = _balls(truth, generated, seed, k, of_truth=True)
+
+    def estimate(w: Tensor, v: Tensor) -> Tensor:
+        w, v = w[rows], v[others]
+        return (w * (inside @ (v > 0).to(inside) > 0)).sum() / w.sum()
+
+    return estimate
