@@ -13,14 +13,7 @@ from circuits.metering import Tally
 
 __all__ = ["COLUMNS", "circuit_cost", "mean_cost", "model_cost", "short_cost", "short_count"]
 
-COLUMNS = {
-    "wires": "qubits or modes",
-    "gates": "gates",
-    "depth": "depth",
-    "train_executions": "circuits run in training",
-    "train_shots": "shots in training",
-    "sample_executions": "circuits run for the samples",
-}
+COLUMNS = {"wires": "qubits", "gates": "gates (two)", "depth": "depth", "train_executions": "circuits run"}
 """What a table shows of a quantum model's price: the key of :func:`short_cost` and its heading."""
 
 
@@ -122,7 +115,7 @@ def short_cost(cost: Mapping[str, Any]) -> dict[str, str]:
     """
     found = {}
     if "qubits" in cost or "modes" in cost:
-        found["wires"] = f"{cost['qubits']}" if "qubits" in cost else f"{cost['modes']} modes"
+        found["wires"] = short_count(cost["qubits"]) if "qubits" in cost else f"{short_count(cost['modes'])} modes"
         two = cost["two_qubit_gates"] if "qubits" in cost else cost["two_mode_gates"]
         found["gates"] = f"{short_count(cost['gates'])} ({short_count(two)})"
     for key in COLUMNS:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 from annotated_types import Ge, MinLen
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 __all__ = [
     "DISCRETISED_TRUTH",
@@ -26,6 +26,9 @@ DISCRETISED_TRUTH = "discretised truth"
 
 COMPLETED = "completed"
 MOST_DECIMALS = 6
+
+MOST_FIRST = 12
+"""Most metrics that are shown at once; of more, those that are taken by default come first."""
 
 
 class Measured(NamedTuple):
@@ -72,16 +75,39 @@ def measured(value: float, uncertainty: float, digits: int = 2) -> Measured:
     return Measured(f"{value:.{decimals}f}", f"{uncertainty:.{decimals}f}", exponent)
 
 
+def _not_negative(value: float) -> float:
+    if value < 0:
+        raise ValueError("input should be at least 0")
+    return value
+
+
+Deviation = Annotated[float, AfterValidator(_not_negative)]
+"""A standard deviation; one that is no number stays as it is."""
+
+
 class Score(BaseModel):
-    """A metric of one model: its value beside its floor, and the spread between seeds if there are several."""
+    """A metric of one model: its value beside its floor, and the spread between seeds if there are several.
+
+    Args:
+        value: of the metric, the mean over seeds.
+        uncertainty: of it, from the finite samples.
+        floor: truth against truth.
+        floor_uncertainty: of it.
+        spread: standard deviation between seeds; None for one.
+        seeds: how many there are.
+        p_value: of a two-sample test, the median over seeds; None for what is no test.
+        extrapolated: the value for infinitely many events, where it is known how it falls with their number.
+    """
 
     model_config = ConfigDict(frozen=True)
     value: float
-    uncertainty: Annotated[float, Ge(0)]
+    uncertainty: Deviation
     floor: float
-    floor_uncertainty: Annotated[float, Ge(0)]
-    spread: Annotated[float, Ge(0)] | None = None
+    floor_uncertainty: Deviation
+    spread: Deviation | None = None
     seeds: Annotated[int, Ge(1)] = 1
+    p_value: float | None = None
+    extrapolated: float | None = None
 
     @property
     def sigma(self) -> float:
@@ -126,6 +152,7 @@ class ModelScores(BaseModel):
     sample_seconds: float
     status: str
     metrics: dict[str, Score]
+    cost: dict[str, float | None] = {}
 
     @property
     def is_model(self) -> bool:
@@ -163,14 +190,30 @@ class Results(BaseModel):
         return list(dict.fromkeys(metric for model in self.models.values() for metric in model.metrics))
 
     @property
+    def _whole(self) -> list[str]:
+        return [metric for metric in self._metrics() if "/" not in metric and "@" not in metric]
+
+    @property
     def headline(self) -> list[str]:
-        """The metrics of whole samples, those of single features left out."""
-        return [metric for metric in self._metrics() if "/" not in metric]
+        """The metrics of whole samples that are shown first: all if they are few, else those taken by default."""
+        from qgen.metrics import METRICS
+
+        if len(self._whole) <= MOST_FIRST:
+            return self._whole
+        default = [metric for metric in self._whole if metric in METRICS and METRICS[metric].by_default]
+        return default or self._whole[:MOST_FIRST]
+
+    @property
+    def further(self) -> list[str]:
+        """The other metrics of whole samples."""
+        first = set(self.headline)
+        return [metric for metric in self._whole if metric not in first]
 
     @property
     def per_feature(self) -> list[str]:
-        """The metrics of single features, ``metric/feature``."""
-        return [metric for metric in self._metrics() if "/" in metric]
+        """The metrics of single features, ``metric/feature``, or in bins of the condition, ``metric @ bin``."""
+        whole = set(self._whole)
+        return [metric for metric in self._metrics() if metric not in whole]
 
     @property
     def cells(self) -> dict[str, ModelScores]:

@@ -13,6 +13,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
+from experiments.cost import COLUMNS, short_cost
 from experiments.scores import Results, Score, measured, read_results
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = ["backends_table", "metric_table", "results_table"]
 
 FLOOR = "truth vs truth"
 LONGEST_NAME = 24
+NARROW = 10
 
 MOST_FEATURES = 100
 
@@ -32,8 +34,10 @@ def results_table(results: Mapping[str, Any]) -> RenderableType:
     """The table of a run: floors first, then truth through cells, then the models as configured.
 
     A column for each metric of whole samples: the value and, below it, its uncertainty; with several seeds the mean
-    over them and the spread between them. The best of a column is bold. Where the terminal is too narrow, the columns
-    go on in a second table. Below, what went wrong in trainings.
+    over them and the spread between them. The best of a column is bold. Then what each model costs; a quantum one in
+    qubits, gates (of which on two qubits), depth and circuits run. Where the terminal is too narrow, the columns go on
+    in a second table. Of many metrics those that are taken by default come first; of the others the pulls are listed
+    below. At the end, what went wrong in trainings.
 
     Args:
         results: what stands in a run's ``results.json``.
@@ -43,7 +47,8 @@ def results_table(results: Mapping[str, Any]) -> RenderableType:
     """
     checked = read_results(results)
     lines = [Text(f"{name}: {model.trouble}", "yellow") for name, model in checked.generators.items() if model.trouble]
-    return Group(_Columns.of(checked), *lines)
+    further = [_pulls(checked)] if checked.further else []
+    return Group(_Columns.of(checked), *further, *lines)
 
 
 @dataclass(frozen=True)
@@ -65,14 +70,17 @@ class _Columns:
         seeds = results.seeds
         title = results.name + (f", mean ± spread over {len(seeds)} seeds" if len(seeds) > 1 else "")
         metrics = results.headline
+        costs = {name: short_cost(model.cost) for name, model in results.generators.items()}
+        shown = [key for key in COLUMNS if any(key in cost for cost in costs.values())]
         headings = [
             "model",
             *(metric.replace("_", "\n") for metric in metrics),
             "para-\nmeters",
             "train\ns",
             "sample\ns",
+            *(COLUMNS[key].replace(" ", "\n") for key in shown),
         ]
-        none = [Text(), Text(), Text()]
+        none = [Text()] * (3 + len(shown))
         rows: list[tuple[list[Text], str]] = []
         for floor in results.floors:
             name = FLOOR if len(results.floors) == 1 else f"{FLOOR}\n({', '.join(floor.of)})"
@@ -88,6 +96,7 @@ class _Columns:
                 Text(str(model.n_parameters)),
                 Text(f"{model.train_seconds:.1f}"),
                 Text(f"{model.sample_seconds:.2f}"),
+                *(Text(costs[name].get(key, "")) for key in shown),
             ]
             rows.append((cells, ""))
         return cls(title, headings, rows)
@@ -127,6 +136,26 @@ class _Columns:
             if any(cells[column].plain for column in columns[1:]):
                 table.add_row(*(cells[column] for column in columns), style=style)
         return table
+
+
+def _pulls(results: Results) -> _Columns:
+    """The pulls of the further metrics, a row each; the best model's is bold."""
+    models = results.generators
+    rows = []
+    for metric in results.further:
+        best = results.best(metric)
+        cells = [
+            Text(_pull(model.metrics.get(metric)), "bold" if name == best else "") for name, model in models.items()
+        ]
+        rows.append(([Text(metric), *cells], ""))
+    headings = ["metric", *("\n".join(textwrap.wrap(name.replace("_", " "), NARROW)) for name in models)]
+    return _Columns("further metrics: pull, (value - floor) / uncertainty; p of a test", headings, rows)
+
+
+def _pull(score: Score | None) -> str:
+    if score is None or score.pull is None:
+        return "–"
+    return f"{score.pull:+.1f}" if score.p_value is None else f"{score.pull:+.1f}\np {score.p_value:.2g}"
 
 
 def _number(score: Score | None, style: str = "") -> Text:

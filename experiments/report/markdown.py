@@ -6,12 +6,23 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.report.summary import Cell, Row, headline_rows
-from experiments.scores import read_results
+from experiments.cost import COLUMNS, short_cost
+from experiments.report.summary import Cell, headline_rows
+from experiments.scores import Results, read_results
 from qgen.files import write_atomically
 from qgen.run import Run
 
-__all__ = ["markdown", "write_markdown"]
+__all__ = ["FOOTNOTE", "PRICE", "further_table", "headline_table", "markdown", "write_markdown"]
+
+FOOTNOTE = (
+    "Value ± uncertainty (finite samples and, for several trainings, the spread between them); in brackets the "
+    "distance from truth against truth in standard deviations, and of a test its p-value. The model nearest to a "
+    "perfect one is in bold."
+)
+PRICE = (
+    " Gates are those of the circuit as it is written, on two qubits in brackets; circuits run are those of one "
+    "training, each set of angles by itself."
+)
 
 
 def markdown(run: Run) -> str:
@@ -43,15 +54,9 @@ def markdown(run: Run) -> str:
         f"Data: {_data(config['dataset'], facts.get('data'))}.",
         "",
     ]
-    metrics = results.headline
-    header = ["model", "parameters", "training [s]", *metrics]
-    rows = [_row(row, metrics) for row in headline_rows(results, metrics)]
-    lines += [_line(header), _line(["---", "---:", "---:", *["---:"] * len(metrics)]), *map(_line, rows), ""]
-    lines += [
-        "Value ± uncertainty (finite samples and, for several trainings, the spread between them); in brackets the "
-        "distance from truth against truth in standard deviations. The model nearest to a perfect one is in bold.",
-        "",
-    ]
+    lines += [*headline_table(results), "", FOOTNOTE + (PRICE if _prices(results) else ""), ""]
+    if results.further:
+        lines += ["<details><summary>All other metrics</summary>", "", *further_table(results), "", "</details>", ""]
     remarks = [f"- **{name}**: {model.trouble}" for name, model in results.generators.items() if model.trouble]
     if remarks:
         lines += ["What its trainings remarked:", "", *remarks, ""]
@@ -77,11 +82,31 @@ def _data(dataset: dict[str, Any], data: dict[str, Any] | None) -> str:
     return f"`{dataset['kind']}` ({options}){events}"
 
 
-def _row(row: Row, metrics: list[str]) -> list[str]:
-    size, seconds = "", ""
-    if row.scores is not None and row.role == "model":
-        size, seconds = str(row.scores.n_parameters), f"{row.scores.train_seconds:.1f}"
-    return [row.name, size, seconds, *(_number(row.cells[metric]) for metric in metrics)]
+def headline_table(results: Results) -> list[str]:
+    """The lines of the table of models: parameters, times, prices of circuits and headline metrics."""
+    metrics, shown = results.headline, _prices(results)
+    header = ["model", "parameters", "training [s]", *(COLUMNS[key] for key in shown), *metrics]
+    lines = [_line(header), _line(["---", *["---:"] * (len(header) - 1)])]
+    for row in headline_rows(results, metrics):
+        price = ["", "", *("" for _ in shown)]
+        if row.scores is not None and row.role == "model":
+            price = [str(row.scores.n_parameters), f"{row.scores.train_seconds:.1f}"]
+            price += [short_cost(row.scores.cost).get(key, "") for key in shown]
+        lines.append(_line([row.name, *price, *(_number(row.cells[metric]) for metric in metrics)]))
+    return lines
+
+
+def _prices(results: Results) -> list[str]:
+    """What is told of the price of circuits, nothing where no model has any."""
+    return [key for key in COLUMNS if any(key in short_cost(model.cost) for model in results.generators.values())]
+
+
+def further_table(results: Results) -> list[str]:
+    """The lines of a table of the metrics that are not in the first one: a row for each, a column for each model."""
+    rows = headline_rows(results, results.further)
+    lines = [_line(["metric", *(row.name for row in rows)]), _line(["---", *["---:"] * len(rows)])]
+    lines += [_line([metric, *(_number(row.cells[metric]) for row in rows)]) for metric in results.further]
+    return lines
 
 
 def _number(cell: Cell) -> str:

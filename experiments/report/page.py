@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from experiments.cost import COLUMNS, short_cost
 from experiments.report.backends import ROLE_COLOURS, ModelOnBackends, on_backends
 from experiments.report.calorimeter import calorimeter
 from experiments.report.circuit_drawings import CircuitOf, circuits_of
@@ -44,7 +45,9 @@ class Section:
     events: list[tuple[str, str]]
     results: Results
     rows: list[Row]
+    further: list[Row]
     per_feature: list[Row]
+    prices: dict[str, dict[str, str]]
     verdict: list[tuple[str, int, int]]
     notes: list[MetricNote]
     looks: dict[str, Look]
@@ -64,6 +67,11 @@ class Section:
     def several_seeds(self) -> bool:
         """Whether numbers are means over seeds."""
         return len(self.results.seeds) > 1
+
+    @property
+    def price(self) -> dict[str, str]:
+        """Headings of what is told of the price of circuits, none where no model has any."""
+        return {key: text for key, text in COLUMNS.items() if any(key in price for price in self.prices.values())}
 
 
 def write_report(runs: Sequence[Run], path: Path) -> Path:
@@ -129,9 +137,11 @@ def _section(run: Run, anchor: str) -> Section:
         events=_facts(run.dataset, events.truth),
         results=results,
         rows=headline_rows(results, results.headline),
+        further=headline_rows(results, results.further),
         per_feature=headline_rows(results, results.per_feature),
+        prices={name: short_cost(scores.cost) for name, scores in results.generators.items()},
         verdict=verdict(results),
-        notes=metric_notes(results.headline),
+        notes=metric_notes(results.headline + results.further),
         looks=events.looks,
         distributions=distributions(observables, events.looks),
         images=calorimeter(events),

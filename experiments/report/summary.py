@@ -22,7 +22,7 @@ class Cell:
 
     Args:
         number: value and uncertainty; None if the model lacks the metric.
-        pull: as text, empty for a floor.
+        pull: as text, with the p-value of a test; empty for a floor.
         step: colour, 0 (compatible with the floor) to ``len(PULL_STEPS)``; None for none.
         spread: between seeds, as text, empty for one seed.
         best: whether no other model is nearer to the target.
@@ -82,6 +82,8 @@ def cell(score: Score | None, goal: float, *, best: bool = False) -> Cell:
     excess = score.excess(goal)
     step = None if excess is None else sum(excess >= edge for edge in PULL_STEPS)
     pull = "" if score.pull is None else pull_text(score.pull)
+    if score.p_value is not None:
+        pull += f"{', ' if pull else ''}p {score.p_value:.2g}"
     spread = "" if score.spread is None else f"{score.spread:.2g}"
     return Cell(measured(score.value, score.sigma), pull, step, spread, best)
 
