@@ -118,11 +118,14 @@ class CalorimeterDataset(Dataset):
         ``response`` (total over incident energy); ``energy_layer_i`` (MeV) if there is a layer axis; for each of the
         axes layer, x and y the energy-weighted mean position ``centre_...`` and its spread ``width_...`` (in layers
         from the front face, in mm or pads along x and y); ``sparsity``, the fraction of pixels with energy above
-        the threshold. Pixels below the threshold are set to 0 first. An empty image has centre and width 0.
+        the threshold. Pixels below the threshold are set to 0 first. An empty image has centre and width 0. Voxels of a
+        binning have the features of :func:`~qgen.data.voxels.shower_features`, layer by layer.
 
         >>> [feature.name for feature in load_calorimeter(grid=(4, 4), max_events=10).observables().features]
         ['response', 'centre_x', 'width_x', 'centre_y', 'width_y', 'sparsity']
         """
+        if self.geometry.binning is not None:
+            return self._binned_observables()
         images = torch.where(self.images >= self.threshold, self.images, 0.0)
         total = images.flatten(1).sum(1)
         columns: list[tuple[Feature, Tensor]] = [
@@ -150,6 +153,13 @@ class CalorimeterDataset(Dataset):
             self.seed,
             weights=self.weights,
         )
+
+    def _binned_observables(self) -> Dataset:
+        from qgen.data.voxels import shower_features  # which imports this module
+
+        features, values = shower_features(self, threshold=self.threshold)
+        known = (self.conditions, self.condition_features, self.seed)
+        return Dataset(values, features, *known, weights=self.weights)
 
     def _profile(self, images: Tensor, axis: str) -> Tensor:
         others = [i + 1 for i, name in enumerate(self.geometry.axes) if name != axis]

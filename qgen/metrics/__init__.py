@@ -5,6 +5,7 @@
 
 from qgen.metrics.base import GROUPS, METRICS, MINIMUM_EVENTS, Estimator, Metric, Named, find_metrics, metric
 from qgen.metrics.birthday import support, support_size, support_ssim
+from qgen.metrics.calochallenge import calochallenge_dropped, calochallenge_separation
 from qgen.metrics.cells import jensen_shannon, joint_cells, separation, total_variation
 from qgen.metrics.classifier import classifier_auc
 from qgen.metrics.copies import memorisation
@@ -34,6 +35,8 @@ __all__ = [
     "MetricTable",
     "Named",
     "PRDCurve",
+    "calochallenge_dropped",
+    "calochallenge_separation",
     "classifier_auc",
     "correlation",
     "coverage",

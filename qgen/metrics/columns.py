@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import zip_longest
 from typing import Literal
 
 import torch
@@ -131,9 +132,11 @@ def _different_pixels(ours: Geometry, theirs: Geometry) -> tuple[str, str] | Non
             if units[0] != units[1] or not math.isclose(*edges, rel_tol=1e-6, abs_tol=1e-9):
                 a, b = (f"edge {k} of {axis} at {e:g} {unit}" for e, unit in zip(edges, units, strict=True))
                 return a, b
-    if ours.binning != theirs.binning:
-        a, b = ("no binning" if one.binning is None else repr(one.binning) for one in (ours, theirs))
-        return a, b
+    layers = [() if one.binning is None else one.binning.layers for one in (ours, theirs)]
+    for pair in zip_longest(*layers):
+        if pair[0] != pair[1]:
+            a, b = ("no binning of it" if one is None else f"binned {one}" for one in pair)
+            return a, b
     return None
 
 
