@@ -28,7 +28,7 @@ __all__ = ["Filled", "continuous"]
 
 MEDIAN = 0.6744897501960817
 """Of the absolute value of a standard normal number."""
-WIDTH = 0.5
+WIDTH = 2.0
 """Of the noise, in standard deviations of a pixel."""
 
 ROUNDING = 1e-6
@@ -107,8 +107,15 @@ class Filled(Transform):
 
     def inverse(self, values: Tensor, condition: Tensor | None = None) -> Tensor:
         """Images, a pixel below its threshold empty."""
-        samples = self.pixels.inverse(values * self.scale.to(values) + self.mean.to(values), condition)
-        return torch.where(samples < (1 - ROUNDING) * self.threshold.to(values), 0.0, samples)
+        return self.cut(self.pixels.inverse(self.unscaled(values), condition))
+
+    def unscaled(self, values: Tensor) -> Tensor:
+        """Standardised numbers as ``pixels`` gave them."""
+        return values * self.scale.to(values) + self.mean.to(values)
+
+    def cut(self, samples: Tensor, part: slice | list[int] = slice(None)) -> Tensor:
+        """Energies of these pixels, those below the threshold 0."""
+        return torch.where(samples < (1 - ROUNDING) * self.threshold[part].to(samples), 0.0, samples)
 
     def log_abs_det(self, samples: Tensor, condition: Tensor | None = None) -> Tensor:
         """Of the map at the image, or at the threshold for an empty pixel, shape ``(N,)``."""

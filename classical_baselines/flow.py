@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Self
 
 import torch
@@ -28,7 +28,7 @@ from qgen.data.transforms import Transform
 from qgen.generator import Generator
 from qgen.random import derive_seed, normal, seeded
 
-__all__ = ["ConditionalFlow"]
+__all__ = ["ConditionalFlow", "architectures", "degrees", "flow_size"]
 
 SAMPLE_CHUNK = 8192
 """Events inverted at a time: all their knots are in memory together."""
@@ -121,9 +121,13 @@ class ConditionalFlow(Generator):
             ValueError: no flow has about ``n_parameters`` parameters.
         """
         if n_parameters is not None:
-            candidates = _architectures(
-                dataset.n_features, dataset.n_conditions, transforms, len(hidden), bins, passes, n_parameters
-            )
+            columns = dataset.n_features, dataset.n_conditions
+
+            def size(transforms: int, hidden: Sequence[int], bins: int) -> int:
+                return flow_size(*columns, transforms, hidden, bins, passes)
+
+            smallest = degrees(*columns, passes)
+            candidates = architectures(size, smallest, transforms, len(hidden), bins, n_parameters)
             what = f"a ConditionalFlow with {dataset.n_features} features and {dataset.n_conditions} conditions"
             transforms, hidden, bins = closest_size(candidates, n_parameters, what)
         return cls(
@@ -187,13 +191,12 @@ def _spline_flow(
     return flow.to(torch.float64)
 
 
-def _degrees(n_features: int, passes: int) -> list[int]:
-    """How many features each feature depends on: those of the groups before its own."""
-    group = math.ceil(n_features / min(passes, n_features))
-    return [feature // group * group for feature in range(n_features)]
+def degrees(n_features: int, n_conditions: int, passes: int) -> int:
+    """Different numbers of inputs, none excepted, that features of a transform depend on."""
+    return len({d for d in _degrees(n_features, passes) if d + n_conditions})
 
 
-def _flow_size(
+def flow_size(
     n_features: int, n_conditions: int, transforms: int, hidden: Sequence[int], bins: int, passes: int
 ) -> int:
     """Parameters of the flow, masked weights not counted.
@@ -205,37 +208,57 @@ def _flow_size(
     knots = 3 * bins - 1
     if n_features == 1:
         return transforms * (mlp_size(n_conditions, hidden, knots) if n_conditions else knots)
-    degrees = _degrees(n_features, passes)
-    of_units = sorted({d for d in degrees if d + n_conditions})
-    seen = {d: d + n_conditions for d in degrees}
+    every = _degrees(n_features, passes)
+    of_units = sorted({d for d in every if d + n_conditions})
+    seen = {d: d + n_conditions for d in every}
     size = 0
     for width in hidden:
         units = Counter(of_units[unit % len(of_units)] for unit in range(width))
         size += sum(n * (seen[d] + 1) for d, n in units.items())
-        seen = {d: sum(n for e, n in units.items() if e <= d) for d in degrees}
-    return transforms * (size + knots * sum(seen[d] + 1 for d in degrees))
+        seen = {d: sum(n for e, n in units.items() if e <= d) for d in every}
+    return transforms * (size + knots * sum(seen[d] + 1 for d in every))
 
 
-def _architectures(
-    n_features: int, n_conditions: int, transforms: int, n_layers: int, bins: int, passes: int, target: int
+def architectures(
+    size_of: Callable[[int, tuple[int, ...], int], int],
+    smallest_layer: int,
+    transforms: int,
+    n_layers: int,
+    bins: int,
+    target: int,
 ) -> Iterator[tuple[tuple[int, tuple[int, ...], int], int]]:
     """``(transforms, hidden, bins)`` with numbers of parameters, the preferred ones first.
 
     What was asked for if its layers are not narrow; else one hidden layer and fewer transforms and bins, which learns
-    more at the same size; last, no hidden layer. A layer has at least one unit of each degree, so that no dependence
-    between features is lost.
+    more at the same size; last, no hidden layer.
+
+    Args:
+        size_of: number of parameters, growing with the width of the hidden layers.
+        smallest_layer: units of a hidden layer, one of each degree, without which dependences between features would
+            be lost; 0 where nothing depends on anything.
+        transforms: largest number of transforms.
+        n_layers: largest number of hidden layers.
+        bins: largest number of bins.
+        target: wanted number of parameters.
     """
-    degrees = len({d for d in _degrees(n_features, passes) if d + n_conditions})
     shapes = []
-    if n_layers and degrees:
-        shapes += [(n_layers, transforms, bins, max(degrees, 16))]
-        shapes += [(1, t, b, max(degrees, 6)) for t in range(transforms, 0, -1) for b in range(bins, 3, -1)]
-        shapes += [(1, 1, b, degrees) for b in range(min(bins, 3), 1, -1)]
+    if n_layers and smallest_layer:
+        shapes += [(n_layers, transforms, bins, max(smallest_layer, 16))]
+        shapes += [(1, t, b, max(smallest_layer, 6)) for t in range(transforms, 0, -1) for b in range(bins, 3, -1)]
+        shapes += [(1, 1, b, smallest_layer) for b in range(min(bins, 3), 1, -1)]
     shapes += [(0, t, b, 0) for t in range(transforms, 0, -1) for b in range(bins, 1, -1)]
     for layers, t, b, smallest in shapes:
 
         def size(width: int, layers: int = layers, t: int = t, b: int = b) -> int:
-            return _flow_size(n_features, n_conditions, t, (width,) * layers, b, passes)
+            return size_of(t, (width,) * layers, b)
 
         width = closest_width(size, target, smallest) if layers else 0
         yield (t, (width,) * layers, b), size(width)
+
+
+def _degrees(n_features: int, passes: int) -> list[int]:
+    """How many features each feature depends on: those of the groups before its own."""
+    if n_features < 1:
+        return []
+    group = math.ceil(n_features / min(passes, n_features))
+    return [feature // group * group for feature in range(n_features)]

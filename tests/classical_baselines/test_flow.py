@@ -8,7 +8,7 @@ import torch
 from scipy import integrate
 
 from classical_baselines import ConditionalFlow
-from classical_baselines.flow import _flow_size
+from classical_baselines.flow import flow_size
 from qgen.data.dataset import Dataset, Feature
 from qgen.data.transforms import Standardise
 from qgen.random import new_generator, normal, uniform
@@ -49,7 +49,7 @@ def test_counted_parameters_are_those_that_change_the_density(
     model._log_prob(values, condition if n_conditions else None).sum().backward()
     moving = sum(int((p.grad != 0).sum()) for p in model.parameters())
     assert model.n_parameters == moving
-    assert _flow_size(n_features, n_conditions, **options) == moving
+    assert flow_size(n_features, n_conditions, **options) == moving
 
 
 @pytest.mark.parametrize("target", [200, 250, 500, 1000, 5000])
