@@ -1,0 +1,193 @@
+"""What the models on the bits of an event share: cells, a density and weighted draws at any number of bits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qgen.data.calorimeter import CalorimeterDataset
+from qgen.data.dataset import Dataset
+from qgen.data.discretiser import Code, Discretiser, Order
+from qgen.data.gaussianise import Gaussianise, NormalCDF
+from qgen.data.transforms import Compose, Transform
+from qgen.generator import CELLS_AT_ONCE, DiscreteGenerator, Generator, WeightedEvents
+
+__all__ = ["TABLE_BITS", "BitGenerator", "Frame", "bit_strings", "fit_cells"]
+
+TABLE_BITS = 16
+"""Bits up to which the probabilities of all cells are given."""
+
+SHARED = 0.01
+"""Share of the images in which a pixel must be empty for that to be a cell of its own."""
+
+ABOVE_ZERO = 1e-9
+"""Distance of the lowest edge of the other cells from the value of an empty pixel."""
+
+Frame = Literal["features", "gaussian"]
+
+
+class BitGenerator(DiscreteGenerator):
+    """A generator over the bits of a discretiser that has no need for the table of all cells.
+
+    A subclass implements :meth:`_draw_bits` and, unless it says ``has_log_prob = False``, :meth:`_log_prob_of_bits`.
+    The probabilities of all cells are given up to 16 bits.
+
+    Args:
+        discretiser: bits to cells, in the transform's space, of any number of bits.
+        n_conditions: columns of a condition, 0 for an unconditional model.
+        conditional: whether the condition acts on the bits.
+        transform: physical units to order one.
+        condition_transform: the same for conditions.
+    """
+
+    def __init__(
+        self,
+        discretiser: Discretiser,
+        n_conditions: int = 0,
+        *,
+        conditional: bool = True,
+        transform: Transform | None = None,
+        condition_transform: Transform | None = None,
+    ) -> None:
+        super().__init__(discretiser, n_conditions, transform, condition_transform)
+        self.uses_condition = conditional and n_conditions > 0
+
+    @property
+    def n_inputs(self) -> int:
+        """Columns of the condition that act on the bits."""
+        return self.n_conditions if self.uses_condition else 0
+
+    def _inputs(self, condition: Tensor | None, n: int) -> Tensor:
+        """What acts on the bits of each event, ``(n, n_inputs)``."""
+        weight = next(self.parameters())
+        if condition is None or not self.uses_condition:
+            return weight.new_empty(n, 0)
+        return condition.to(weight)
+
+    def _draw_bits(self, n: int, condition: Tensor | None, generator: torch.Generator) -> Tensor:
+        """Bits of ``n`` events, ``(n, n_bits)``."""
+        raise NotImplementedError
+
+    def _log_prob_of_bits(self, bits: Tensor, condition: Tensor | None) -> Tensor:
+        """Log probability of bits ``(m, n_bits)``, each row under its condition, ``(m,)``."""
+        raise NotImplementedError
+
+    def probabilities(self, condition: Tensor | None, generator: torch.Generator) -> Tensor:
+        """Probability of each cell, ``(m, n_cells)``, differentiable.
+
+        Raises:
+            ValueError: the model has more than 16 bits.
+        """
+        self._check_table()
+        bits = self.discretiser.to_bits(torch.arange(self.discretiser.n_cells, device=self.device))
+        if condition is None or not self.uses_condition:
+            return self._log_prob_of_bits(bits, None).exp()[None]
+        each = [self._log_prob_of_bits(bits, row.expand(len(bits), -1)) for row in condition]
+        return torch.stack(each).exp()
+
+    def _check_table(self) -> None:
+        if self.discretiser.n_bits > TABLE_BITS:
+            raise ValueError(
+                f"the model has {self.discretiser.n_bits} bits; probabilities of all cells are given up to "
+                f"{TABLE_BITS} bits, beyond them train by nll or by the model's own loss"
+            )
+
+    def _sample_cells(self, n: int, condition: Tensor | None, generator: torch.Generator) -> Tensor:
+        return self.discretiser.from_bits(self._draw_bits(n, condition, generator))
+
+    def _sample(self, n: int, condition: Tensor | None, generator: torch.Generator) -> Tensor:
+        return self.discretiser.decode(self._draw_bits(n, condition, generator), generator)
+
+    def _weighted(self, n: int, condition: Tensor | None, generator: torch.Generator) -> WeightedEvents:
+        """All cells where they are few; else ``n`` draws, through whose weights the score's gradient flows."""
+        if not self.has_log_prob:
+            return Generator._weighted(self, n, condition, generator)
+        groups = 1 if condition is None else len(condition.unique(dim=0))
+        if self.discretiser.n_bits <= TABLE_BITS and groups * self.discretiser.n_cells <= CELLS_AT_ONCE:
+            return super()._weighted(n, condition, generator)
+        with torch.no_grad():
+            bits = self._draw_bits(n, condition, generator)
+        values = self.discretiser.decode(bits, generator)
+        log_prob = self._log_prob_of_bits(bits, condition)
+        return WeightedEvents(values, (log_prob - log_prob.detach()).exp() / n, condition, draws=n)
+
+    def _log_prob(self, values: Tensor, condition: Tensor | None) -> Tensor:
+        indices = self.discretiser.indices(values)
+        bits = self.discretiser.indices_to_bits(indices)
+        return self._log_prob_of_bits(bits, condition) - self.discretiser.log_volume(indices)
+
+
+def bit_strings(n_bits: int, device: torch.device | str = "cpu") -> Tensor:
+    """All bit strings, the first bit most significant, ``(2**n_bits, n_bits)`` float64.
+
+    >>> bit_strings(2).tolist()
+    [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
+    """
+    places = torch.arange(n_bits - 1, -1, -1, device=device)
+    return ((torch.arange(1 << n_bits, device=device)[:, None] >> places) & 1).to(torch.float64)
+
+
+def fit_cells(
+    dataset: Dataset,
+    bits: int | Sequence[int],
+    edges: Literal["quantile", "linear"],
+    tails: float,
+    code: Code,
+    order: Order,
+    frame: Frame,
+) -> tuple[Discretiser, Transform]:
+    """The cells of the training events and the transform to the space they are in.
+
+    Args:
+        dataset: its ``train`` split is cut.
+        bits: of every feature, or of each.
+        edges: cells of equal probability or of equal width.
+        tails: share of the training values beyond the outer edges on either side.
+        code: how a feature's cells are written in bits.
+        order: which bit of which feature each bit of an event is.
+        frame: ``features`` cuts the transform's values, with a cell of its own for a pixel that is empty in more than
+            1 % of the images; ``gaussian`` the directions of
+            :class:`~qgen.data.gaussianise.Gaussianise` into cells of equal normal probability, whatever ``edges`` and
+            ``tails`` are.
+
+    Raises:
+        ValueError: an option is impossible for these events.
+    """
+    if frame not in ("features", "gaussian"):
+        raise ValueError(f"frame is {frame!r}; allowed are 'features' and 'gaussian'")
+    train = dataset.train
+    values = dataset.transform(train.samples, train.conditions)
+    if frame == "features":
+        cells = Discretiser.fit(values, bits, edges, tails, code, order, numbered=False)
+        if isinstance(dataset, CalorimeterDataset):
+            cells = _with_empty_cells(cells, values, train.samples == 0, edges)
+        return cells, dataset.transform
+    straight = Compose([dataset.transform, Gaussianise.fit(values, train.conditions), NormalCDF()])
+    corners = torch.tensor([[0.0], [1.0]]).expand(2, dataset.n_features)
+    return Discretiser.fit(corners, bits, "linear", code=code, order=order, numbered=False), straight
+
+
+def _with_empty_cells(cells: Discretiser, values: Tensor, empty: Tensor, kind: str) -> Discretiser:
+    """The same cells, but the lowest one of a pixel that is often empty holds the empty pixels alone.
+
+    It lies below the value of an empty pixel, where the transform's inverse gives exactly 0.
+    """
+    edges = [each.tolist() for each in cells.edges]
+    for i in (empty.to(torch.float64).mean(0) > SHARED).nonzero().flatten().tolist():
+        zero = values[empty[:, i], i].max().item()
+        filled = values[~empty[:, i], i].unique()
+        low, high, n = zero + ABOVE_ZERO, max(edges[i][-1], zero + 2 * ABOVE_ZERO), len(edges[i]) - 2
+        share = torch.linspace(0, 1, n + 1, dtype=torch.float64)[1:-1]
+        if kind == "linear" or len(filled) < 2 * n:
+            inner = low + (high - low) * share
+        else:
+            inner = torch.from_numpy(np.quantile(filled.numpy(), share.numpy())).clamp(low, high)
+        made = [zero - 1, low, *inner.tolist(), high]
+        if all(a < b for a, b in pairwise(made)):
+            edges[i] = made
+    return Discretiser(edges, cells.code, cells.order)
