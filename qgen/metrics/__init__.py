@@ -3,7 +3,17 @@
 :func:`evaluate` scores generated events by all of them; each can also be called on two samples.
 """
 
-from qgen.metrics.base import GROUPS, METRICS, MINIMUM_EVENTS, Estimator, Metric, Named, find_metrics, metric
+from qgen.metrics.base import (
+    GROUPS,
+    METRICS,
+    MINIMUM_EVENTS,
+    Estimator,
+    Metric,
+    Named,
+    WithPValue,
+    find_metrics,
+    metric,
+)
 from qgen.metrics.birthday import support, support_size, support_ssim
 from qgen.metrics.calochallenge import calochallenge_dropped, calochallenge_separation
 from qgen.metrics.cells import jensen_shannon, joint_cells, separation, total_variation
@@ -15,8 +25,10 @@ from qgen.metrics.image_similarity import ssim_distance, ssim_mean, ssim_spread
 from qgen.metrics.images import image_distribution_entropy, image_entropy, mean_image_entropy, relative_entropy
 from qgen.metrics.kernels import energy_distance, mmd, mmd_blocks
 from qgen.metrics.kullback_leibler import histogram_kl, kl, kl_published
+from qgen.metrics.likelihood_ratio import likelihood_ratio
 from qgen.metrics.modes import dropped_modes, mode_dropping
 from qgen.metrics.neighbours import coverage, density, precision, recall
+from qgen.metrics.permutation import kernel_test, sliced_ks
 from qgen.metrics.precision_recall import PRDCurve, prd_auc, prd_curve, prd_f8, prd_f_eighth
 from qgen.metrics.ranges import outside, outside_limits
 from qgen.metrics.result import MetricResult
@@ -35,6 +47,7 @@ __all__ = [
     "MetricTable",
     "Named",
     "PRDCurve",
+    "WithPValue",
     "calochallenge_dropped",
     "calochallenge_separation",
     "classifier_auc",
@@ -52,10 +65,12 @@ __all__ = [
     "image_entropy",
     "jensen_shannon",
     "joint_cells",
+    "kernel_test",
     "kl",
     "kl_published",
     "kpd",
     "ks",
+    "likelihood_ratio",
     "mean_image_entropy",
     "memorisation",
     "metric",
@@ -73,6 +88,7 @@ __all__ = [
     "recall",
     "relative_entropy",
     "separation",
+    "sliced_ks",
     "ssim_distance",
     "ssim_mean",
     "ssim_spread",

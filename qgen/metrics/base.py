@@ -34,7 +34,17 @@ from qgen.metrics.result import MetricResult
 from qgen.random import derive_seed, new_generator
 from qgen.text import listed, unknown
 
-__all__ = ["GROUPS", "METRICS", "MINIMUM_EVENTS", "Estimator", "Metric", "Named", "Tested", "find_metrics", "metric"]
+__all__ = [
+    "GROUPS",
+    "METRICS",
+    "MINIMUM_EVENTS",
+    "Estimator",
+    "Metric",
+    "Named",
+    "WithPValue",
+    "find_metrics",
+    "metric",
+]
 
 MINIMUM_EVENTS = 20
 """Fewest events in either sample for which a metric is computed."""
@@ -68,7 +78,7 @@ class Named:
 
 
 @dataclass(frozen=True)
-class Tested:
+class WithPValue:
     """An estimator of one value that is also a two-sample test.
 
     Args:
@@ -247,7 +257,7 @@ class Metric:
         self._check_finite([*values[0].tolist(), *uncertainty.tolist()])
         found = zip(names, values[0].tolist(), uncertainty.tolist(), limit, strict=True)
         results = {name: MetricResult(value, sigma, extrapolated=end) for name, value, sigma, end in found}
-        if isinstance(built, Tested):
+        if isinstance(built, WithPValue):
             results[""] = replace(results[""], p_value=built.p_value())
         return results
 
