@@ -186,10 +186,11 @@ def recall(truth: Tensor, generated: Tensor, seed: int, k: int = K) -> Estimator
 def density(truth: Tensor, generated: Tensor, seed: int, k: int = K) -> Estimator:
     r"""Mean number of true events' balls that a generated event lies in, over its expectation.
 
-    :math:`\frac1m \sum_j \sum_i 1[|y_j - x_i| < r_i] / k`, balls as in :func:`precision`; 1 on average for a perfect
-    generator, more for one that prefers dense regions, less for a noisy one. Where more than ``k`` other true events
-    equal :math:`x_i` (empty showers), their number stands in place of ``k``, so that the mean stays 1. Blind to what is
-    missing in thin regions, and too much of one kind makes up for noise of another.
+    :math:`\frac1m \sum_j \sum_i 1[|y_j - x_i| < r_i] / k`, balls as in :func:`precision`. The mean is 1 for every
+    generator whose events lie where truth's do, :math:`\int (q / p) p`; less for a noisy one; more only as far as balls
+    are wide, in many columns, for one that prefers dense regions. Where more than ``k`` other true events equal
+    :math:`x_i` (empty showers), their number stands in place of ``k``, so that the mean stays 1. Blind to what is
+    missing and to how often a place is hit.
     """
     inside, (rows, others), copies = _balls(truth, generated, seed, k, of_truth=True)
     held = copies.clamp_min(k)
