@@ -24,7 +24,8 @@ from qgen.metrics.frechet import fpd, frechet_distance, kpd
 from qgen.metrics.image_similarity import ssim_distance, ssim_mean, ssim_spread
 from qgen.metrics.images import image_distribution_entropy, image_entropy, mean_image_entropy, relative_entropy
 from qgen.metrics.kernels import energy_distance, mmd, mmd_blocks
-from qgen.metrics.kullback_leibler import histogram_kl, kl, kl_published
+from qgen.metrics.kuiper import kuiper
+from qgen.metrics.kullback_leibler import histogram_kl, js, kl, kl_published, kl_reverse
 from qgen.metrics.likelihood_ratio import likelihood_ratio
 from qgen.metrics.modes import dropped_modes, mode_dropping
 from qgen.metrics.neighbours import coverage, density, precision, recall
@@ -35,6 +36,7 @@ from qgen.metrics.result import MetricResult
 from qgen.metrics.suite import evaluate
 from qgen.metrics.table import MetricRow, MetricTable
 from qgen.metrics.tails import rare_events, tail_counts
+from qgen.metrics.transport import sinkhorn, sliced_wasserstein
 
 __all__ = [
     "GROUPS",
@@ -65,11 +67,14 @@ __all__ = [
     "image_entropy",
     "jensen_shannon",
     "joint_cells",
+    "js",
     "kernel_test",
     "kl",
     "kl_published",
+    "kl_reverse",
     "kpd",
     "ks",
+    "kuiper",
     "likelihood_ratio",
     "mean_image_entropy",
     "memorisation",
@@ -88,7 +93,9 @@ __all__ = [
     "recall",
     "relative_entropy",
     "separation",
+    "sinkhorn",
     "sliced_ks",
+    "sliced_wasserstein",
     "ssim_distance",
     "ssim_mean",
     "ssim_spread",
