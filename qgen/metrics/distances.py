@@ -29,16 +29,18 @@ ROWS = 8192
 def _column_by_column(truth: Tensor, generated: Tensor, distance: Callable[[Tensor, Tensor], Tensor]) -> Estimator:
     """The estimator of a distance between the cumulative distributions ``F`` and ``G`` of each column.
 
-    ``distance`` is given a column's pooled values in order ``(n + m,)`` and ``F - G`` at (just above) each of them,
-    ``(..., n + m)``. Columns are sorted one after the other for all sets of weights and nothing of them is kept.
+    ``distance`` is given a column's pooled values in order ``(n + m,)`` and ``|F - G|`` at (just above) each of them,
+    ``(..., n + m)``, which it may overwrite. Columns are sorted one after the other for all sets of weights and nothing
+    of them is kept.
     """
 
     def estimate(w: Tensor, v: Tensor) -> Tensor:
         steps = torch.cat([w / w.sum(-1, keepdim=True), -v / v.sum(-1, keepdim=True)], -1)
-        found = []
+        difference, found = torch.empty_like(steps), []
         for columns in zip(truth.T, generated.T, strict=True):
             pooled, order = torch.cat(columns).sort()
-            found.append(distance(pooled, steps.index_select(-1, order).cumsum(-1)))
+            torch.gather(steps, -1, order.expand_as(steps), out=difference)
+            found.append(distance(pooled, difference.cumsum_(-1).abs_()))
         return torch.stack(found, -1)
 
     return estimate
@@ -62,7 +64,7 @@ def wasserstein(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     scale = spread(truth)
 
     def distance(pooled: Tensor, difference: Tensor) -> Tensor:
-        return difference[..., :-1].abs() @ pooled.diff()
+        return difference[..., :-1] @ pooled.diff()
 
     in_units = _column_by_column(truth, generated, distance)
     return lambda w, v: in_units(w, v) / scale
@@ -83,8 +85,8 @@ def ks(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     """
 
     def distance(pooled: Tensor, difference: Tensor) -> Tensor:
-        last_of_ties = torch.cat([pooled.diff() > 0, pooled.new_ones(1, dtype=torch.bool)])
-        return (difference.abs() * last_of_ties).amax(-1)
+        last_of_ties = torch.cat([pooled.diff() > 0, torch.tensor([True])]).to(difference)
+        return difference.mul_(last_of_ties).amax(-1)
 
     return _column_by_column(truth, generated, distance)
 
