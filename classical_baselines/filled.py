@@ -24,7 +24,7 @@ from qgen.data.dataset import Dataset
 from qgen.data.transforms import Transform
 from qgen.random import new_generator, normal
 
-__all__ = ["Filled", "continuous"]
+__all__ = ["ROUNDING", "Filled", "continuous"]
 
 MEDIAN = 0.6744897501960817
 """Of the absolute value of a standard normal number."""

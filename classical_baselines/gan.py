@@ -12,13 +12,14 @@ conditional form is that of arXiv:1411.1784.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Annotated, Any, Self
 
 import torch
 from annotated_types import Ge
-from torch import Tensor, nn
+from torch import Tensor
 
+from classical_baselines.filled import continuous
+from classical_baselines.networks import perceptron
 from classical_baselines.sizing import closest_size, closest_width, mlp_size
 from qgen.data.dataset import Dataset
 from qgen.data.transforms import Transform
@@ -68,12 +69,8 @@ class ConditionalGAN(Generator):
             raise ValueError(f"latent_size is {latent_size}, hidden is {list(hidden)}; all must be at least 1")
         self.latent_size = latent_size
         self.hidden = tuple(hidden)
-        widths = (latent_size + n_conditions, *self.hidden, n_features)
-        layers: list[nn.Module] = []
         with seeded(derive_seed(seed, "weights")):
-            for n_in, n_out in pairwise(widths):
-                layers += [nn.Linear(n_in, n_out, dtype=torch.float64), nn.LeakyReLU(0.2)]
-        self.network = nn.Sequential(*layers[:-1])
+            self.network = perceptron(latent_size + n_conditions, self.hidden, n_features)
 
     @classmethod
     def for_dataset(
@@ -110,7 +107,7 @@ class ConditionalGAN(Generator):
             latent_size=latent_size,
             hidden=hidden,
             seed=seed,
-            transform=dataset.transform,
+            transform=continuous(dataset),
             condition_transform=dataset.condition_transform,
         )
 
@@ -128,7 +125,8 @@ class ConditionalGAN(Generator):
         inputs = normal((n, self.latent_size), generator, dtype=weight.dtype, device=weight.device)
         if condition is not None:
             inputs = torch.cat([inputs, condition.to(inputs)], dim=1)
-        return self.network(inputs)
+        events: Tensor = self.network(inputs)
+        return events
 
 
 def _architectures(n_inputs: int, n_layers: int, n_outputs: int, target: int) -> Iterator[tuple[tuple[int, ...], int]]:

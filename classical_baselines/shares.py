@@ -20,7 +20,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from classical_baselines.filled import Filled
+from classical_baselines.filled import ROUNDING, Filled
 from qgen.data.transforms import Compose, EnergyFraction, Log, Transform
 
 __all__ = ["EnergiesAndShares", "Odds"]
@@ -59,7 +59,8 @@ class EnergiesAndShares(Transform):
         energies: acts on the energies of the groups, given the condition of the shower.
         shares: acts on the energies of the other pixels, group after group in their order, given those of the pixels
             after them; None where there are no others.
-        smallest: energy (the pixels' unit) of all pixels after one where there is none.
+        least: energy (the pixels' unit) of the last pixel of each group below which it is empty.
+        smallest: stands for the energy after a pixel where there is none.
 
     >>> x = torch.rand(50, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 1
     >>> transform = EnergiesAndShares.fit(x, torch.empty(50, 0), groups=[0, 0, 1, 1], incident=False)
@@ -67,15 +68,19 @@ class EnergiesAndShares(Transform):
     True
     """
 
+    least: Tensor
+
     def __init__(
         self,
         groups: Sequence[int],
         last: Sequence[int],
         energies: Filled,
         shares: Filled | None,
+        least: Sequence[float],
         smallest: float,
     ) -> None:
         super().__init__()
+        self.register_buffer("least", torch.tensor(least, dtype=torch.float64))
         self.groups = list(groups)
         self.last = list(last)
         self.energies = energies
@@ -113,7 +118,8 @@ class EnergiesAndShares(Transform):
         members = [[i for i, own in enumerate(groups) if own == g] for g in range(max(groups) + 1)]
         last = [max(own, key=lambda i: brightness[i].item()) for own in members]
         smallest = samples[samples > 0].min().item()
-        first = cls(groups, last, Filled(Log([1.0]), [0.0], [1.0], [0.0], [1.0]), None, smallest)
+        least = torch.where((samples[:, last] == 0).any(0), smallest, 0.0).tolist()
+        first = cls(groups, last, Filled(Log([1.0]), [0.0], [1.0], [0.0], [1.0]), None, least, smallest)
         energies, others, after = first._split(samples)
         scaled = EnergyFraction()(energies, condition) if incident else energies
         log = Log(_means(scaled))
@@ -122,7 +128,7 @@ class EnergiesAndShares(Transform):
         if first.others:
             odds = Compose([Odds(), Log(_means(others / after))])
             of_pixels = Filled.fit(odds, others, after, seed)
-        return cls(groups, last, of_groups, of_pixels, smallest)
+        return cls(groups, last, of_groups, of_pixels, least, smallest)
 
     @property
     def n_groups(self) -> int:
@@ -144,7 +150,10 @@ class EnergiesAndShares(Transform):
         return torch.cat([first, self.shares.noisy(values[:, self.n_groups :], after, generator)], dim=1)
 
     def inverse(self, values: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Showers; a pixel below its threshold is empty, its energy goes to the last of its group."""
+        """Showers; a pixel below its threshold is empty.
+
+        Its energy stays for those after it; only what the last pixel of a group would have below its own is lost.
+        """
         energies = self.energies.inverse(values[:, : self.n_groups], condition)
         samples = values.new_zeros(len(values), len(self.groups))
         if self.shares is None:
@@ -157,7 +166,7 @@ class EnergiesAndShares(Transform):
             found = self.shares.cut(left[:, groups] * fractions[:, columns], columns)
             samples[:, pixels] = found
             left[:, groups] -= found
-        samples[:, self.last] = left.clamp_min(0.0)
+        samples[:, self.last] = torch.where(left < (1 - ROUNDING) * self.least.to(left), 0.0, left)
         return samples
 
     def log_abs_det(self, samples: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -175,6 +184,7 @@ class EnergiesAndShares(Transform):
             "last": self.last,
             "energies": self.energies.spec(),
             "shares": None if self.shares is None else self.shares.spec(),
+            "least": self.least.tolist(),
             "smallest": self.smallest,
         }
 
@@ -191,8 +201,8 @@ class EnergiesAndShares(Transform):
         """Energies of the groups, of all pixels but the last, and of those after each of these."""
         tails = [samples[:, own].flip(1).cumsum(1).flip(1) for own in self.members]
         energies = torch.cat([tail[:, :1] for tail in tails], dim=1)
-        after = torch.cat([tail[:, 1:] for tail in tails], dim=1).clamp_min(self.smallest)
-        return energies, samples[:, self.others], after
+        after = torch.cat([tail[:, 1:] for tail in tails], dim=1)
+        return energies, samples[:, self.others], torch.where(after > 0, after, self.smallest)
 
 
 def _means(values: Tensor) -> list[float]:
