@@ -4,12 +4,13 @@ A pixel below the detector's threshold is exactly 0, so that images have no dens
 spikes there. With :math:`t` the smallest energy of all pixels in training that are not empty, and :math:`u_j`
 a monotonic function of a pixel's energy (the logarithm of its fraction, say), an empty pixel becomes
 
-.. math:: u_j = u_j(t) - w_j |\xi|, \qquad \xi \sim \mathcal N(0, 1),
+.. math:: u_j = u_j(t) - w_j |\xi|, \qquad \xi \sim \mathcal N(0, 1)^3,
 
-drawn anew each time a training sees it. On the way back all that lies below :math:`t` is empty. So the probability that
-a pixel is empty is that of the continuous number lying below the threshold, and it depends on the other pixels and the
-condition as that number does. (Noise on empty cells is usual for flows on showers, 2106.05285; its place and its width
-here are ours.)
+drawn anew each time a training sees it. In three dimensions the length is seldom near 0: a gap is left at the
+threshold, and the smooth density of a model does not leak over it. On the way back all that lies below :math:`t` is
+empty. So the probability that a pixel is empty is that of the continuous number lying below the threshold, and it
+depends on the other pixels and the condition as that number does. (Noise on empty cells is usual for flows on showers,
+2106.05285; its place, its width and the gap are ours.)
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from qgen.random import new_generator, normal
 
 __all__ = ["ROUNDING", "Filled", "continuous"]
 
-MEDIAN = 0.6744897501960817
-"""Of the absolute value of a standard normal number."""
-WIDTH = 2.0
-"""Of the noise, in standard deviations of a pixel."""
+MEDIAN = 1.5381722544550522
+"""Of the length of a standard normal vector in three dimensions."""
+WIDTH = 1.0
+"""Of the noise along each of them, in standard deviations of a pixel."""
 
 ROUNDING = 1e-6
 """Relative difference by which an energy may fall below the threshold on its way through the transform and back."""
@@ -102,7 +103,7 @@ class Filled(Transform):
         threshold = self.threshold.to(values)
         edge = (self.pixels(threshold.expand_as(values), condition) - self.mean.to(values)) / self.scale.to(values)
         width = (self.width / self.scale).to(values)
-        noise = normal(tuple(values.shape), generator, dtype=values.dtype, device=values.device).abs()
+        noise = normal((3, *values.shape), generator, dtype=values.dtype, device=values.device).norm(dim=0)
         return torch.where((threshold > 0) & (values < edge - 1e-3 * width), edge - width * noise, values)
 
     def inverse(self, values: Tensor, condition: Tensor | None = None) -> Tensor:

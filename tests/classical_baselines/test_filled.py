@@ -4,6 +4,7 @@ from typing import get_args
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 
 from classical_baselines import ConditionalFlow
@@ -62,17 +63,16 @@ def test_training_values_are_standardised(images: CalorimeterDataset) -> None:
     torch.testing.assert_close(values.std(0), torch.ones(64, dtype=torch.float64), atol=0.15, rtol=0)
 
 
-def test_the_noise_is_half_normal() -> None:
-    """Its mean and spread are those of the formula: width sqrt(2/pi) and width sqrt(1 - 2/pi)."""
+def test_the_noise_is_the_length_of_a_normal_vector() -> None:
+    """Against scipy's Maxwell distribution."""
     samples = torch.cat([torch.zeros(20_000, 1), torch.linspace(1, 3, 2000)[:, None]]).double()
-    none = torch.empty(len(samples), 0)
-    transform = Filled.fit(Log([1.0]), samples, none)
+    transform = Filled.fit(Log([1.0]), samples, torch.empty(len(samples), 0))
     drawn = transform.unscaled(transform.noisy(transform(samples), None, new_generator(1)))[:20_000]
     below = torch.log1p(torch.ones((), dtype=torch.float64)) - drawn
     width = WIDTH * torch.log1p(samples).std(correction=0)
-    assert (below >= 0).all()
-    assert below.mean() / width == pytest.approx((2 / torch.pi) ** 0.5, rel=0.02)
-    assert below.std() / width == pytest.approx((1 - 2 / torch.pi) ** 0.5, rel=0.03)
+    assert stats.kstest((below / width)[:, 0].numpy(), stats.maxwell.cdf).pvalue > 0.01
+    at_rest = transform.unscaled(transform(samples))[0]
+    assert (torch.log1p(torch.ones(1)) - at_rest).item() / width.item() == pytest.approx(stats.maxwell.median())
 
 
 def test_log_abs_det_is_that_of_the_jacobian(images: CalorimeterDataset) -> None:
