@@ -6,10 +6,12 @@ condition :math:`c`, so that
 .. math:: p(v \mid c) = e^{-F(v, c)} / Z(c), \quad
           -F = v \cdot (a + U c) + \sum_k \log\bigl(1 + e^{b_k + (v^T W)_k}\bigr) .
 
-Its own loss is the difference of free energies :math:`F` between events and chains that Gibbs sampling carries on from
-one training step to the next (persistent contrastive divergence: Tieleman, ICML 2008; contrastive divergence: Hinton,
-Neural Computation 14 (2002) 1771), whose gradient is that of the likelihood where the chains have converged. With at
-most 20 bits or 20 hidden units the sum :math:`Z(c)` is done and the likelihood is exact.
+Its own loss is the difference of free energies :math:`F` between events and the ends of Gibbs chains, whose gradient is
+that of the likelihood where the chains have converged. Without a condition the chains go on from one training step to
+the next (persistent contrastive divergence, Tieleman, ICML 2008). With one they start at the events of the batch
+(contrastive divergence, Hinton, Neural Computation 14 (2002) 1771): a chain that goes on under ever other conditions
+remembers them, and the machine would learn to exaggerate the condition. With at most 20 bits or 20 hidden units the sum
+:math:`Z(c)` is done and the likelihood is exact.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ AT_ONCE = 2**23
 """Numbers in memory together while it is summed."""
 
 CHAINS = 256
-"""Chains that go on through the training."""
+"""Chains that go on through the training without a condition."""
 
 
 class BoltzmannMachine(BitGenerator):
@@ -54,7 +56,7 @@ class BoltzmannMachine(BitGenerator):
         conditional: whether the condition acts on the bits.
         hidden: number of hidden units.
         gibbs_steps: steps of each chain, from random bits, of which an event is the end.
-        chain_steps: steps by which the chains of the training go on at each step.
+        chain_steps: steps of the chains at each step of the training.
         seed: fixes the initial weights.
         transform: physical units to order one.
         condition_transform: the same for conditions.
@@ -142,7 +144,7 @@ class BoltzmannMachine(BitGenerator):
                 transform (energies as fractions of the incident one, say).
             hidden: number of hidden units.
             gibbs_steps: of the chain whose end an event is.
-            chain_steps: of the chains of the training, at each of its steps.
+            chain_steps: of the chains at each step of the training.
             n_parameters: wanted number of parameters, reached within 10 %: ``hidden`` is chosen.
 
         Raises:
@@ -238,11 +240,12 @@ class BoltzmannMachine(BitGenerator):
         bits = self.discretiser.encode(values).to(self.weight)
         if not torch.is_grad_enabled():
             return self._validation(bits, condition)
-        rows = torch.arange(CHAINS, device=bits.device) % len(bits)
-        asked = None if condition is None else condition[rows]
         with torch.no_grad():
-            self.chains.copy_(self._gibbs(self.chains, asked, self.chain_steps, generator))
-        return self.free_energy(bits, condition).mean() - self.free_energy(self.chains, asked).mean()
+            start = bits if self.uses_condition else self.chains
+            ends = self._gibbs(start, condition, self.chain_steps, generator)
+            if not self.uses_condition:
+                self.chains.copy_(ends)
+        return self.free_energy(bits, condition).mean() - self.free_energy(ends, condition).mean()
 
     def _validation(self, bits: Tensor, condition: Tensor | None) -> Tensor:
         if self.has_log_prob:
