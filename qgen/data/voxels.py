@@ -16,7 +16,7 @@ from torch import Tensor
 from qgen.data.calorimeter import CalorimeterDataset
 from qgen.data.dataset import Feature
 
-__all__ = ["Layer", "layers_of", "shower_features"]
+__all__ = ["Layer", "layer_energies", "layers_of", "shower_features", "voxel_counts", "voxel_positions"]
 
 CELLS_AT_ONCE = 2**24
 TINY = 1e-16
@@ -149,3 +149,59 @@ def _moments(
     energy, *others = (torch.cat(sums) * scale).unbind(1)
     pairs = zip(others[::2], others[1::2], strict=True)
     return energy, dict(zip(layer.positions, pairs, strict=True)), torch.cat(active).to(torch.float64)
+
+
+def layer_energies(dataset: CalorimeterDataset) -> Tensor:
+    """Energy in each layer of each shower, ``(N, layers)``, MeV.
+
+    >>> from qgen.data import load_calorimeter
+    >>> layer_energies(load_calorimeter(grid=(5, 4, 4), max_events=10)).shape
+    torch.Size([10, 5])
+    """
+    return torch.stack([dataset.samples[:, layer.columns].sum(1) for layer in layers_of(dataset)], 1)
+
+
+def voxel_positions(dataset: CalorimeterDataset) -> dict[str, Tensor]:
+    """Along x, y and the radius, as far as there are such, the position of each voxel, ``(voxels,)``.
+
+    In the unit of the grid, or mm; nan for voxels of a layer without that direction.
+
+    >>> from qgen.data import load_calorimeter
+    >>> voxel_positions(load_calorimeter(grid=(2, 5), axes=("layer", "x"), max_events=10))["x"].tolist()
+    [-50.0, -25.0, 0.0, 25.0, 50.0, -50.0, -25.0, 0.0, 25.0, 50.0]
+    """
+    found: dict[str, Tensor] = {}
+    for layer in layers_of(dataset):
+        for axis, positions in layer.positions.items():
+            found.setdefault(axis, torch.full((dataset.n_features,), torch.nan, dtype=torch.float64))
+            found[axis][layer.columns] = positions
+    return {axis: found[axis] for axis in ("x", "y", "r") if axis in found}
+
+
+def voxel_counts(dataset: CalorimeterDataset, edges: Tensor, threshold: float) -> Tensor:
+    """How many voxels of each shower have an energy in each bin, ``(N, bins + 3)``.
+
+    First the empty voxels, with less than the threshold or nothing, then those below the first edge, those in the bins,
+    of which the last is closed, and those above.
+
+    Args:
+        dataset: the showers.
+        edges: increasing, MeV.
+        threshold: MeV.
+
+    >>> from qgen.data import load_calorimeter
+    >>> voxel_counts(load_calorimeter(max_events=3), torch.tensor([10.0, 100.0, 1e5]), 0.0).sum(1)
+    tensor([8., 8., 8.], dtype=torch.float64)
+    """
+    parts = []
+    for rows in dataset.samples.split(max(1, CELLS_AT_ONCE // dataset.n_features)):
+        filled = ((rows >= threshold) & (rows > 0)).flatten().nonzero()[:, 0]
+        values = rows.flatten()[filled]
+        bins = torch.bucketize(values, edges, right=True) + 1
+        bins -= (values == edges[-1]).to(bins)
+        width = len(edges) + 2
+        bins += filled.div_(dataset.n_features, rounding_mode="floor") * width
+        parts.append(torch.bincount(bins, minlength=len(rows) * width).reshape(len(rows), width))
+    counts = torch.cat(parts).to(torch.float64)
+    counts[:, 0] = dataset.n_features - counts.sum(1)
+    return counts

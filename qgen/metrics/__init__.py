@@ -33,6 +33,7 @@ from qgen.metrics.permutation import kernel_test, sliced_ks
 from qgen.metrics.precision_recall import PRDCurve, prd_auc, prd_curve, prd_f8, prd_f_eighth
 from qgen.metrics.ranges import outside, outside_limits
 from qgen.metrics.result import MetricResult
+from qgen.metrics.showers import energy_resolution, energy_response, shower_depth, sparsity, voxel_spectrum
 from qgen.metrics.suite import evaluate
 from qgen.metrics.table import MetricRow, MetricTable
 from qgen.metrics.tails import rare_events, tail_counts
@@ -58,6 +59,8 @@ __all__ = [
     "density",
     "dropped_modes",
     "energy_distance",
+    "energy_resolution",
+    "energy_response",
     "evaluate",
     "find_metrics",
     "fpd",
@@ -93,9 +96,11 @@ __all__ = [
     "recall",
     "relative_entropy",
     "separation",
+    "shower_depth",
     "sinkhorn",
     "sliced_ks",
     "sliced_wasserstein",
+    "sparsity",
     "ssim_distance",
     "ssim_mean",
     "ssim_spread",
@@ -104,5 +109,6 @@ __all__ = [
     "support_ssim",
     "tail_counts",
     "total_variation",
+    "voxel_spectrum",
     "wasserstein",
 ]

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 from qgen.data.calorimeter import CalorimeterDataset
-from qgen.data.dataset import Dataset
-from qgen.data.voxels import CELLS_AT_ONCE, layers_of, shower_features
+from qgen.data.voxels import layers_of, shower_features, voxel_counts
 from qgen.metrics.base import Named, metric
+from qgen.metrics.lacks import lacks_showers
 
 __all__ = ["calochallenge_dropped", "calochallenge_separation"]
 
@@ -41,11 +41,6 @@ REFERENCE = "CaloChallenge, 2410.21611, code of its evaluation"
 
 Counts = Callable[[Tensor], Tensor]
 """Events' weights ``(n,)`` to the sums of weights in the bins and, last, outside."""
-
-
-def lacks_showers(dataset: Dataset) -> str:
-    """What a dataset lacks for metrics of showers."""
-    return "" if isinstance(dataset, CalorimeterDataset) else "calorimeter images"
 
 
 @metric(view="events", group="physics", bias=1, reference=REFERENCE, by_default=False, needs=lacks_showers)
@@ -233,12 +228,7 @@ def _events(values: Tensor, edges: np.ndarray, rows: Tensor | None = None) -> Co
 
 def _voxels(dataset: CalorimeterDataset, edges: np.ndarray, conventions: _Conventions) -> Counts:
     """Of all voxels of the events; empty ones lie outside."""
-    n_bins, n_voxels = len(edges), dataset.n_features
-    parts = []
-    for rows in dataset.samples.split(max(1, CELLS_AT_ONCE // n_voxels)):
-        event, voxel = ((rows >= conventions.threshold) & (rows > 0)).nonzero(as_tuple=True)
-        bins = _bins(rows[event, voxel] * conventions.scale, torch.from_numpy(edges))
-        parts.append(torch.bincount(event * n_bins + bins, minlength=len(rows) * n_bins).reshape(len(rows), n_bins))
-    counts = torch.cat(parts).to(torch.float64)
-    counts[:, -1] += n_voxels - counts.sum(1)
+    counts = voxel_counts(dataset, torch.from_numpy(edges) / conventions.scale, conventions.threshold)
+    outside = dataset.n_features - counts[:, 2:-1].sum(1, keepdim=True)
+    counts = torch.cat([counts[:, 2:-1], outside], 1)
     return lambda w: w @ counts
