@@ -31,6 +31,7 @@ from qgen.metrics.modes import dropped_modes, mode_dropping
 from qgen.metrics.neighbours import coverage, density, precision, recall
 from qgen.metrics.permutation import kernel_test, sliced_ks
 from qgen.metrics.precision_recall import PRDCurve, prd_auc, prd_curve, prd_f8, prd_f_eighth
+from qgen.metrics.profiles import lateral_profile, lateral_shape, layer_correlation, longitudinal_profile
 from qgen.metrics.ranges import outside, outside_limits
 from qgen.metrics.result import MetricResult
 from qgen.metrics.showers import energy_resolution, energy_response, shower_depth, sparsity, voxel_spectrum
@@ -78,7 +79,11 @@ __all__ = [
     "kpd",
     "ks",
     "kuiper",
+    "lateral_profile",
+    "lateral_shape",
+    "layer_correlation",
     "likelihood_ratio",
+    "longitudinal_profile",
     "mean_image_entropy",
     "memorisation",
     "metric",
