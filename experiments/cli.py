@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -81,12 +81,16 @@ def run(
         list[str] | None, typer.Option("--set", metavar="a.b=c", help="Set one field; may be repeated.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME if not given.")] = None,
+    compute: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Processor time of every training, in place of its number of steps."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is in the folder.")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     report: Annotated[bool, typer.Option(help="Write report.html into the folder.")] = True,
 ) -> None:
     """Train and judge every model of an experiment; print the table and write the report."""
-    from experiments.config import load_config
+    from experiments.config import load_config, with_compute
     from experiments.report import write_report
     from experiments.rescored import rescorings
     from experiments.run import run_experiment
@@ -94,6 +98,8 @@ def run(
     from qgen.run import load_run
 
     experiment = load_config(source, overrides or ())
+    if compute is not None:
+        experiment = with_compute(experiment, compute)
     if out is None and Path(source).is_dir():
         out = Path(source)
     console = _console()
@@ -113,14 +119,84 @@ def run(
 
 
 @app.command()
+def tune(
+    source: Annotated[
+        str, typer.Argument(metavar="NAME|FILE|RUN", help="Of `qgen list experiments`, YAML, or a run's folder.")
+    ],
+    model: Annotated[
+        list[str] | None, typer.Option(help="Only this model; may be repeated. All that train, without.")
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Trainings of each model.")] = 20,
+    seconds_per_trial: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Processor time of each training; its own steps if not given."),
+    ] = None,
+    metric: Annotated[
+        str, typer.Option(help="By which validation events and generated ones are compared.")
+    ] = "sliced_wasserstein",
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="a.b=c", help="Set one field; may be repeated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the search; runs/NAME-tune if not given.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of proposals and trainings.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the search that is in the folder.")] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Search the best settings of models, each with the same budget; validation events judge, test events never."""
+    from experiments.config import load_config
+    from experiments.tables import tuning_table
+    from experiments.tune import BEST
+    from experiments.tune import tune as search
+
+    experiment = load_config(source, overrides or ())
+    console = _console()
+    try:
+        with _progress(console) as reporter:
+            found = search(
+                experiment,
+                model,
+                out=out,
+                trials=trials,
+                seconds=seconds_per_trial,
+                metric=metric,
+                seed=seed,
+                resume=resume,
+                device=device,
+                reporter=reporter,
+            )
+    except KeyboardInterrupt:
+        print("qgen: interrupted; the same command with --resume goes on with the next trial", file=sys.stderr)
+        raise typer.Exit(130) from None
+    console.print(tuning_table(found))
+    console.print(f"[bold]{found.folder / BEST}[/bold]: the best settings; `qgen run` takes it")
+
+
+@app.command()
 def evaluate(
-    folder: Annotated[
-        Path | None, typer.Argument(metavar="RUN", help="Folder of a finished run, to score its models elsewhere.")
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN]", help="Folder of a finished run, to score its models elsewhere."),
     ] = None,
     truth: Annotated[Path | None, typer.Option(help="File of true events.")] = None,
-    generated: Annotated[Path | None, typer.Option(help="File of generated events.")] = None,
+    generated: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[NAME=]FILE...", help="File of generated events; several may follow each other."),
+    ] = None,
+    reference: Annotated[Path | None, typer.Option(help="Files: further true events, for the floor.")] = None,
+    training: Annotated[Path | None, typer.Option(help="Files: what the generators learned from.")] = None,
+    binning: Annotated[Path | None, typer.Option(help="Files: XML of the CaloChallenge, where voxels are.")] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the table as JSON.")] = None,
-    metric: Annotated[list[str] | None, typer.Option(help="Files: only this metric; may be repeated.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Files: also write a page with table and pictures.")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Files: only this metric or group of metrics; may be repeated.")
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="METRIC.NAME=VALUE", help="Files: of a metric; may be repeated.")
+    ] = None,
+    bins: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CONDITION=N|EDGES", help="Files: also judge in bins of a condition; may be repeated."),
+    ] = None,
     bootstrap: Annotated[
         int | None, typer.Option(min=2, help="Files: bootstrap draws of each uncertainty, 20 if not given.")
     ] = None,
@@ -138,50 +214,82 @@ def evaluate(
     force: Annotated[bool, typer.Option("--force", help="RUN: score anew what was scored already.")] = False,
     device: Annotated[str | None, typer.Option(help="RUN: cpu or cuda; cpu if not given.")] = None,
 ) -> None:
-    """Score any file of events against any other, or the models of a run on other backends; nothing is trained.
+    """Score any files of events against any other, or the models of a run on other backends; nothing is trained.
 
-    `qgen evaluate --truth FILE --generated FILE` or `qgen evaluate RUN --backend statevector --backend
+    `qgen evaluate --truth FILE --generated FILE [FILE...]` or `qgen evaluate RUN --backend statevector --backend
     '{kind: qiskit, device: fake_manila, shots: 4096}'`. The scores of a run are kept in its folder, and
     `qgen evaluate RUN` shows them.
     """
     from qgen.files import check_place
 
-    files = {"--truth": truth, "--generated": generated, "--metric": metric, "--bootstrap": bootstrap, "--seed": seed}
+    files = {
+        "--truth": truth,
+        "--generated": generated,
+        "--reference": reference,
+        "--training": training,
+        "--binning": binning,
+        "--report": report,
+        "--metric": metric,
+        "--option": option,
+        "--bins": bins,
+        "--bootstrap": bootstrap,
+        "--seed": seed,
+    }
     runs = {"--backend": backend, "--model": model, "--name": name, "--force": force or None, "--device": device}
-    given = [option for option, value in (files if folder else runs).items() if value is not None]
+    names = sources or []
+    of_run = bool(names) and (truth is None or generated is None or any(Path(one).is_dir() for one in names))
+    given = [key for key, value in (files if of_run else runs).items() if value is not None]
     if given:
-        what = "files of events" if folder else "the folder of a run"
+        what = "files of events" if of_run else "the folder of a run"
         raise ValueError(f"{given[0]} goes with {what}: give either RUN or --truth and --generated")
-    if out is not None:
-        check_place(out)
-    if folder is not None:
-        _evaluate_run(folder, backend or [], model, name, force=force, device=device or "cpu", out=out)
+    for path in (out, report):
+        if path is not None:
+            check_place(path)
+    if of_run:
+        if len(names) > 1:
+            raise ValueError(f"{names[1]!r}: one RUN at a time is scored, {names[0]!r} is another")
+        _evaluate_run(Path(names[0]), backend or [], model, name, force=force, device=device or "cpu", out=out)
         return
     if truth is None or generated is None:
         missing = "--truth" if truth is None else "--generated"
         raise ValueError(f"{missing} is missing; give --truth and --generated, or the folder of a run")
-    _evaluate_files(truth, generated, metric, 20 if bootstrap is None else bootstrap, seed or 0, out)
+    _evaluate_files(
+        truth,
+        [*generated, *names],
+        out,
+        report,
+        reference=reference,
+        training=training,
+        binning=binning,
+        metrics=metric,
+        options=option or [],
+        bins=bins or [],
+        n_bootstrap=20 if bootstrap is None else bootstrap,
+        seed=seed or 0,
+    )
 
 
-def _evaluate_files(
-    truth: Path, generated: Path, metrics: list[str] | None, bootstrap: int, seed: int, out: Path | None
-) -> None:
+def _evaluate_files(truth: Path, generated: list[str], out: Path | None, report: Path | None, **settings: Any) -> None:
     import json
 
-    from experiments.tables import metric_table
-    from qgen.data import load_events
-    from qgen.files import write_atomically
-    from qgen.metrics import METRICS, evaluate
+    from rich.text import Text
 
-    table = evaluate(load_events(truth), load_events(generated), metrics=metrics, n_bootstrap=bootstrap, seed=seed)
+    from experiments.evaluation import judge_files
+    from experiments.tables import metric_table
+    from qgen.files import write_atomically
+
     console = _console()
-    console.print(metric_table(table))
-    judged = {row.metric for row in table}
-    left_out = [name for name, m in METRICS.items() if metrics is None and m.by_default and name not in judged]
-    if left_out:
-        console.print(f"not defined for so few or so many columns: {', '.join(left_out)}")
+    with _steps() as progress:
+        judged = judge_files(truth, generated, progress=progress, **settings)
+    console.print(metric_table(judged.table))
+    for line in (*(f"not judged: {reason}" for reason in judged.left_out.values()), *judged.outside):
+        console.print(Text(line))
     if out is not None:
-        write_atomically(out, (json.dumps(table.to_dict(), indent=1) + "\n").encode())
+        write_atomically(out, (json.dumps(judged.table.to_dict(), indent=1) + "\n").encode())
+    if report is not None:
+        from experiments.report.evaluation import write_evaluation
+
+        console.print(f"report: {write_evaluation(judged, report)}")
 
 
 def _evaluate_run(
@@ -396,6 +504,26 @@ def _progress(console: Any) -> Iterator[Reporter]:
             progress.update(progress.task_ids[-1], completed=numbers["step"], loss=f"loss {numbers['loss']:.4g}")
 
         yield Reporter(stage, record, lambda line: console.print(f"[yellow]{line}[/yellow]"))
+
+
+@contextmanager
+def _steps() -> Iterator[Callable[[str, int, int], None]]:
+    """A live line on standard error with what is done and how much; elsewhere than on a terminal a line each tenth."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:<40}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    with Progress(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=None)
+
+        def tell(what: str, done: int, of: int) -> None:
+            progress.update(task, description=what, completed=done, total=of)
+            tenth = max(1, of // 10)
+            if not console.is_terminal and what and done % tenth == 0:
+                print(f"{done}/{of} {what}", file=sys.stderr)
+
+        yield tell
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import yaml
 from annotated_types import Ge, Gt, Lt, MinLen
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from experiments.space import Range, place, plain_space, read_space
 from qgen.data import DATASETS
 from qgen.metrics import find_metrics
 from qgen.plain import read_yaml, read_yaml_file
@@ -37,6 +38,7 @@ __all__ = [
     "load_config",
     "plain_backend",
     "resolve",
+    "with_compute",
 ]
 
 EXPECTED = {
@@ -51,6 +53,10 @@ EXPECTED = {
 FROM_RUN = frozenset(
     {"generator", "dataset", "objective", "seed", "checkpoint", "checkpoint_every", "callback", "clock"}
 )
+
+
+MOST_STEPS = 1_000_000
+"""Steps of a training that is to use up its time: more than any takes."""
 
 
 class Choice(BaseModel):
@@ -69,7 +75,8 @@ class ModelConfig(BaseModel):
     """A model of an experiment.
 
     ``backend`` is None for a model that runs no circuits or runs them on its own default; ``objective`` and
-    ``training`` are None for one that is fitted when it is built.
+    ``training`` are None for one that is fitted when it is built. ``tune`` is what a search may vary, by its place in
+    the section; a run does not look at it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -77,12 +84,14 @@ class ModelConfig(BaseModel):
     backend: dict[str, Any] | None
     objective: Choice | None
     training: dict[str, Any] | None
+    tune: dict[str, Any] | None = None
 
     def plain(self) -> dict[str, Any]:
         """As it stands in YAML."""
         backend = {} if self.backend is None else {"backend": self.backend}
         trained = {} if self.objective is None else {"objective": self.objective.plain(), "training": self.training}
-        return {**self.generator.plain(), **backend, **trained}
+        tune = {} if self.tune is None else {"tune": self.tune}
+        return {**self.generator.plain(), **backend, **trained, **tune}
 
 
 class Evaluation(BaseModel):
@@ -198,6 +207,28 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Experiment
     return resolve(raw)
 
 
+def with_compute(experiment: Experiment, seconds: float) -> Experiment:
+    """The experiment with the same processor time for every training: the comparison at equal time.
+
+    Whatever steps a training had, they are now at most :data:`MOST_STEPS`; models that are fitted when they are built
+    stay as they are.
+
+    Args:
+        experiment: what to change.
+        seconds: of each training.
+
+    Raises:
+        ValueError: no positive, finite number, or a training that grows layerwise, which counts steps.
+    """
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"compute is {seconds:g} seconds; it must be positive and finite")
+    raw = experiment.plain()
+    for model in raw["models"].values():
+        if "training" in model:
+            model["training"] = {**model["training"], "seconds": seconds, "steps": MOST_STEPS}
+    return resolve(raw)
+
+
 def resolve(raw: Mapping[str, Any]) -> Experiment:
     """Validate a configuration given as plain data and fill in every default.
 
@@ -231,6 +262,8 @@ def resolve(raw: Mapping[str, Any]) -> Experiment:
 def _model(section: Mapping[str, Any], where: str, default_backend: Any) -> ModelConfig:
     """A model's section checked; ``default_backend`` is for models that run circuits and name no backend."""
     rest = dict(section)
+    tune = rest.pop("tune", None)
+    untuned = dict(rest)
     backend, objective, training = rest.pop("backend", None), rest.pop("objective", None), rest.pop("training", None)
     generator = _choice(
         rest,
@@ -238,7 +271,7 @@ def _model(section: Mapping[str, Any], where: str, default_backend: Any) -> Mode
         generators(),
         lambda kind: generator_class(kind).for_dataset,
         without=frozenset({"dataset", "seed"}),
-        also=("backend", "objective", "training"),
+        also=("backend", "objective", "training", "tune"),
     )
     cls = generator_class(generator.kind)
     if backend is not None and not cls.runs_circuits:
@@ -249,7 +282,7 @@ def _model(section: Mapping[str, Any], where: str, default_backend: Any) -> Mode
     elif cls.runs_circuits and default_backend is not None:
         checked = _backend(default_backend, "")
     if not cls.trains:
-        for key, value in (("objective", objective), ("training", training)):
+        for key, value in (("objective", objective), ("training", training), ("tune", tune)):
             if value is not None:
                 raise ValueError(f"{where}.{key}: {generator.kind} is fitted when it is built and takes no {key}")
         return ModelConfig(generator=generator, backend=checked, objective=None, training=None)
@@ -258,12 +291,27 @@ def _model(section: Mapping[str, Any], where: str, default_backend: Any) -> Mode
     settings = _validated(_options(fit, FROM_RUN), {} if training is None else training, f"{where}.training")
     if settings.seconds is not None and settings.layerwise is not None:
         raise ValueError(f"{where}.training.seconds: goes with no layerwise, which counts steps")
-    return ModelConfig(
+    model = ModelConfig(
         generator=generator,
         backend=checked,
         objective=_objective(objective, f"{where}.objective"),
         training=settings.model_dump(mode="json"),
     )
+    return model if tune is None else model.model_copy(update={"tune": _tune(tune, untuned, model, where)})
+
+
+def _tune(tune: Any, section: Mapping[str, Any], model: ModelConfig, where: str) -> dict[str, Any]:
+    """What a search may vary, by places; a name without a dot is an option of the model, else one of its training."""
+    space = {}
+    for name, values in read_space(tune, f"{where}.tune").items():
+        path = f"training.{name}" if name in (model.training or {}) and name not in model.generator.options else name
+        space[path] = values
+        for value in (values.low, values.high) if isinstance(values, Range) else values:
+            try:
+                _model(place(section, {path: value}), where, None)
+            except ValueError as error:
+                raise ValueError(f"{where}.tune.{name}: {str(error).removeprefix(f'{where}.')}") from None
+    return plain_space(space)
 
 
 def _objective(section: Any, where: str, also: Sequence[str] = ()) -> Choice:

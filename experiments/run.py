@@ -20,7 +20,7 @@ from experiments.config import Experiment
 from experiments.cost import mean_cost, model_cost
 from experiments.judging import Judge, over_seeds
 from experiments.scores import COMPLETED, DISCRETISED_TRUTH
-from experiments.trained import JOBS, Reporter, as_json, backend_for, built, named, put_on_backend, trained
+from experiments.trained import JOBS, Reporter, as_json, backend_for, built, named, put_on_backend, steps_of, trained
 from qgen.data import DATASETS, Dataset, Discretiser
 from qgen.data.transforms import Transform
 from qgen.device import find_device
@@ -141,7 +141,7 @@ def _run_seed(
     for name, config in experiment.models.items():
         place = folder / f"seed-{seed}" / name
         place.mkdir(parents=True, exist_ok=True)
-        reporter.stage(name, seed, (config.training or {}).get("steps", 0))
+        reporter.stage(name, seed, steps_of(config))
         generators[name], records[name] = trained(
             name, config, dataset, seed, place, device, reporter, experiment.checkpoint_every
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -14,14 +14,15 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.cost import COLUMNS, short_cost
-from experiments.scores import Results, Score, measured, read_results
+from experiments.scores import Results, Score, measured, read_results, score_of
 
 if TYPE_CHECKING:
     from experiments.rescored import Rescoring
+    from experiments.tune import Trial, Tuned
     from qgen.metrics import MetricRow, MetricTable
     from qgen.run import Run
 
-__all__ = ["backends_table", "metric_table", "results_table"]
+__all__ = ["backends_table", "metric_table", "results_table", "tuning_table"]
 
 FLOOR = "truth vs truth"
 LONGEST_NAME = 24
@@ -214,36 +215,68 @@ def backends_table(run: Run, rescored: Mapping[str, Rescoring]) -> RenderableTyp
     return Group(_Columns(title, headings, lines), *trouble)
 
 
+def tuning_table(tuned: Tuned) -> Table:
+    """Each model's first trial, which is its configuration as it stands, and its best one; below, the floor."""
+    from experiments.tune import best_of
+
+    floor = measured(tuned.floor.value, tuned.floor.uncertainty, digits=1)
+    caption = f"validation events against training events: {floor}; parameters: {tuned.folder}/*/trials.jsonl"
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption)
+    drawn.add_column("model", overflow="fold")
+    for heading in ("trials", "failed", "processor s", "size", f"first\n{tuned.metric}", f"best\n{tuned.metric}"):
+        drawn.add_column(heading, justify="right")
+    drawn.add_column("best parameters", overflow="fold")
+    for name, trials in tuned.trials.items():
+        best = best_of(trials)
+        failed = sum(trial.score is None for trial in trials)
+        row = [str(len(trials)), str(failed), f"{sum(trial.cpu_seconds for trial in trials):.0f}"]
+        row += ["–" if best is None else str(best.n_parameters), _trial(trials[0]), _trial(best)]
+        settings = {} if best is None else {path.split(".")[-1]: value for path, value in best.parameters.items()}
+        text = ", ".join(
+            f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in settings.items()
+        )
+        drawn.add_row(Text(name), *row, Text(text))
+    return drawn
+
+
+def _trial(trial: Trial | None) -> str:
+    if trial is None or trial.score is None:
+        return "failed"
+    return str(measured(trial.score, trial.uncertainty or 0.0, digits=1))
+
+
 def metric_table(table: MetricTable) -> Table:
-    """The rows of :func:`qgen.metrics.evaluate`: value, floor, pull; up to 100 single features below their metric."""
+    """The rows of :func:`qgen.metrics.evaluate`: value, floor, pull; up to 100 single features below their metric.
+
+    The value for infinitely many events and the p-value have columns where any row has them.
+    """
     rows = _ordered(table)
     many = len({row.feature for row in rows}) > MOST_FEATURES
     caption = "single features are left out; they are in the JSON (--out)" if many else None
+    limits, tests = (any(getattr(row.value, name) is not None for row in rows) for name in ("extrapolated", "p_value"))
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption)
     named = table.generators != [""]
     if named:
         drawn.add_column("generator", overflow="fold")
     drawn.add_column("metric", no_wrap=True)
     drawn.add_column("unit", overflow="fold")
-    for heading in ("value", FLOOR, "pull", "events"):
+    for heading in ("value", *(["N → ∞"] * limits), FLOOR, "pull", *(["p"] * tests), "events"):
         drawn.add_column(heading, justify="right")
     for row in rows:
         if many and row.feature:
             continue
-        score = Score(
-            value=row.value.value,
-            uncertainty=row.value.uncertainty,
-            floor=row.floor.value,
-            floor_uncertainty=row.floor.uncertainty,
-        )
-        pull = "–" if score.pull is None else f"{score.pull:+.1f}"
+        score = score_of(row)
+        limit = "" if score.extrapolated is None else measured(score.extrapolated, score.uncertainty).parts()[0]
+        p_value = "" if score.p_value is None else f"{score.p_value:.2g}"
         drawn.add_row(
             *([Text(row.generator)] if named else []),
-            Text(f"  {row.feature}" if row.feature else row.metric),
+            Text(f"  {row.feature}" if row.feature else replace(row, feature="").name),
             Text(_unit(row)),
             Text(str(measured(score.value, score.uncertainty))),
+            *([Text(limit)] * limits),
             Text(str(measured(score.floor, score.floor_uncertainty))),
-            Text(pull),
+            Text("–" if score.pull is None else f"{score.pull:+.1f}"),
+            *([Text(p_value)] * tests),
             str(row.n_events),
             style="" if row.feature else "bold",
         )
@@ -251,9 +284,13 @@ def metric_table(table: MetricTable) -> Table:
 
 
 def _ordered(table: MetricTable) -> list[MetricRow]:
-    """The rows, each metric's own before those of its features."""
-    order = {key: i for i, key in enumerate(dict.fromkeys((row.generator, row.metric) for row in table))}
-    return sorted(table, key=lambda row: (order[row.generator, row.metric], bool(row.feature)))
+    """The rows, each metric's own before those of its features; bins of conditions after all events."""
+
+    def group(row: MetricRow) -> tuple[str, str, str]:
+        return row.bin, row.generator, row.metric
+
+    order = {key: i for i, key in enumerate(dict.fromkeys(map(group, table)))}
+    return sorted(table, key=lambda row: (order[group(row)], bool(row.feature)))
 
 
 def _unit(row: MetricRow) -> str:

@@ -24,7 +24,7 @@ from qgen.run import GENERATOR, TRAINING, read_json
 from qgen.statefile import load_generator, load_state, save_generator, write_atomically
 from qgen.training import OBJECTIVES, TrainingDivergedError, fit
 
-__all__ = ["JOBS", "Reporter", "as_json", "backend_for", "built", "named", "put_on_backend", "trained"]
+__all__ = ["JOBS", "Reporter", "as_json", "backend_for", "built", "named", "put_on_backend", "steps_of", "trained"]
 
 CHECKPOINT = "checkpoint.safetensors"
 JOBS = "jobs"
@@ -37,6 +37,12 @@ class Reporter:
     stage: Callable[[str, int, int], None] = lambda model, seed, steps: None
     record: Callable[[dict[str, float]], None] = lambda record: None
     warning: Callable[[str], None] = lambda line: None
+
+
+def steps_of(config: ModelConfig) -> int:
+    """How many steps its training takes, 0 if that is not known before."""
+    training = config.training or {}
+    return training.get("steps", 0) if training.get("seconds") is None else 0
 
 
 def built(name: str, config: ModelConfig, dataset: Dataset, seed: int) -> Generator:
