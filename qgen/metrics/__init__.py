@@ -28,6 +28,7 @@ from qgen.metrics.kuiper import kuiper
 from qgen.metrics.kullback_leibler import histogram_kl, js, kl, kl_published, kl_reverse
 from qgen.metrics.likelihood_ratio import likelihood_ratio
 from qgen.metrics.modes import dropped_modes, mode_dropping
+from qgen.metrics.muons import conditional_quantiles, invariant_masses, momentum_balance, muon_kinematics
 from qgen.metrics.neighbours import coverage, density, precision, recall
 from qgen.metrics.permutation import kernel_test, sliced_ks
 from qgen.metrics.precision_recall import PRDCurve, prd_auc, prd_curve, prd_f8, prd_f_eighth
@@ -55,6 +56,7 @@ __all__ = [
     "calochallenge_dropped",
     "calochallenge_separation",
     "classifier_auc",
+    "conditional_quantiles",
     "correlation",
     "coverage",
     "density",
@@ -69,6 +71,7 @@ __all__ = [
     "histogram_kl",
     "image_distribution_entropy",
     "image_entropy",
+    "invariant_masses",
     "jensen_shannon",
     "joint_cells",
     "js",
@@ -90,6 +93,8 @@ __all__ = [
     "mmd",
     "mmd_blocks",
     "mode_dropping",
+    "momentum_balance",
+    "muon_kinematics",
     "outside",
     "outside_limits",
     "prd_auc",
