@@ -74,7 +74,7 @@ def fpd(
 @metric(
     view="observables",
     by_default=False,
-    bias=1,
+    bias=0,
     weights="signed",
     max_columns=MOST_COLUMNS,
     reference="2211.10295; jetnet's kpd",
@@ -90,10 +90,11 @@ def kpd(
     r"""Kernel physics distance: squared maximum mean discrepancy with the kernel :math:`(x \cdot y / d + 1)^4`.
 
     The median over 10 batches of 5000 events (``batch``) of each sample, drawn with replacement; with fewer than 50,000
-    events in a sample, batches of a tenth of them. Within a batch no event is compared with itself, but it may be drawn
-    twice, so that a bias of order 1/N is left. Each feature is divided by its greatest magnitude in truth
-    (``normalise``). The uncertainty is jetnet's, half the width of the batches' central 68 %: that of one batch rather
-    than of the median, so it is generous. Blind to what leaves all moments up to the fourth as they are.
+    events in a sample, batches of a tenth of them. Within a batch no event is compared with itself. What bias is left
+    (an event may be drawn twice, and the median lies below the mean) is a tenth of the fluctuation. Each feature is
+    divided by its greatest magnitude in truth (``normalise``). The uncertainty is jetnet's, half the width of the
+    batches' central 68 %: that of one batch rather than of the median, so it is generous. Blind to what leaves all
+    moments up to the fourth as they are.
     """
     if not isinstance(batch, int) or batch < 2:
         raise ValueError(f"batch is {batch}; a whole number of at least 2 events is needed")
