@@ -103,8 +103,10 @@ class Filled(Transform):
         threshold = self.threshold.to(values)
         edge = (self.pixels(threshold.expand_as(values), condition) - self.mean.to(values)) / self.scale.to(values)
         width = (self.width / self.scale).to(values)
-        noise = normal((3, *values.shape), generator, dtype=values.dtype, device=values.device).norm(dim=0)
-        return torch.where((threshold > 0) & (values < edge - 1e-3 * width), edge - width * noise, values)
+        noise = torch.zeros_like(values)
+        for _ in range(3):
+            noise += normal(tuple(values.shape), generator, dtype=values.dtype, device=values.device).square()
+        return torch.where((threshold > 0) & (values < edge - 1e-3 * width), edge - width * noise.sqrt(), values)
 
     def inverse(self, values: Tensor, condition: Tensor | None = None) -> Tensor:
         """Images, a pixel below its threshold empty."""

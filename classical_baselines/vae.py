@@ -35,7 +35,7 @@ from qgen.random import derive_seed, new_generator, normal, seeded
 
 __all__ = ["ConditionalVAE"]
 
-NARROWEST = -6.0
+NARROWEST = -4.0
 """Smallest logarithm of a width of the decoder: a constant feature would have none."""
 
 
