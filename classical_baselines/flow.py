@@ -28,10 +28,12 @@ from qgen.data.transforms import Transform
 from qgen.generator import Generator
 from qgen.random import derive_seed, normal, seeded
 
-__all__ = ["ConditionalFlow", "architectures", "degrees", "flow_size"]
+__all__ = ["ConditionalFlow", "architectures", "chosen_sizes", "degrees", "flow_size"]
 
-SAMPLE_CHUNK = 8192
-"""Events inverted at a time: all their knots are in memory together."""
+KNOTS_AT_ONCE = 2**23
+"""Numbers that fix splines, of all events that are inverted together."""
+MANY_FEATURES = 1000
+"""Features from which on a flow is small by default."""
 
 
 class ConditionalFlow(Generator):
@@ -99,20 +101,20 @@ class ConditionalFlow(Generator):
         dataset: Dataset,
         *,
         seed: int = 0,
-        transforms: Annotated[int, Ge(1)] = 2,
-        hidden: Sequence[Annotated[int, Ge(1)]] = (64,),
-        bins: Annotated[int, Ge(2)] = 8,
+        transforms: Annotated[int, Ge(1)] | None = None,
+        hidden: Sequence[Annotated[int, Ge(1)]] | None = None,
+        bins: Annotated[int, Ge(2)] | None = None,
         passes: Annotated[int, Ge(1)] = 8,
         n_parameters: Annotated[int, Ge(1)] | None = None,
     ) -> Self:
         """A fresh flow for these events.
 
         Args:
-            dataset: gives the columns and the transforms.
+            dataset: gives the columns and the transforms; empty pixels of images are filled with noise.
             seed: fixes the initial weights.
-            transforms: number of autoregressive transforms.
-            hidden: widths of the hidden layers of each masked network.
-            bins: bins of each spline.
+            transforms: number of autoregressive transforms; 2, or 1 for more than 1000 features.
+            hidden: widths of the hidden layers of each masked network; one of 64, or of 16 for more than 1000 features.
+            bins: bins of each spline; 8, or 4 for more than 1000 features.
             passes: steps in which a transform generates the features, at most one for each.
             n_parameters: wanted number of parameters, reached within 10 %: the width of the hidden layers is chosen;
                 where it would be below 16, there is one hidden layer at most, and fewer transforms and bins.
@@ -120,6 +122,7 @@ class ConditionalFlow(Generator):
         Raises:
             ValueError: no flow has about ``n_parameters`` parameters.
         """
+        transforms, hidden, bins = chosen_sizes(dataset.n_features, transforms, hidden, bins)
         if n_parameters is not None:
             columns = dataset.n_features, dataset.n_conditions
 
@@ -162,7 +165,8 @@ class ConditionalFlow(Generator):
     def _sample(self, n: int, condition: Tensor | None, generator: torch.Generator) -> Tensor:
         weight = next(self.parameters())
         latent = normal((n, self.n_features), generator, dtype=weight.dtype, device=weight.device)
-        parts = [slice(start, start + SAMPLE_CHUNK) for start in range(0, n, SAMPLE_CHUNK)]
+        chunk = max(1, KNOTS_AT_ONCE // (3 * self.bins * self.n_features))
+        parts = [slice(start, start + chunk) for start in range(0, n, chunk)]
         return torch.cat([self._distribution(condition, part).transform.inv(latent[part]) for part in parts])
 
     def _log_prob(self, values: Tensor, condition: Tensor | None) -> Tensor:
@@ -189,6 +193,21 @@ def _spline_flow(
         activation=nn.SiLU,
     )
     return flow.to(torch.float64)
+
+
+def chosen_sizes(
+    n_features: int, transforms: int | None, hidden: Sequence[int] | None, bins: int | None
+) -> tuple[int, tuple[int, ...], int]:
+    """Transforms, hidden widths and bins, those that are not given by the number of features.
+
+    A full grid has so many knots that a flow of the usual size would not fit into memory.
+
+    >>> chosen_sizes(8, None, None, None), chosen_sizes(15_625, None, (32,), None)
+    ((2, (64,), 8), (1, (32,), 4))
+    """
+    large = n_features > MANY_FEATURES
+    hidden = ((16,) if large else (64,)) if hidden is None else tuple(hidden)
+    return transforms or (1 if large else 2), hidden, bins or (4 if large else 8)
 
 
 def degrees(n_features: int, n_conditions: int, passes: int) -> int:

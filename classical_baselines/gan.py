@@ -28,6 +28,9 @@ from qgen.random import derive_seed, normal, seeded
 
 __all__ = ["ConditionalGAN"]
 
+LARGEST_LATENT = 64
+"""Length of the latent vector by default, where there are as many features or more."""
+
 
 class ConditionalGAN(Generator):
     """Multi-layer perceptron from a normal latent vector and the condition to an event.
@@ -87,7 +90,7 @@ class ConditionalGAN(Generator):
         Args:
             dataset: gives the columns and the transforms.
             seed: fixes the initial weights.
-            latent_size: length of the latent vector; as many as features if not given.
+            latent_size: length of the latent vector; as many as features, at most 64, if not given.
             hidden: widths of the hidden layers.
             n_parameters: wanted number of parameters, reached within 10 %: the width of the hidden layers is chosen;
                 where it would be below 32, there is one hidden layer or none.
@@ -95,7 +98,7 @@ class ConditionalGAN(Generator):
         Raises:
             ValueError: no network has about ``n_parameters`` parameters.
         """
-        latent_size = dataset.n_features if latent_size is None else latent_size
+        latent_size = min(dataset.n_features, LARGEST_LATENT) if latent_size is None else latent_size
         if n_parameters is not None:
             n_inputs = latent_size + dataset.n_conditions
             candidates = _architectures(n_inputs, len(hidden), dataset.n_features, n_parameters)

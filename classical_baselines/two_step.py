@@ -19,7 +19,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from classical_baselines.flow import ConditionalFlow, architectures, degrees, flow_size
+from classical_baselines.flow import ConditionalFlow, architectures, chosen_sizes, degrees, flow_size
 from classical_baselines.shares import EnergiesAndShares
 from classical_baselines.sizing import closest_size
 from qgen.data.calorimeter import CalorimeterDataset
@@ -88,9 +88,9 @@ class TwoStepFlow(Generator):
         dataset: Dataset,
         *,
         seed: int = 0,
-        transforms: Annotated[int, Ge(1)] = 2,
-        hidden: Sequence[Annotated[int, Ge(1)]] = (64,),
-        bins: Annotated[int, Ge(2)] = 8,
+        transforms: Annotated[int, Ge(1)] | None = None,
+        hidden: Sequence[Annotated[int, Ge(1)]] | None = None,
+        bins: Annotated[int, Ge(2)] | None = None,
         passes: Annotated[int, Ge(1)] = 8,
         n_parameters: Annotated[int, Ge(1)] | None = None,
     ) -> Self:
@@ -100,9 +100,9 @@ class TwoStepFlow(Generator):
             dataset: images, whose groups are the layers if they have layers of several pixels, else the whole; or a
                 table of energies, one group.
             seed: fixes the initial weights, and the noise in empty pixels by which scales are fixed.
-            transforms: autoregressive transforms of each flow.
-            hidden: widths of the hidden layers of each masked network.
-            bins: bins of each spline.
+            transforms: autoregressive transforms of each flow; 2, or 1 for more than 1000 pixels.
+            hidden: widths of the hidden layers of each masked network; one of 64, or of 16 for more than 1000 pixels.
+            bins: bins of each spline; 8, or 4 for more than 1000 pixels.
             passes: steps in which a transform generates its features, at most one for each.
             n_parameters: wanted number of parameters, reached within 10 %: the width of the hidden layers is chosen,
                 for small sizes fewer layers, transforms and bins.
@@ -113,6 +113,7 @@ class TwoStepFlow(Generator):
         """
         groups = _groups(dataset)
         n_groups, n_conditions = max(groups) + 1, dataset.n_conditions
+        transforms, hidden, bins = chosen_sizes(dataset.n_features, transforms, hidden, bins)
         if n_parameters is not None:
             n_others = dataset.n_features - n_groups
 
