@@ -242,20 +242,15 @@ class Metric:
             torch.cat([x[None], x * bootstrap_weights(len(x), n_bootstrap, derive_seed(seed, "bootstrap", which))])
             for which, x in (("truth", truth.weights), ("generated", generated.weights))
         )
-        halves = min(len(truth), len(generated)) // 2 if self.bias else 0
-        if halves >= MINIMUM_EVENTS:
-            w, v = (
-                torch.cat([many, many[0] * halves_of(many.shape[1], derive_seed(seed, "halves", which))])
-                for which, many in (("truth", w), ("generated", v))
-            )
         names, values = self._values_of(built, truth, w, v)
-        uncertainty = values[1 : n_bootstrap + 1].std(0) * self.inflation
+        value, replicas = values[0], values[1:]
+        uncertainty = replicas.std(0) * self.inflation
         limit: list[float | None] = [None] * len(names)
-        if self.bias and len(values) > n_bootstrap + 1:
-            slope = (values[0] - values[n_bootstrap + 1 :].mean(0)) / (2**self.bias - 1)
-            limit = (values[0] + slope).tolist()
-        self._check_finite([*values[0].tolist(), *uncertainty.tolist()])
-        found = zip(names, values[0].tolist(), uncertainty.tolist(), limit, strict=True)
+        if self.bias:
+            # replicas fluctuate about samples that fluctuate themselves: on average they have the bias of half as many
+            limit = (value + (value - replicas.mean(0)) / (2**self.bias - 1)).tolist()
+        self._check_finite([*value.tolist(), *uncertainty.tolist()])
+        found = zip(names, value.tolist(), uncertainty.tolist(), limit, strict=True)
         results = {name: MetricResult(value, sigma, extrapolated=end) for name, value, sigma, end in found}
         if isinstance(built, WithPValue):
             results[""] = replace(results[""], p_value=built.p_value())
@@ -436,13 +431,6 @@ def check_weights(what: str, weights: Tensor | None) -> None:
             f"{what}: {len(weights)} weighted events count as {effective:.3g} ((sum of w)^2 / sum of w^2); "
             f"at least {MINIMUM_EVENTS} are needed"
         )
-
-
-def halves_of(n: int, seed: int) -> Tensor:
-    """Which of ``n`` events belong to either of two random halves, as 0 and 1, shape ``(2, n)``."""
-    first = torch.zeros(n, dtype=torch.float64)
-    first[torch.randperm(n, generator=new_generator(seed))[: n // 2]] = 1
-    return torch.stack([first, 1 - first])
 
 
 def bootstrap_weights(n: int, n_bootstrap: int, seed: int) -> Tensor:

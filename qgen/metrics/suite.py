@@ -50,7 +50,8 @@ def evaluate(
     afresh, not the very ones of ``truth``: repeated conditions make the samples more alike than independent ones.
 
     For a metric whose bias falls as a known power ``b`` of the number of events, the value is also extrapolated to
-    infinitely many: ``value + (value - mean over two halves of both samples) / (2^b - 1)``.
+    infinitely many: ``value + (value - mean of the replicas) / (2^b - 1)``, because replicas, which fluctuate about
+    samples that fluctuate themselves, have on average the bias of half as many events.
 
     Weights of events count in all of it, negative ones where the metric allows; scales, edges and widths are those of
     the true events without their weights.
