@@ -285,7 +285,9 @@ def _evaluate_files(truth: Path, generated: list[str], out: Path | None, report:
     for line in (*(f"not judged: {reason}" for reason in judged.left_out.values()), *judged.outside):
         console.print(Text(line))
     if out is not None:
-        write_atomically(out, (json.dumps(judged.table.to_dict(), indent=1) + "\n").encode())
+        scores = judged.table.to_dict()
+        content = scores if len(scores) > 1 else next(iter(scores.values()))
+        write_atomically(out, (json.dumps(content, indent=1) + "\n").encode())
     if report is not None:
         from experiments.report.evaluation import write_evaluation
 

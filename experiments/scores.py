@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 from annotated_types import Ge, MinLen
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+if TYPE_CHECKING:
+    from qgen.metrics import MetricRow
 
 __all__ = [
     "DISCRETISED_TRUTH",
@@ -19,6 +22,7 @@ __all__ = [
     "checked",
     "measured",
     "read_results",
+    "score_of",
 ]
 
 DISCRETISED_TRUTH = "discretised truth"
@@ -249,6 +253,18 @@ class Results(BaseModel):
             if metric in model.metrics and math.isfinite(model.metrics[metric].value)
         }
         return min(distance, key=distance.__getitem__, default=None)
+
+
+def score_of(row: MetricRow) -> Score:
+    """A row of :func:`qgen.metrics.evaluate` as a score."""
+    return Score(
+        value=row.value.value,
+        uncertainty=row.value.uncertainty,
+        floor=row.floor.value,
+        floor_uncertainty=row.floor.uncertainty,
+        p_value=row.value.p_value,
+        extrapolated=row.value.extrapolated,
+    )
 
 
 def target(metric: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -255,11 +255,11 @@ def metric_table(table: MetricTable) -> Table:
     caption = "single features are left out; they are in the JSON (--out)" if many else None
     limits, tests = (any(getattr(row.value, name) is not None for row in rows) for name in ("extrapolated", "p_value"))
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption)
-    named = table.generators != [""]
+    named = len(table.generators) > 1
     if named:
         drawn.add_column("generator", overflow="fold")
-    drawn.add_column("metric", no_wrap=True)
-    drawn.add_column("unit", overflow="fold")
+    drawn.add_column("metric", overflow="fold")
+    drawn.add_column("unit", max_width=20)
     for heading in ("value", *(["N → ∞"] * limits), FLOOR, "pull", *(["p"] * tests), "events"):
         drawn.add_column(heading, justify="right")
     for row in rows:
@@ -270,7 +270,7 @@ def metric_table(table: MetricTable) -> Table:
         p_value = "" if score.p_value is None else f"{score.p_value:.2g}"
         drawn.add_row(
             *([Text(row.generator)] if named else []),
-            Text(f"  {row.feature}" if row.feature else replace(row, feature="").name),
+            Text(f"  {row.feature}" if row.feature else row.metric),
             Text(_unit(row)),
             Text(str(measured(score.value, score.uncertainty))),
             *([Text(limit)] * limits),

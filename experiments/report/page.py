@@ -29,7 +29,7 @@ from qgen.statefile import write_atomically
 if TYPE_CHECKING:
     from qgen.run import Run
 
-__all__ = ["write_report"]
+__all__ = ["environment", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -97,21 +97,29 @@ def write_report(runs: Sequence[Run], path: Path) -> Path:
         raise ValueError(f"{path}: the folder {path.parent} does not exist")
     with styled():
         sections = [_section(run, f"run-{number}") for number, run in enumerate(runs, start=1)]
-    environment = Environment(
+    page = (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            sections=sections,
+            steps=PULL_STEPS,
+            roles=ROLE_COLOURS,
+            title=" · ".join(section.name for section in sections),
+        )
+    )
+    write_atomically(path, page.encode())
+    return path
+
+
+def environment() -> Environment:
+    """Where the templates of pages are; every name in them is escaped, a missing one is an error."""
+    return Environment(
         loader=PackageLoader("experiments", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("report.html.j2").render(
-        sections=sections,
-        steps=PULL_STEPS,
-        roles=ROLE_COLOURS,
-        title=" · ".join(section.name for section in sections),
-    )
-    write_atomically(path, page.encode())
-    return path
 
 
 def _section(run: Run, anchor: str) -> Section:
