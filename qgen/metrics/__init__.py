@@ -19,12 +19,11 @@ from qgen.metrics.calochallenge import calochallenge_dropped, calochallenge_sepa
 from qgen.metrics.cells import jensen_shannon, joint_cells, separation, total_variation
 from qgen.metrics.classifier import classifier_auc
 from qgen.metrics.copies import memorisation
-from qgen.metrics.distances import correlation, ks, wasserstein
+from qgen.metrics.distances import correlation, ks, kuiper, wasserstein
 from qgen.metrics.frechet import fpd, frechet_distance, kpd
 from qgen.metrics.image_similarity import ssim_distance, ssim_mean, ssim_spread
 from qgen.metrics.images import image_distribution_entropy, image_entropy, mean_image_entropy, relative_entropy
 from qgen.metrics.kernels import energy_distance, mmd, mmd_blocks
-from qgen.metrics.kuiper import kuiper
 from qgen.metrics.kullback_leibler import histogram_kl, js, kl, kl_published, kl_reverse
 from qgen.metrics.likelihood_ratio import likelihood_ratio
 from qgen.metrics.modes import dropped_modes, mode_dropping

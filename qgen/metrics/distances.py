@@ -20,7 +20,7 @@ from torch import Tensor
 from qgen.metrics.base import Estimator, metric
 from qgen.metrics.columns import spread, varies
 
-__all__ = ["correlation", "ks", "wasserstein"]
+__all__ = ["correlation", "ks", "kuiper", "wasserstein"]
 
 ROWS = 8192
 """Events at a time, where more would need memory."""
@@ -29,7 +29,7 @@ ROWS = 8192
 def _column_by_column(truth: Tensor, generated: Tensor, distance: Callable[[Tensor, Tensor], Tensor]) -> Estimator:
     """The estimator of a distance between the cumulative distributions ``F`` and ``G`` of each column.
 
-    ``distance`` is given a column's pooled values in order ``(n + m,)`` and ``|F - G|`` at (just above) each of them,
+    ``distance`` is given a column's pooled values in order ``(n + m,)`` and ``F - G`` at (just above) each of them,
     ``(..., n + m)``, which it may overwrite. Columns are sorted one after the other for all sets of weights and nothing
     of them is kept.
     """
@@ -40,7 +40,7 @@ def _column_by_column(truth: Tensor, generated: Tensor, distance: Callable[[Tens
         for columns in zip(truth.T, generated.T, strict=True):
             pooled, order = torch.cat(columns).sort()
             torch.gather(steps, -1, order.expand_as(steps), out=difference)
-            found.append(distance(pooled, difference.cumsum_(-1).abs_()))
+            found.append(distance(pooled, difference.cumsum_(-1)))
         return torch.stack(found, -1)
 
     return estimate
@@ -64,7 +64,7 @@ def wasserstein(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     scale = spread(truth)
 
     def distance(pooled: Tensor, difference: Tensor) -> Tensor:
-        return difference[..., :-1] @ pooled.diff()
+        return difference.abs_()[..., :-1] @ pooled.diff()
 
     in_units = _column_by_column(truth, generated, distance)
     return lambda w, v: in_units(w, v) / scale
@@ -85,10 +85,38 @@ def ks(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     """
 
     def distance(pooled: Tensor, difference: Tensor) -> Tensor:
-        last_of_ties = torch.cat([pooled.diff() > 0, torch.tensor([True])]).to(difference)
-        return difference.mul_(last_of_ties).amax(-1)
+        return difference.abs_().mul_(_last_of_ties(pooled)).amax(-1)
 
     return _column_by_column(truth, generated, distance)
+
+
+@metric(
+    view="samples",
+    per_feature=True,
+    by_default=False,
+    bias=0.5,
+    weights="signed",
+    batched=True,
+    reference="Kuiper, Proc. K. Ned. Akad. Wet. A 63 (1960) 38",
+)
+def kuiper(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
+    r"""Kuiper's distance of each feature: the greatest excesses of either cumulative distribution, added.
+
+    :math:`\max (F - G) + \max (G - F)`, between 0 and 1. As sensitive in the tails as in the middle, where ``ks`` is at
+    its best; on a circle (an azimuth) it does not depend on where the circle is cut. Blind to how far apart values are,
+    and to correlations between features.
+    """
+
+    def distance(pooled: Tensor, difference: Tensor) -> Tensor:
+        difference.mul_(_last_of_ties(pooled))
+        return difference.amax(-1).clamp_min(0) - difference.amin(-1).clamp_max(0)
+
+    return _column_by_column(truth, generated, distance)
+
+
+def _last_of_ties(pooled: Tensor) -> Tensor:
+    """1 where the next value is greater, 0 elsewhere, ``(n,)``."""
+    return torch.cat([pooled.diff() > 0, torch.tensor([True])]).to(pooled)
 
 
 @metric(view="joint", min_columns=2, max_columns=1000, bias=0.5, reference="Pearson correlation matrices")
