@@ -26,14 +26,14 @@ import torch
 from torch import Tensor
 
 from qgen.metrics.base import Estimator, metric
-from qgen.metrics.cells import joint_cells
+from qgen.metrics.cells import EVENTS_PER_CELL, MOST_CELLS
 
-__all__ = ["histogram_kl", "js", "kl", "kl_published", "kl_reverse"]
+__all__ = ["equal_edges", "histogram_kl", "js", "kl", "kl_published", "kl_reverse"]
 
 PUBLISHED_BINS = 99
 EMPTY = 1e-100
 PRIOR = 0.5
-"""Events added to each bin that is divided by: the prior of Krichevsky and Trofimov, IEEE Trans. Inf. Theory 27 (1981) 199."""
+"""Events added to each bin of the divisor: Krichevsky & Trofimov, IEEE Trans. Inf. Theory 27 (1981) 199."""
 
 
 def histogram_kl(truth: Tensor, generated: Tensor) -> Tensor:
@@ -106,10 +106,10 @@ def kl(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
 def kl_reverse(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     r"""Reverse Kullback-Leibler divergence of each feature, :math:`\sum_i q_i \ln (q_i / p_i)`, on the bins of ``kl``.
 
-    A bin without generated events adds nothing; truth fills every bin with 20 events or more, and half an event is added
-    to each, so that none is empty after reweighting either. No value exceeds about the logarithm of the number of bins.
-    It is large where events are generated that truth hardly has, and nearly blind to a mode of truth that is missed:
-    half of truth missed costs :math:`\ln 2`. Blind to dependence between features.
+    A bin without generated events adds nothing; truth fills every bin with 20 events or more, and half an event is
+    added to each, so that none is empty after reweighting either. No value exceeds about the logarithm of the number of
+    bins. It is large where events are generated that truth hardly has, and nearly blind to a mode of truth that is
+    missed: half of truth missed costs :math:`\ln 2`. Blind to dependence between features.
     """
 
     def divergence(p: Tensor, q: Tensor, n: Tensor, m: Tensor) -> Tensor:
@@ -141,6 +141,35 @@ def js(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     return _on_equal_bins(truth, generated, divergence)
 
 
+def equal_edges(values: Tensor) -> Tensor:
+    """Inner edges of bins of about equal truth content, in increasing order; a value at an edge lies below it.
+
+    They are those of :func:`~qgen.metrics.joint_cells` of the one column.
+
+    Args:
+        values: of truth, ``(n,)``.
+
+    >>> equal_edges(torch.arange(80.0))
+    tensor([19., 39., 59.])
+    """
+    ordered = values.sort().values.numpy()
+    least = max(EVENTS_PER_CELL, len(ordered) // MOST_CELLS)
+    edges: list[float] = []
+    parts = [(0, len(ordered))]
+    while parts:
+        start, stop = parts.pop()
+        if stop - start < 2 * least:
+            continue
+        part = ordered[start:stop]
+        median = part[(len(part) - 1) // 2]
+        below, to = (int(part.searchsorted(median, side)) for side in ("left", "right"))
+        cuts = [n for n in (to, below) if least <= n <= len(part) - least]
+        if cuts:
+            edges.append(float(part[cuts[0] - 1]))
+            parts += [(start, start + cuts[0]), (start + cuts[0], stop)]
+    return torch.tensor(sorted(edges), dtype=values.dtype)
+
+
 def _with_prior(shares: Tensor, n: Tensor) -> Tensor:
     return (shares * n + PRIOR) / (n + PRIOR * len(shares))
 
@@ -149,16 +178,16 @@ def _on_equal_bins(
     truth: Tensor, generated: Tensor, divergence: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 ) -> Estimator:
     """Of each feature ``divergence(p, q, sum of truth's weights, of the generated events')``, with shares of bins."""
+    edges = [equal_edges(x) for x in truth.T]
     cells = [
-        tuple(side.int() for side in joint_cells(a[:, None], b[:, None]))
-        for a, b in zip(truth.T, generated.T, strict=True)
+        tuple(torch.bucketize(x.contiguous(), inner, out_int32=True) for x in pair)
+        for inner, *pair in zip(edges, truth.T, generated.T, strict=True)
     ]
-    counts = [int(places[0].max()) + 1 for places in cells]
 
     def estimate(w: Tensor, v: Tensor) -> Tensor:
         shares = (
-            [torch.bincount(place, x, n) / x.sum() for place, x in zip(places, (w, v), strict=True)]
-            for places, n in zip(cells, counts, strict=True)
+            [torch.bincount(place, x, len(inner) + 1) / x.sum() for place, x in zip(places, (w, v), strict=True)]
+            for places, inner in zip(cells, edges, strict=True)
         )
         return torch.stack([divergence(p, q, w.sum(), v.sum()) for p, q in shares])
 
