@@ -1,4 +1,4 @@
-"""``muon_kinematics``: what follows from the columns of muonic-force-carrier events."""
+"""``muon_quantities``: what follows from the columns of muonic-force-carrier events."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 from qgen.data.muon import MuonDataset
 
-__all__ = ["muon_kinematics"]
+__all__ = ["muon_quantities"]
 
 
-def muon_kinematics(events: MuonDataset) -> dict[str, Tensor]:
+def muon_quantities(events: MuonDataset) -> dict[str, Tensor]:
     r"""By name the columns of the events, and the quantities that follow from them, each ``(N,)``.
 
     Of the carrier and, with the prefix ``muon_``, of the outgoing muon: ``energy`` (GeV) and ``x`` from each other and
@@ -31,10 +31,10 @@ def muon_kinematics(events: MuonDataset) -> dict[str, Tensor]:
 
     >>> from qgen.data import simulate_muon
     >>> events = simulate_muon(n=5, mediator_mass=0.2)
-    >>> kinematics = muon_kinematics(events)
+    >>> kinematics = muon_quantities(events)
     >>> kinematics["carrier_mass"].round(decimals=6)
     tensor([0.2000, 0.2000, 0.2000, 0.2000, 0.2000], dtype=torch.float64)
-    >>> list(muon_kinematics(events.select("x", "theta")))
+    >>> list(muon_quantities(events.select("x", "theta")))
     ['x', 'theta', 'energy', 'eta']
     """
     known = {f.name: values for f, values in zip(events.features, events.samples.unbind(1), strict=True)}

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from qgen.data.calorimeter import CalorimeterDataset
 from qgen.data.dataset import Dataset
-from qgen.data.kinematics import muon_kinematics as kinematics_of
+from qgen.data.kinematics import muon_quantities
 from qgen.data.muon import FEATURES, MuonDataset
 from qgen.metrics.base import Named, metric
 from qgen.metrics.columns import spread
@@ -32,7 +32,7 @@ def _known(dataset: Dataset, names: tuple[str, ...]) -> dict[str, Tensor]:
     """Those of these quantities that follow from the columns of muon events."""
     if not isinstance(dataset, MuonDataset):
         return {}
-    known = kinematics_of(dataset)
+    known = muon_quantities(dataset)
     return {name: known[name] for name in names if name in known}
 
 
@@ -59,7 +59,7 @@ def muon_kinematics(truth: MuonDataset, generated: MuonDataset, seed: int) -> Na
     """Wasserstein-1 distance of every kinematic quantity that follows from the columns, in truth's spreads.
 
     Of the carrier and the outgoing muon, as far as there are columns: energy, pT, eta, x, polar angle, azimuth, and the
-    acoplanarity of both; see :func:`qgen.data.kinematics.muon_kinematics`. A quantity that is constant in truth counts
+    acoplanarity of both; see :func:`qgen.data.kinematics.muon_quantities`. A quantity that is constant in truth counts
     in its own unit. It is blind to how the quantities of an event belong together, and to the beam energy.
     """
     names, a, b = _distances(truth, generated, KINEMATICS)
@@ -82,7 +82,7 @@ def invariant_masses(truth: MuonDataset, generated: MuonDataset, seed: int) -> N
 
     ``carrier_mass`` and ``muon_mass`` from energy, pT and eta: one value in truth, and a test of whether a generator
     keeps energy and momentum together; with both azimuths ``pair_mass`` and ``transverse_mass``. Definitions, and the
-    sign of a mass where the momentum exceeds the energy: :func:`qgen.data.kinematics.muon_kinematics`. It is blind to
+    sign of a mass where the momentum exceeds the energy: :func:`qgen.data.kinematics.muon_quantities`. It is blind to
     what leaves the masses alone, such as a rotation about the beam.
     """
     names, a, b = _distances(truth, generated, MASSES)

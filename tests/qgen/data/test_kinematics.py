@@ -8,7 +8,7 @@ import torch
 
 from qgen.data import load_muon, simulate_muon
 from qgen.data.bremsstrahlung import MUON_MASS
-from qgen.data.kinematics import muon_kinematics
+from qgen.data.kinematics import muon_quantities
 from qgen.data.muon import MuonDataset, muon_dataset
 
 MADGRAPH = Path("../shared/data/muon/mfc_vector_Pb_mV0.2GeV.csv.gz")
@@ -31,7 +31,7 @@ def closed(n: int = 200) -> MuonDataset:
 
 def test_closed_kinematics_come_back() -> None:
     events = closed()
-    found = muon_kinematics(events)
+    found = muon_quantities(events)
     one = torch.ones(len(events), dtype=torch.float64)
     torch.testing.assert_close(found["carrier_mass"], 0.3 * one, rtol=1e-6, atol=0)
     torch.testing.assert_close(found["muon_mass"], MUON_MASS * one, rtol=1e-5, atol=0)
@@ -58,13 +58,13 @@ def test_closed_kinematics_come_back() -> None:
 def test_back_to_back_particles_are_so_across_the_cut_of_the_azimuth() -> None:
     events = simulate_muon(n=2).select("pt", "muon_pt", "phi", "muon_phi")
     azimuths = torch.tensor([[3.0, 1.0, 3.1, 3.1 - math.pi], [2.0, 2.0, -3.1, 3.1]], dtype=torch.float64)
-    found = muon_kinematics(events.with_samples(azimuths))
+    found = muon_quantities(events.with_samples(azimuths))
     torch.testing.assert_close(found["acoplanarity"], torch.tensor([0.0, math.pi - (2 * math.pi - 6.2)]).double())
     torch.testing.assert_close(found["recoil_pt"][0], torch.tensor(2.0).double())
 
 
 def test_simulated_events_are_on_their_mass_shells_and_balance() -> None:
-    found = muon_kinematics(simulate_muon(n=500, beam_energy=[50.0, 1000.0], mediator_mass=0.5))
+    found = muon_quantities(simulate_muon(n=500, beam_energy=[50.0, 1000.0], mediator_mass=0.5))
     assert found["carrier_mass"].sub(0.5).abs().max() < 1e-6
     assert found["muon_mass"].sub(MUON_MASS).abs().max() < 1e-5
     assert found["missing_energy"].abs().max() < 1e-9
@@ -74,20 +74,20 @@ def test_simulated_events_are_on_their_mass_shells_and_balance() -> None:
 def test_a_momentum_beyond_the_energy_has_a_negative_mass() -> None:
     events = simulate_muon(n=1).select("energy", "pt", "eta")
     off = events.with_samples(torch.tensor([[3.0, 5.0, 0.0]], dtype=torch.float64))
-    assert muon_kinematics(off)["carrier_mass"].item() == pytest.approx(-4.0)
+    assert muon_quantities(off)["carrier_mass"].item() == pytest.approx(-4.0)
 
 
 def test_what_does_not_follow_is_left_out() -> None:
     events = simulate_muon(n=5)
-    assert set(muon_kinematics(events.select("pt"))) == {"pt"}
-    assert "missing_energy" not in muon_kinematics(events.select("energy", "pt", "eta"))
-    assert {"missing_energy", "carrier_mass"} <= set(muon_kinematics(events.select("x", "pt", "theta", "muon_energy")))
+    assert set(muon_quantities(events.select("pt"))) == {"pt"}
+    assert "missing_energy" not in muon_quantities(events.select("energy", "pt", "eta"))
+    assert {"missing_energy", "carrier_mass"} <= set(muon_quantities(events.select("x", "pt", "theta", "muon_energy")))
 
 
 def test_madgraph_events_are_on_shell_and_balanced_by_the_nucleus() -> None:
     if not MADGRAPH.exists():
         pytest.skip(f"{MADGRAPH} is not here")
-    found = muon_kinematics(load_muon(MADGRAPH))
+    found = muon_quantities(load_muon(MADGRAPH))
     # the table has seven digits, which at 200 GeV leave 0.1 GeV of a mass undecided
     assert found["carrier_mass"].median().item() == pytest.approx(0.2, abs=1e-3)
     assert found["carrier_mass"].sub(0.2).abs().max() < 0.2

@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 
 from qgen.data import Dataset, Feature, MuonDataset, load_calorimeter, load_muon, muon_events, simulate_muon
-from qgen.data.kinematics import muon_kinematics as kinematics_of
+from qgen.data.kinematics import muon_quantities
 from qgen.metrics import (
     METRICS,
     conditional_quantiles,
@@ -38,7 +38,7 @@ def values(metric, truth: Dataset, generated: Dataset, **options) -> dict[str, f
 
 def test_distances_are_scipys() -> None:
     truth, generated = events(0), events(1, 900)
-    known = [kinematics_of(x) for x in (truth, generated)]
+    known = [muon_quantities(x) for x in (truth, generated)]
     found = values(muon_kinematics, truth, generated)
     for name in ("pt", "x", "muon_eta", "acoplanarity"):
         a, b = (x[name].numpy() for x in known)
