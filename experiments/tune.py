@@ -331,6 +331,7 @@ def _tried(
     reporter: Reporter,
 ) -> Trial:
     started = time.perf_counter()
+    told = Reporter(record=reporter.record)  # remarks on a training stand in its status
     training: dict[str, Any] = {"steps": 0, "cpu_seconds": 0.0, "status": COMPLETED}
     score, uncertainty, size = None, None, 0
     try:
@@ -338,7 +339,7 @@ def _tried(
         of_trial = derive_seed(seed, name, "trial", number)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".trial-") as place_:
             generator, training = trained(
-                name, config, judge.dataset, of_trial, Path(place_), device, reporter, experiment.checkpoint_every
+                name, config, judge.dataset, of_trial, Path(place_), device, told, experiment.checkpoint_every
             )
         size = generator.n_parameters
         found = judge.score(generator, of_trial)
