@@ -17,10 +17,19 @@ from qgen.metrics.base import (
 from qgen.metrics.birthday import support, support_size, support_ssim
 from qgen.metrics.calochallenge import calochallenge_dropped, calochallenge_separation
 from qgen.metrics.cells import jensen_shannon, joint_cells, separation, total_variation
+from qgen.metrics.challenge_classifier import (
+    ClassifierScore,
+    high_level_auc,
+    high_level_jsd,
+    low_level_auc,
+    low_level_jsd,
+    network_score,
+)
 from qgen.metrics.classifier import classifier_auc
 from qgen.metrics.copies import memorisation
 from qgen.metrics.distances import correlation, ks, kuiper, wasserstein
 from qgen.metrics.frechet import fpd, frechet_distance, kpd
+from qgen.metrics.ganplification import Amplification, QuantileCells, Worth, amplification
 from qgen.metrics.image_similarity import ssim_distance, ssim_mean, ssim_spread
 from qgen.metrics.images import image_distribution_entropy, image_entropy, mean_image_entropy, relative_entropy
 from qgen.metrics.kernels import energy_distance, mmd, mmd_blocks
@@ -34,16 +43,22 @@ from qgen.metrics.precision_recall import PRDCurve, prd_auc, prd_curve, prd_f8, 
 from qgen.metrics.profiles import lateral_profile, lateral_shape, layer_correlation, longitudinal_profile
 from qgen.metrics.ranges import outside, outside_limits
 from qgen.metrics.result import MetricResult
+from qgen.metrics.reweighting import ClassifierWeights, Region, classifier_weights, where_it_fails
 from qgen.metrics.showers import energy_resolution, energy_response, shower_depth, sparsity, voxel_spectrum
 from qgen.metrics.suite import evaluate
 from qgen.metrics.table import MetricRow, MetricTable
 from qgen.metrics.tails import rare_events, tail_counts
 from qgen.metrics.transport import sinkhorn, sliced_wasserstein
+from qgen.metrics.uncertainties import Calibration, SeedSpread, calibration, combine_seeds
 
 __all__ = [
     "GROUPS",
     "METRICS",
     "MINIMUM_EVENTS",
+    "Amplification",
+    "Calibration",
+    "ClassifierScore",
+    "ClassifierWeights",
     "Estimator",
     "Metric",
     "MetricResult",
@@ -51,10 +66,18 @@ __all__ = [
     "MetricTable",
     "Named",
     "PRDCurve",
+    "QuantileCells",
+    "Region",
+    "SeedSpread",
     "WithPValue",
+    "Worth",
+    "amplification",
+    "calibration",
     "calochallenge_dropped",
     "calochallenge_separation",
     "classifier_auc",
+    "classifier_weights",
+    "combine_seeds",
     "conditional_quantiles",
     "correlation",
     "coverage",
@@ -67,6 +90,8 @@ __all__ = [
     "find_metrics",
     "fpd",
     "frechet_distance",
+    "high_level_auc",
+    "high_level_jsd",
     "histogram_kl",
     "image_distribution_entropy",
     "image_entropy",
@@ -86,6 +111,8 @@ __all__ = [
     "layer_correlation",
     "likelihood_ratio",
     "longitudinal_profile",
+    "low_level_auc",
+    "low_level_jsd",
     "mean_image_entropy",
     "memorisation",
     "metric",
@@ -94,6 +121,7 @@ __all__ = [
     "mode_dropping",
     "momentum_balance",
     "muon_kinematics",
+    "network_score",
     "outside",
     "outside_limits",
     "prd_auc",
@@ -120,4 +148,5 @@ __all__ = [
     "total_variation",
     "voxel_spectrum",
     "wasserstein",
+    "where_it_fails",
 ]

@@ -57,7 +57,7 @@ def kind_of(metric: Metric) -> str:
     return next(kind for kind in KINDS if not metric.problem(Columns(events(kind, 0), metric.view)))
 
 
-@pytest.fixture(params=sorted(METRICS))
+@pytest.fixture(params=sorted(name for name, m in METRICS.items() if not m.slow))
 def metric(request: pytest.FixtureRequest) -> Metric:
     return METRICS[request.param]
 
