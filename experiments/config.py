@@ -97,20 +97,26 @@ class ModelConfig(BaseModel):
 class Evaluation(BaseModel):
     """How models are judged.
 
+    ``metrics`` are names of metrics and groups of them, ``options`` are theirs by metric and name, ``bins`` those of
+    conditions in which everything is judged as well: by name their number or their edges.
+
     ``backends`` are further ones, by a name that is a folder's, on which trained models are judged as well;
     ``models_on_backends`` are those models, all that run circuits if it is None.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     metrics: Annotated[list[str], MinLen(1)] | None = None
+    options: dict[str, dict[str, Any]] = {}
+    bins: dict[str, Annotated[int, Ge(1)] | Annotated[list[float], MinLen(2)]] = {}
     bootstrap: Annotated[int, Ge(2)] = 20
     max_events: Annotated[int, Ge(20)] | None = None
     backends: dict[str, Any] = {}
     models_on_backends: Annotated[list[str], MinLen(1)] | None = None
 
     def plain(self) -> dict[str, Any]:
-        """As it stands in YAML, without backends if there are none."""
-        return self.model_dump(exclude=set() if self.backends else {"backends", "models_on_backends"})
+        """As it stands in YAML, without options, bins and backends if there are none."""
+        without = {name for name in ("options", "bins") if not getattr(self, name)}
+        return self.model_dump(exclude=without | (set() if self.backends else {"backends", "models_on_backends"}))
 
 
 class Experiment(BaseModel):
@@ -361,11 +367,17 @@ def _discriminator(section: Any, where: str) -> dict[str, Any]:
 
 def _evaluation(asked: Evaluation, models: Mapping[str, ModelConfig]) -> Evaluation:
     """The section checked, its backends with every default."""
-    if asked.metrics is not None:
+    try:
+        chosen = {m.name: m for m in find_metrics(asked.metrics)}
+    except ValueError as error:
+        raise ValueError(f"evaluation.metrics: {error}") from None
+    for name, options in asked.options.items():
+        if name not in chosen:
+            raise ValueError(f"evaluation.options: {unknown('metric', name, chosen)}")
         try:
-            find_metrics(asked.metrics)
+            chosen[name].check_options(options)
         except ValueError as error:
-            raise ValueError(f"evaluation.metrics: {error}") from None
+            raise ValueError(f"evaluation.options.{name}: {error}") from None
     with_circuits = [name for name, model in models.items() if generator_class(model.generator.kind).runs_circuits]
     if asked.models_on_backends is not None and not asked.backends:
         raise ValueError("evaluation.models_on_backends: there are no evaluation.backends")

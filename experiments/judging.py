@@ -43,18 +43,21 @@ class Judge:
         truth: the test split, or its first events.
         other: as many training events, for the floor; models are asked for events under their conditions, because
             those of ``truth`` would flatter a model against the floor.
+        training: all training events, for metrics that ask whether a model has learned them by heart.
         evaluation: metrics and bootstrap.
     """
 
     truth: Dataset
     other: Dataset
+    training: Dataset
     evaluation: Evaluation
 
     @classmethod
     def of(cls, dataset: Dataset, evaluation: Evaluation) -> Judge:
         """The judge of the models that were trained on a dataset."""
         truth = truth_for_judging(dataset, evaluation.max_events)
-        return cls(truth, dataset.train.take(range(min(len(dataset.train), len(truth)))), evaluation)
+        training = dataset.train
+        return cls(truth, training.take(range(min(len(training), len(truth)))), training, evaluation)
 
     def draw(self, model: str, generator: Generator, seed: int, save: Path) -> Drawn:
         """Draw a model's events and write them.
@@ -83,7 +86,10 @@ class Judge:
             self.truth,
             samples,
             reference=self.other,
+            training=self.training,
             metrics=self.evaluation.metrics,
+            options=self.evaluation.options,
+            bins=self.evaluation.bins,
             n_bootstrap=self.evaluation.bootstrap,
             seed=derive_seed(seed, "evaluation"),
         ).to_dict()

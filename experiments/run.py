@@ -26,6 +26,7 @@ from qgen.data.transforms import Transform
 from qgen.device import find_device
 from qgen.generator import DiscreteGenerator, Generator
 from qgen.metrics import MINIMUM_EVENTS
+from qgen.metrics.bins import condition_bins
 from qgen.random import derive_seed, new_generator
 from qgen.run import CONFIG, ENVIRONMENT, RESULTS, SAMPLES, load_run, truth_for_judging
 from qgen.statefile import write_atomically
@@ -292,6 +293,12 @@ def _rehearse(experiment: Experiment, dataset: Dataset, device: torch.device) ->
     truth = truth_for_judging(dataset, experiment.evaluation.max_events)
     if len(truth) < MINIMUM_EVENTS:
         raise ValueError(f"dataset: {len(truth)} test events; at least {MINIMUM_EVENTS} are needed to judge a model")
+    for part in condition_bins(truth, experiment.evaluation.bins):
+        held = int(part.holds(truth).sum())
+        if held < MINIMUM_EVENTS:
+            raise ValueError(
+                f"evaluation.bins: {part.label} holds {held} test events; at least {MINIMUM_EVENTS} are needed"
+            )
     for name, config in experiment.models.items():
         seed = experiment.seeds[0]
         generator = built(name, config, dataset, seed).to(device)

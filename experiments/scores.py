@@ -275,7 +275,7 @@ def target(metric: str) -> float:
     """
     from qgen.metrics import METRICS
 
-    known = METRICS.get(metric.split("/")[0])
+    known = METRICS.get(metric.split(" @ ")[0].split("/")[0])
     return 0.0 if known is None else known.target
 
 
