@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from classical_baselines import ConditionalGAN
+from qgen.data import load_calorimeter
 from qgen.data.dataset import Dataset, Feature
 from qgen.random import new_generator, normal
 from qgen.training import Adversarial, fit
@@ -41,6 +42,20 @@ def test_the_condition_and_the_latent_reach_the_output() -> None:
     b = model.sample(4, torch.tensor([1.0]), new_generator(0))
     assert not torch.isclose(a, b).any()
     assert not torch.isclose(a[0], a[1]).any()
+
+
+def test_the_latent_vector_is_no_longer_than_64_by_default() -> None:
+    assert ConditionalGAN.for_dataset(dataset(20, 100)).latent_size == 64
+    assert ConditionalGAN.for_dataset(dataset(20, 5)).latent_size == 5
+
+
+def test_pixels_below_the_threshold_are_empty() -> None:
+    data = load_calorimeter(grid=(8, 8), max_events=200)
+    showers = ConditionalGAN.for_dataset(data).sample(300, data.conditions[0], new_generator(0))
+    smallest = data.train.samples[data.train.samples > 0].min()
+    below = (showers < 0.999 * smallest) & (data.train.samples == 0).any(0)
+    assert below.any()
+    assert (showers[below] == 0).all()
 
 
 @pytest.mark.parametrize("loss", ["non-saturating", "wasserstein-gp"])
