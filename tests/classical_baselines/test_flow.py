@@ -8,7 +8,7 @@ import torch
 from scipy import integrate
 
 from classical_baselines import ConditionalFlow
-from classical_baselines.flow import flow_size
+from classical_baselines.flow import chosen_sizes, flow_size
 from qgen.data.dataset import Dataset, Feature
 from qgen.data.transforms import Standardise
 from qgen.random import new_generator, normal, uniform
@@ -166,3 +166,17 @@ def test_learns_the_condition() -> None:
         samples = model.sample(10_000, torch.tensor([value]), new_generator(0))
         assert samples.mean().item() == pytest.approx(value, rel=0.03)
         assert samples.std().item() == pytest.approx(0.1 * value, rel=0.25)
+
+
+def test_large_grids_get_small_flows() -> None:
+    assert chosen_sizes(1000, None, None, None) == (2, (64,), 8)
+    assert chosen_sizes(1001, None, None, None) == (1, (16,), 4)
+    assert chosen_sizes(1001, 3, (9, 9), 5) == (3, (9, 9), 5)
+
+
+def test_many_events_are_inverted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ConditionalFlow(5, 1, seed=1)
+    condition = normal((100, 1), new_generator(0), dtype=torch.float64)
+    whole = model.sample(100, condition, new_generator(3))
+    monkeypatch.setattr("classical_baselines.flow.KNOTS_AT_ONCE", 3 * 8 * 5 * 7)
+    torch.testing.assert_close(model.sample(100, condition, new_generator(3)), whole)
