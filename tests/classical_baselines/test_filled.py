@@ -14,8 +14,10 @@ from qgen.data import load_calorimeter
 from qgen.data.calorimeter import CalorimeterDataset, Normalisation
 from qgen.data.dataset import Dataset, Feature
 from qgen.data.transforms import Log, Transform
+from qgen.generator import Generator
 from qgen.random import new_generator, normal
 from qgen.training import NLL
+from qgen.training.objectives import Batch
 
 THRESHOLD = 0.02
 """MeV, below which the installed sample has no energies."""
@@ -110,6 +112,25 @@ def test_columns_without_energy_and_dead_columns() -> None:
     values = transform.noisy(transform(samples), None, new_generator(1))
     assert values.isfinite().all()
     torch.testing.assert_close(transform.inverse(values), samples)
+
+
+def test_every_step_of_a_training_draws_the_noise_anew(images: CalorimeterDataset) -> None:
+    seen = []
+
+    class Watched(NLL):
+        def loss(self, generator: Generator, batch: Batch, rng: torch.Generator) -> Tensor:
+            seen.append(batch.values)
+            return super().loss(generator, batch, rng)
+
+    model = ConditionalFlow.for_dataset(images, hidden=(4,), transforms=1, bins=2)
+    fit(model, images, Watched(), steps=2, batch_size=None, keep="last")
+    first, second, validation = seen
+    empty = images.train.samples == 0
+    filled = empty & (model.transform(images.train.samples, images.train.conditions) != first)
+    assert filled.sum() > 0.99 * empty.sum()
+    assert (first[filled] != second[filled]).all()
+    assert torch.equal(first[~empty], second[~empty])
+    assert len(validation) == len(images.validation)
 
 
 def test_a_flow_learns_how_often_pixels_are_empty() -> None:
