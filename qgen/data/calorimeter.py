@@ -19,7 +19,7 @@ from qgen.data.binning import load_binning
 from qgen.data.clusters import cluster_shapes, nearest, shapes_of
 from qgen.data.dataset import Dataset, Feature
 from qgen.data.geometry import Axis, Downscaling, Geometry
-from qgen.data.hdf5 import create_hdf5, open_hdf5
+from qgen.data.hdf5 import WEIGHTS, create_hdf5, open_hdf5
 from qgen.data.provenance import provenance_to_json
 from qgen.data.showers import ShowerFile
 from qgen.data.transforms import Compose, EnergyFraction, Log, MinMax, Standardise, Transform
@@ -232,6 +232,7 @@ def load_calorimeter(
             raise ValueError(f"{path}: {error}") from error
         samples = np.concatenate([downscaling(block) for block in blocks])
         origin, stated_threshold = source.provenance(), source.threshold()
+        weights = source.weights()
     samples[samples < threshold] = 0.0
     whole = CalorimeterDataset(
         samples=torch.from_numpy(samples),
@@ -240,6 +241,7 @@ def load_calorimeter(
         condition_features=(INCIDENT_ENERGY,),
         seed=seed,
         provenance=origin,
+        weights=None if weights is None else torch.from_numpy(weights[rows]),
         geometry=downscaling.target,
         threshold=max(threshold, stated_threshold),
         normalisation=normalisation,
@@ -248,7 +250,7 @@ def load_calorimeter(
 
 
 def write_calorimeter(path: str | Path, dataset: CalorimeterDataset) -> None:
-    """Write images in CaloChallenge layout, float64, with geometry and threshold as attributes.
+    """Write images in CaloChallenge layout, float64, with geometry and threshold as attributes, weights as ``weights``.
 
     ``load_calorimeter(path, grid=None)`` gives them back unchanged. The file appears only when it is complete.
 
@@ -270,6 +272,8 @@ def write_calorimeter(path: str | Path, dataset: CalorimeterDataset) -> None:
     with create_hdf5(path) as file:
         file.create_dataset("incident_energies", data=dataset.conditions.numpy())
         file.create_dataset("showers", data=dataset.samples.numpy(), compression="gzip", shuffle=True)
+        if dataset.weights is not None:
+            file.create_dataset(WEIGHTS, data=dataset.weights.numpy())
         file.attrs["geometry"] = dataset.geometry.to_json()
         file.attrs["threshold_MeV"] = dataset.threshold
         file.attrs["provenance"] = provenance_to_json(dataset.provenance)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from qgen.data.calorimeter import CalorimeterDataset, load_calorimeter, write_calorimeter
 from qgen.data.dataset import Dataset, Feature
-from qgen.data.hdf5 import create_hdf5, dataset, open_hdf5, read_rows
+from qgen.data.hdf5 import WEIGHTS, create_hdf5, dataset, open_hdf5, read_rows, read_weights
 from qgen.data.muon import MuonDataset
 from qgen.data.muon_files import load_muon, starts_like_lhe
 from qgen.data.provenance import provenance_from_json, provenance_to_json
@@ -33,7 +33,8 @@ def write_events(path: str | Path, events: Dataset) -> None:
 
     Calorimeter images are written in CaloChallenge layout. Others become the datasets ``samples``
     ``(N, n_features)`` and ``conditions`` ``(N, n_conditions)``, float64, with names, units, labels and limits of the
-    columns as JSON text in the attribute ``columns``. The file appears only when it is complete.
+    columns as JSON text in the attribute ``columns``. Weights of events, where they have such, become the dataset
+    ``weights`` ``(N,)``, in either layout. The file appears only when it is complete.
 
     Raises:
         ValueError: an image has a negative pixel, or the folder does not exist.
@@ -56,6 +57,8 @@ def write_events(path: str | Path, events: Dataset) -> None:
     with create_hdf5(path) as file:
         file.create_dataset("samples", data=events.samples.numpy(), compression="gzip", shuffle=True)
         file.create_dataset("conditions", data=events.conditions.numpy())
+        if events.weights is not None:
+            file.create_dataset(WEIGHTS, data=events.weights.numpy())
         file.attrs["columns"] = json.dumps(columns)
         file.attrs["provenance"] = provenance_to_json(events.provenance)
 
@@ -111,6 +114,8 @@ def _table_facts(path: str | Path) -> dict[str, Any]:
     for features, values in ((events.condition_features, events.conditions), (events.features, events.samples)):
         for feature, column in zip(features, values.unbind(1), strict=True):
             facts[feature.name] = _range(column.numpy(), feature.unit)
+    if events.weights is not None:
+        facts["weights"] = _range(events.weights.numpy(), "")
     return {**facts, "provenance": dict(events.provenance)}
 
 
@@ -171,6 +176,7 @@ def _read_table(path: str | Path, seed: int) -> Dataset:
         kind, features, conditions = _columns(file, path)
         samples = _matrix(file, "samples", path)
         values = _matrix(file, "conditions", path)
+        weights = read_weights(file, path)
         provenance = provenance_from_json(file.attrs.get("provenance"), path)
     try:
         return kind(
@@ -180,6 +186,7 @@ def _read_table(path: str | Path, seed: int) -> Dataset:
             condition_features=conditions,
             seed=seed,
             provenance=provenance,
+            weights=None if weights is None else torch.from_numpy(weights),
         )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

@@ -14,7 +14,10 @@ from qgen.files import write_atomically
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["create_hdf5", "dataset", "open_hdf5", "read_rows"]
+__all__ = ["WEIGHTS", "create_hdf5", "dataset", "open_hdf5", "read_rows", "read_weights"]
+
+WEIGHTS = "weights"
+"""Name of the dataset of the events' weights, where they have such."""
 
 
 @contextmanager
@@ -86,6 +89,22 @@ def read_rows(values: h5py.Dataset, path: str | Path, megabytes: int = 128) -> I
                 f"{path}: {name} cannot be read from row {start} on; truncated or damaged ({_line(error)})"
             ) from error
         yield start, rows
+
+
+def read_weights(file: h5py.File, path: str | Path) -> np.ndarray | None:
+    """Weights of all events, ``(N,)`` float64; None if the file has none.
+
+    Raises:
+        ValueError: they are no column of numbers.
+    """
+    if WEIGHTS not in file:
+        return None
+    values = dataset(file, WEIGHTS, path)
+    if values.ndim not in (1, 2) or values.shape[1:] not in ((), (1,)):
+        raise ValueError(f"{path}: {WEIGHTS} has shape {values.shape}; expected (N,), one for each event")
+    blocks = [block for _, block in read_rows(values, path)]
+    joined = np.concatenate(blocks) if blocks else np.empty(0)
+    return joined.astype(np.float64).reshape(-1)
 
 
 @contextmanager

@@ -6,13 +6,15 @@ import csv
 import gzip
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
+import torch
 
 from qgen.data.lhe import EventError, check_is_file, open_maybe_gzipped, read_lhe
 from qgen.data.muon import MuonDataset, muon_dataset
@@ -24,6 +26,7 @@ __all__ = ["load_muon", "starts_like_lhe"]
 
 MUON = 13
 _MOMENTUM = ("px", "py", "pz", "E")
+WEIGHT = "weight"
 _COLUMNS = ("E0_GeV", *(f"mu_{p}" for p in _MOMENTUM), *(f"V_{p}" for p in _MOMENTUM))
 
 
@@ -32,7 +35,8 @@ def load_muon(path: str | Path, *, carrier: int | None = None, seed: int = 0) ->
 
     Momenta are in GeV in the lab frame. An LHE file needs the target at rest and the beam along +z. The table has a
     header with at least the columns ``E0_GeV`` (beam energy), ``mu_px, mu_py, mu_pz, mu_E`` (outgoing muon) and
-    ``V_px, V_py, V_pz, V_E`` (force carrier).
+    ``V_px, V_py, V_pz, V_E`` (force carrier). Events have weights if those of the LHE file (``XWGTUP``), or those in
+    the table's column ``weight``, are not all equal.
 
     Args:
         path: the file; which kind it is, is seen from its content.
@@ -48,11 +52,13 @@ def load_muon(path: str | Path, *, carrier: int | None = None, seed: int = 0) ->
     path = Path(path)
     check_is_file(path)
     layout = "LHE" if starts_like_lhe(path) else "CSV"
-    beam, carriers, muons = _read_lhe(path, carrier) if layout == "LHE" else _read_csv(path)
-    if len(beam) == 0:
+    rows = read_lhe(path, 10, lambda event, init: _momenta(event, carrier)) if layout == "LHE" else _read_csv(path)
+    if len(rows) == 0:
         raise ValueError(f"{path}: the file holds no events")
+    beam, muons, carriers, weights = rows[:, 0], rows[:, 1:5], rows[:, 5:9], rows[:, 9]
     try:
-        return muon_dataset(beam, carriers, muons, seed=seed, provenance={"file": path.name, "layout": layout})
+        events = muon_dataset(beam, carriers, muons, seed=seed, provenance={"file": path.name, "layout": layout})
+        return events if (weights == weights[0]).all() else replace(events, weights=torch.from_numpy(weights.copy()))
     except ValueError as error:
         raise ValueError(f"{path}: {error} (rows of events are counted from 0)") from error
 
@@ -78,7 +84,8 @@ def _text(path: Path) -> Iterator[TextIO]:
         raise ValueError(f"{path}: neither HDF5, LHE nor a CSV table (byte {error.start} is not text)") from error
 
 
-def _read_csv(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _read_csv(path: Path) -> np.ndarray:
+    """Beam energy, momenta of muon and carrier, and weight (1 where the table has none) of each event, ``(N, 10)``."""
     values: list[list[float]] = []
     with _text(path) as file:
         reader = csv.reader(file)
@@ -88,21 +95,21 @@ def _read_csv(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             if missing:
                 found = ", ".join(header)[:200] or "none"
                 raise ValueError(f"{path}: line 1: columns {', '.join(missing)} are missing; found: {found}")
-            places = [header.index(name) for name in _COLUMNS]
+            columns = {name: header.index(name) for name in (*_COLUMNS, *([WEIGHT] if WEIGHT in header else []))}
             for line in reader:
                 if line:
-                    values.append(_numbers(line, places, len(header), f"{path}: line {reader.line_num}"))
+                    numbers = _numbers(line, columns, len(header), f"{path}: line {reader.line_num}")
+                    values.append(numbers if WEIGHT in columns else [*numbers, 1.0])
         except csv.Error as error:
             raise ValueError(f"{path}: line {reader.line_num}: {error}") from error
-    table = np.array(values, dtype=np.float64).reshape(-1, len(_COLUMNS))
-    return table[:, 0], table[:, 5:9], table[:, 1:5]
+    return np.array(values, dtype=np.float64).reshape(-1, len(_COLUMNS) + 1)
 
 
-def _numbers(line: list[str], places: list[int], width: int, where: str) -> list[float]:
+def _numbers(line: list[str], columns: Mapping[str, int], width: int, where: str) -> list[float]:
     if len(line) != width:
         raise ValueError(f"{where}: {len(line)} values, the header has {width} columns")
     numbers = []
-    for name, place in zip(_COLUMNS, places, strict=True):
+    for name, place in columns.items():
         try:
             number = float(line[place])
         except ValueError as error:
@@ -113,13 +120,8 @@ def _numbers(line: list[str], places: list[int], width: int, where: str) -> list
     return numbers
 
 
-def _read_lhe(path: Path, carrier: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    rows = read_lhe(path, 9, lambda event, init: _momenta(event, carrier))
-    return rows[:, 0], rows[:, 1:5], rows[:, 5:]
-
-
 def _momenta(event: LHEEvent, carrier: int | None) -> list[float]:
-    """Beam energy and the momenta of carrier and outgoing muon."""
+    """Beam energy, the momenta of outgoing muon and carrier, and the weight."""
     incoming = [p for p in event.particles if p.status == -1]
     outgoing = [p for p in event.particles if p.status == 1]
     beams = [p for p in incoming if abs(p.id) == MUON]
@@ -137,7 +139,7 @@ def _momenta(event: LHEEvent, carrier: int | None) -> list[float]:
         found = ", ".join(str(int(p.id)) for p in outgoing) or "none"
         wanted = "one other particle than muon and target" if carrier is None else f"one particle {carrier}"
         raise EventError(f"outgoing particles are {found}; expected one muon and {wanted}")
-    return [float(beam.e), *_four(carriers[0]), *_four(muons[0])]
+    return [float(beam.e), *_four(muons[0]), *_four(carriers[0]), float(event.eventinfo.weight)]
 
 
 def _four(particle: LHEParticle) -> list[Any]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from qgen.data.binning import Binning
 from qgen.data.geometry import Geometry
-from qgen.data.hdf5 import dataset, read_rows
+from qgen.data.hdf5 import dataset, read_rows, read_weights
 from qgen.data.provenance import provenance_from_json
 
 if TYPE_CHECKING:
@@ -95,6 +95,23 @@ class ShowerFile:
                 f"{self.path}: {name} row {bad[0]}: {energies[bad[0]]} is not a positive, finite incident energy"
             )
         return energies * factor
+
+    def weights(self) -> np.ndarray | None:
+        """Weights of all events, ``(N,)``; None if the file has none.
+
+        Raises:
+            ValueError: there is not one for each shower, or one is not finite (the row is named).
+        """
+        weights = read_weights(self.file, self.path)
+        if weights is None:
+            return None
+        events = self._cells.shape[0]
+        if len(weights) != events:
+            raise ValueError(f"{self.path}: {len(weights)} weights for {events} showers; expected one each")
+        bad = np.flatnonzero(~np.isfinite(weights))
+        if len(bad):
+            raise ValueError(f"{self.path}: weights row {bad[0]}: {weights[bad[0]]} is not finite")
+        return weights
 
     def blocks(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         """The showers of these increasing rows, ``(n, voxels)`` in MeV, float64, in blocks.
