@@ -172,6 +172,36 @@ def tune(
 
 
 @app.command()
+def benchmark(
+    out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/benchmark"),
+    small: Annotated[bool, typer.Option("--small", help="A quick look: few models and events.")] = False,
+    seconds: Annotated[
+        float | None, typer.Option(help="Processor time of each training at equal time; 5 if not given.")
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="The page to write, with its numbers beside it; in the folder if not given.")
+    ] = None,
+) -> None:
+    """Train and judge every model on all its data and write one page; the same command goes on where it was."""
+    from experiments.benchmark import EXPECTED_MINUTES, LARGE, SMALL
+    from experiments.benchmark import benchmark as run_benchmark
+    from qgen.files import check_place
+
+    if page is not None:
+        check_place(page)
+    console = _console()
+    minutes = sum(EXPECTED_MINUTES[name] for name in (SMALL if small else LARGE))
+    console.print(f"about {minutes} minutes of one core; what is there already is not done again")
+    try:
+        with _progress(console) as reporter:
+            written = run_benchmark(out, small=small, seconds=seconds, page=page, reporter=reporter)
+    except KeyboardInterrupt:
+        print("qgen: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        raise typer.Exit(130) from None
+    console.print(f"[bold]{written}[/bold]: the page; {written.with_suffix('.json')}: its numbers")
+
+
+@app.command()
 def evaluate(
     sources: Annotated[
         list[str] | None,

@@ -253,10 +253,13 @@ def resolve(raw: Mapping[str, Any]) -> Experiment:
         raise ValueError("backend: no model of this experiment runs circuits")
     if len(set(top.seeds)) < len(top.seeds):
         raise ValueError(f"seeds: {top.seeds} holds a seed twice")
+    dataset = _choice(top.dataset, "dataset", DATASETS, lambda kind: DATASETS[kind])
+    if dataset.options.get("path") is not None:
+        dataset.options["path"] = str(Path(dataset.options["path"]).absolute())  # a run goes on from anywhere
     return Experiment(
         name=top.name,
         description=top.description,
-        dataset=_choice(top.dataset, "dataset", DATASETS, lambda kind: DATASETS[kind]),
+        dataset=dataset,
         models=models,
         seeds=top.seeds,
         threads=top.threads,
@@ -456,8 +459,6 @@ def _choice(
     if not isinstance(kind, str) or kind not in kinds:
         raise ValueError(f"{where}.kind: {unknown('kind', kind, kinds)}")
     options = _validated(_options(callable_of(kind), without), rest, where, ("kind", *also)).model_dump(mode="json")
-    if options.get("path") is not None:
-        options["path"] = str(Path(options["path"]).absolute())  # a run is resumed and reported from anywhere
     return Choice(kind=kind, options=options)
 
 

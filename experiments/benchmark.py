@@ -1,0 +1,111 @@
+"""``benchmark``: every model of the lab on its data, five trainings each, and one page about all of them.
+
+Three comparisons for each of the data sets: the models as they are tuned; of these, every quantum model beside the
+classical ones of its size; and all models once more, each given the same processor time.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from experiments.config import Experiment, load_config, resolve, with_compute
+from experiments.run import load_dataset, run_experiment
+from experiments.trained import Reporter
+from qgen.data import Dataset
+from qgen.files import write_atomically
+from qgen.random import new_generator
+from qgen.registry import generator_class, generators
+from qgen.run import CONFIG, Run, load_run
+
+__all__ = ["EXPECTED_MINUTES", "LARGE", "PAGE", "SMALL", "benchmark", "unfit"]
+
+LARGE = ("benchmark-8px", "benchmark-8x8", "benchmark-muon")
+SMALL = ("benchmark-small",)
+PAGE = "benchmark.md"
+
+EQUAL_TIME = "-equal-time"
+EXPECTED_MINUTES = {"benchmark-8px": 20, "benchmark-8x8": 15, "benchmark-muon": 15, "benchmark-small": 1}
+"""Processor time of one core, trainings at equal time included: about."""
+
+
+def benchmark(
+    out: Path | str,
+    *,
+    small: bool = False,
+    seconds: float | None = None,
+    page: Path | str | None = None,
+    reporter: Reporter | None = None,
+) -> Path:
+    """Run what is not there yet, and write the page and its numbers; called again, it goes on where it was.
+
+    Args:
+        out: folder of the runs, one for each data set and one more for the trainings at equal time.
+        small: a quick look at two models on few events, in place of all.
+        seconds: processor time of each training at equal time; 5, for the quick look 0.3.
+        page: the page to write, ``benchmark.md`` in ``out`` if not given; ``benchmark.json`` is written beside it. What
+            stands between its marks for text by hand is kept.
+        reporter: is told of progress.
+
+    Returns:
+        The page.
+
+    Raises:
+        ValueError: a folder holds another experiment.
+    """
+    from experiments.benchmark_page import numbers, write_page
+
+    folder = Path(out)
+    path = Path(page) if page is not None else folder / PAGE
+    seconds = seconds if seconds is not None else 0.3 if small else 5.0
+    reporter = reporter or Reporter()
+    runs: dict[str, tuple[Run, Run]] = {}
+    left_out: dict[str, dict[str, str]] = {}
+    for name in SMALL if small else LARGE:
+        experiment = load_config(name)
+        runs[name] = (
+            _finished(experiment, folder / name, reporter),
+            _finished(at_equal_time(experiment, seconds), folder / f"{name}{EQUAL_TIME}", reporter),
+        )
+        left_out[name] = unfit(experiment)
+    write_atomically(path.with_suffix(".json"), (json.dumps(numbers(runs), indent=1) + "\n").encode())
+    write_page(path, runs, left_out, seconds)
+    return path
+
+
+def at_equal_time(experiment: Experiment, seconds: float) -> Experiment:
+    """The trained models, each with the same processor time, for two seeds and the default metrics."""
+    raw = experiment.plain()
+    raw["models"] = {name: model for name, model in raw["models"].items() if "training" in model}
+    raw |= {"name": f"{experiment.name}{EQUAL_TIME}", "seeds": experiment.seeds[:2]}
+    raw["evaluation"]["metrics"] = None
+    return with_compute(resolve(raw), seconds)
+
+
+def _finished(experiment: Experiment, folder: Path, reporter: Reporter) -> Run:
+    """The run, done, gone on with, or as it was finished before."""
+    if (folder / "results.json").is_file() and load_run(folder).config == experiment.plain():
+        return load_run(folder)
+    return load_run(run_experiment(experiment, folder, resume=(folder / CONFIG).is_file(), reporter=reporter))
+
+
+def unfit(experiment: Experiment) -> dict[str, str]:
+    """The kinds that are not in an experiment, with the reason that their own class or engine gives on its events.
+
+    A kind that could be there, and is not, has an empty reason.
+    """
+    dataset = load_dataset(experiment)
+    there = {model.generator.kind for model in experiment.models.values()}
+    return {kind: _reason(kind, dataset) for kind in generators() if kind not in there}
+
+
+def _reason(kind: str, dataset: Dataset) -> str:
+    try:
+        generator = generator_class(kind).for_dataset(dataset, seed=0)
+        with torch.no_grad():
+            generator.sample(2, dataset.train.conditions[:2], new_generator(0))
+    except (ValueError, MemoryError) as error:
+        return " ".join(str(error).split())
+    return ""
