@@ -21,6 +21,7 @@ from qgen.data import (
 )
 from qgen.data.binning import BinnedLayer
 from qgen.data.geometry import Geometry
+from qgen.metrics import evaluate
 
 TEXT = """<Bins>
    <Bin pid="22" etaMin="20" etaMax="25" name="photon">
@@ -186,3 +187,28 @@ def test_a_binning_that_does_not_fit_is_refused(xml: Path, showers: Path, tmp_pa
         load_events(tmp_path / "muons.h5", binning=xml)
     with pytest.raises(FileNotFoundError, match=r"none.xml: no such file"):
         load_events(showers, binning=tmp_path / "none.xml")
+
+
+def test_observables_of_binned_showers_are_their_layers(xml: Path, showers: Path) -> None:
+    data = load_events(showers, binning=xml)
+    seen = data.observables()
+    names = [f.name for f in seen.features]
+    assert names[0] == "response"
+    assert {"energy_layer_12", "centre_x_layer_1", "width_r_layer_0", "sparsity_layer_0"} <= set(names)
+    assert "centre_x_layer_0" not in names  # one bin in angle
+    alpha, r = load_binning(xml).layers[1].alpha, load_binning(xml).layers[1].r
+    cells = data.samples[:, 3:11].numpy()
+    expected = cells @ (r * np.sin(alpha)) / cells.sum(1)
+    np.testing.assert_allclose(seen.column("centre_y_layer_1").numpy(), expected, atol=1e-12)
+
+
+def test_samples_of_different_binnings_are_not_compared(xml: Path, showers: Path) -> None:
+    data = load_events(showers, binning=xml)
+    xml.write_text(TEXT.replace("0,2,4", "0,2,5"))
+    other = load_events(showers, binning=xml)
+    with pytest.raises(
+        ValueError, match=r"pixels differ: truth has binned .*2.0, 4.0.* generated has binned .*2.0, 5.0"
+    ):
+        evaluate(data, other, metrics=["energy_response"])
+    with pytest.raises(ValueError, match=r"pixels differ: truth has binned .*; generated has no binning"):
+        evaluate(data, load_events(showers), metrics=["energy_response"])
