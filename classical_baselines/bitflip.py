@@ -42,6 +42,9 @@ __all__ = ["BitFlip", "walsh_hadamard"]
 RARE = -3.0
 """Initial logit of the flips of more than one bit; that of single bits is 0, which is an even chance."""
 
+PAIRS_UP_TO = 32
+"""Bits up to which all pairs are generators if nothing else is asked for."""
+
 STRINGS = 512
 """Random strings of the own loss at each step."""
 
@@ -123,7 +126,7 @@ class BitFlip(BitGenerator):
         order: Literal["by-feature", "interleaved", "snake"] = "interleaved",
         frame: Frame = "features",
         conditional: bool = True,
-        weight: Annotated[int, Ge(1)] = 2,
+        weight: Annotated[int, Ge(1)] | None = None,
         n_parameters: Annotated[int, Ge(1)] | None = None,
     ) -> Self:
         """A fresh model for these events.
@@ -140,7 +143,7 @@ class BitFlip(BitGenerator):
                 normal probability; ``edges`` and ``tails`` then have no effect.
             conditional: whether the dataset's conditions act on the flips. If not, they still enter through the
                 transform (energies as fractions of the incident one, say).
-            weight: largest number of bits that a generator flips.
+            weight: largest number of bits that a generator flips; if not given, 2 up to 32 bits, then 1.
             n_parameters: wanted number of parameters, reached within 10 % in place of ``weight``: the number of
                 generators is chosen.
 
@@ -151,6 +154,8 @@ class BitFlip(BitGenerator):
             bits = 4 if dataset.n_features <= 4 else 2
         discretiser, transform = fit_cells(dataset, bits, edges, tails, code, order, frame)
         n = discretiser.n_bits
+        if weight is None:
+            weight = 2 if n <= PAIRS_UP_TO else 1
         generators = sum(math.comb(n, k) for k in range(1, weight + 1))
         if n_parameters is not None:
             each = 1 + (dataset.n_conditions if conditional else 0)

@@ -39,6 +39,9 @@ SUMMED_BITS = 20
 AT_ONCE = 2**23
 """Numbers in memory together while it is summed."""
 
+TERMS = 2**27
+"""Terms up to which a validation sums the partition function: all conditions have their own."""
+
 CHAINS = 256
 """Chains that go on through the training without a condition."""
 
@@ -47,8 +50,8 @@ class BoltzmannMachine(BitGenerator):
     """Restricted Boltzmann machine, conditional through its visible biases.
 
     Trained by its own loss (:class:`qgen.training.Own`) or, where the likelihood is exact, by
-    :class:`qgen.training.NLL`. In validation its own loss is the exact likelihood or, where that is out of reach, the
-    pseudo-likelihood (each bit given all others). Weights are float64.
+    :class:`qgen.training.NLL`. In validation its own loss is the exact likelihood or, where that is out of reach
+    or would take too long, the pseudo-likelihood (each bit given all others). Weights are float64.
 
     Args:
         discretiser: bits to cells, in the transform's space.
@@ -248,7 +251,9 @@ class BoltzmannMachine(BitGenerator):
         return self.free_energy(bits, condition).mean() - self.free_energy(ends, condition).mean()
 
     def _validation(self, bits: Tensor, condition: Tensor | None) -> Tensor:
-        if self.has_log_prob:
+        n = self.discretiser.n_bits
+        terms = 2 ** min(n, self.hidden) * (n if n > self.hidden else 1) * (len(bits) if self.uses_condition else 1)
+        if self.has_log_prob and terms <= TERMS:
             return -self._log_prob_of_bits(bits, condition).mean()
         bias = self._bias(self._inputs(condition, len(bits)))
         total = torch.zeros_like(bits[:, 0])
