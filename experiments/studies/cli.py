@@ -305,6 +305,42 @@ def cv_classifier(
     _done(out, "cv-classifier", lambda tell: classifiers(settings, tell), classifier_table, classifier_figure)
 
 
+@study.command()
+def sensitivity(
+    out: Annotated[Path, typer.Option(help="Folder of results.json and the figure.")] = Path("studies/sensitivity"),
+    sources: Annotated[
+        str, typer.Option(help="Of 8 pixels, 8x8 pixels, muon events.")
+    ] = "8 pixels,8x8 pixels,muon events",
+    faults: Annotated[str, typer.Option(help="Names of faults; empty for all.")] = "",
+    metrics: Annotated[str, typer.Option(help="Names or groups of metrics.")] = "all",
+    events: Annotated[int, typer.Option(help="Events in each sample.")] = 600,
+    seeds: Annotated[int, typer.Option(help="Repetitions with other events.")] = 3,
+    page: Annotated[
+        Path | None, typer.Option(help="A Markdown page with marks: the tables are put there, the figure beside it.")
+    ] = None,
+) -> None:
+    """Which metric sees which fault: true events made faulty in one way at a time, scored by all metrics."""
+    import json
+
+    from experiments.studies.faults import FAULTS
+    from experiments.studies.sensitivity import Settings
+    from experiments.studies.sensitivity import sensitivity as matrix_of_all
+    from experiments.studies.sensitivity_view import sensitivity_figure, sensitivity_table, split_page, write_page
+
+    settings = Settings(
+        sources=_words(sources),
+        faults=_words(faults) or tuple(FAULTS),
+        metrics=_words(metrics),
+        events=events,
+        seeds=seeds,
+    )
+    if page is not None:
+        split_page(page)
+    _done(out, "sensitivity", lambda tell: matrix_of_all(settings, tell), sensitivity_table, sensitivity_figure)
+    if page is not None:
+        write_page(page, json.loads((out / "results.json").read_text()))
+
+
 def _done(
     out: Path,
     name: str,
