@@ -191,7 +191,7 @@ def benchmark(
         check_place(page)
     console = _console()
     minutes = sum(EXPECTED_MINUTES[name] for name in (SMALL if small else LARGE))
-    console.print(f"about {minutes} minutes of one core; what is there already is not done again")
+    console.print(f"about {minutes} minute{'s' * (minutes > 1)} of one core; what is there already is not done again")
     try:
         with _progress(console) as reporter:
             written = run_benchmark(out, small=small, seconds=seconds, page=page, reporter=reporter)
