@@ -200,6 +200,59 @@ with torch.no_grad():
     assert measured.wigner(1, grid, grid).min() > -0.01
 assert (averaged.mean_photons().sum(1) < 0.5).all() and measured.mean_photons().sum(1).max() > 0.5
 """,
+    "07_judging_a_generator": """
+def p(name, test):
+    return tested.of(name)[test].value.p_value
+
+def pull(name, metric):
+    return table.of(name)[metric].pull
+
+assert all(pull("nature", metric) < 3 for metric in metrics)
+assert all(table.of("nature")[metric].floor.value > 0 for metric in ("wasserstein", "ks", "correlation"))
+assert pull("no correlation", "wasserstein") < 2 < 4 < pull("no correlation", "correlation")
+assert pull("no correlation", "classifier_auc") > 10
+assert pull("layer 4 +10 %", "classifier_auc") > 3 and worst.feature == "layer_4" and worst.pull > 3
+assert pull("layer 4 +10 %", "wasserstein") < worst.pull
+assert pull("response +3 %", "wasserstein") < 3 and pull("3 % odd", "classifier_auc") < 4
+assert all(p("nature", test) > 0.02 for test in tests)
+assert all(p("no correlation", test) < 0.02 for test in tests)
+assert p("3 % odd", "likelihood_ratio") < 0.02 < min(p("3 % odd", test) for test in tests[:3])
+assert all(p(name, "likelihood_ratio") <= 0.02 for name in generators if name != "nature")
+assert where_it_fails(generators["layer 4 +10 %"], weights["layer 4 +10 %"])[0].column == "layer_4"
+spread = {name: float(w.generated.log().std()) for name, w in weights.items()}
+assert spread["nature"] < 0.5 * spread["layer 4 +10 %"] < spread["no correlation"]
+assert closure.of("weighted")["wasserstein"].value.value < 0.75 * closure.of("generated")["wasserstein"].value.value
+areas = {name: closure.of(name)["classifier_auc"].value.value for name in ("generated", "weighted")}
+assert areas["weighted"] < 0.53 < areas["generated"]
+in_bins = {row.bin: row.pull for row in tilted if row.feature == "response"}
+assert in_bins.pop("") < 2.5 < 4 < max(in_bins.values())
+assert copied.of("copies")["memorisation"].value.value > 0.9 and copied.of("copula")["memorisation"].pull < 3
+assert all(copied.of("copies")[metric].pull < 2.5 for metric in ("wasserstein", "classifier_auc"))
+assert worth["resampled"].generated[-1].factor < 1.2 and worth["fitted"].generated[-1].factor > 3
+
+# what it suggests to try
+from qgen.metrics import find_metrics
+assert set(tests) <= {m.name for m in find_metrics(["tests"])}
+""",
+    "08_why_a_kl_without_a_floor_misleads": """
+def found_in(name, metric):
+    return row(name, metric).value.value
+
+assert one_event < moved < 2 * one_event
+assert all(share > 0.8 for share in shares.values())
+assert scores["gamma", 10_000] > 0.141 and scores["Gaussian", 10_000] > 0.05
+assert all(scores[name, 1000] > 3 * scores[name, 10_000] > 9 * scores[name, 100_000] for name in ("gamma", "Gaussian"))
+rises = [(b - a) / (k - j) for (a, j), (b, k) in zip(zip(chosen, exponents), zip(chosen[1:], exponents[1:]))]
+assert max(rises) < 1.01 * min(rises)
+assert found_in("no tail", "kl_published") > 30 * found_in("too wide", "kl_published")
+assert found_in("too wide", "kl_published") < row("perfect", "kl_published").floor.value
+assert row("too wide", "kl_published").pull < 0
+for metric in metrics[1:]:
+    assert found_in("no tail", metric) < found_in("too wide", metric) and row("too wide", metric).pull > 5
+    assert abs(row("no tail", metric).pull) < 3 and abs(row("perfect", metric).pull) < 3
+from qgen.metrics import METRICS
+assert "rare_events" in METRICS
+""",
 }
 
 
