@@ -98,8 +98,8 @@ def dropped_mode(pool: Dataset, training: Dataset, n: int, seed: int) -> Dataset
 
 
 def missing_tails(pool: Dataset, training: Dataset, n: int, seed: int) -> Dataset:
-    """No event beyond the 2 % and 98 % quantiles of any physics feature; of muon events, of any feature."""
-    seen = pool.observables() if isinstance(pool, CalorimeterDataset) else pool
+    """No event beyond the 2 % and 98 % quantiles of any physics feature, the sparsity apart."""
+    seen = pool.observables()
     kept = torch.ones(len(pool), dtype=torch.bool)
     for feature, column in zip(seen.features, seen.samples.T, strict=True):
         if feature.name != "sparsity":

@@ -19,10 +19,10 @@ from qgen.data import load_calorimeter, muon_events
 MUST_SEE = {
     "8 pixels": {
         "shifted response": {"separation", "energy_response"},
-        "smeared profile": {"wasserstein", "mmd", "classifier_auc", "longitudinal_profile"},
+        "smeared profile": {"mmd", "classifier_auc", "longitudinal_profile"},
         "lost correlation": {"correlation", "precision", "classifier_auc", "energy_resolution"},
         "wrong conditional dependence": {"energy_resolution", "separation"},
-        "dropped mode": {"mode_dropping", "recall", "total_variation"},
+        "dropped mode": {"mode_dropping", "recall", "prd_f8"},
         "missing tail": {"rare_events"},
         "too noisy": {"precision", "density", "energy_resolution", "classifier_auc"},
         "memorised training set": {"memorisation"},
@@ -34,7 +34,6 @@ MUST_SEE = {
         "too noisy": {"precision", "wasserstein", "classifier_auc"},
         "memorised training set": {"memorisation"},
         "collapsed": {"support", "recall", "coverage"},
-        "missing tail": {"rare_events"},
     },
 }
 """By source and fault what sees it."""
