@@ -7,10 +7,12 @@ classical ones of its size; and all models once more, each given the same proces
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import torch
 
+from circuits.cv import TruncationWarning
 from experiments.config import Experiment, load_config, resolve, with_compute
 from experiments.run import load_dataset, run_experiment
 from experiments.trained import Reporter
@@ -104,8 +106,9 @@ def unfit(experiment: Experiment) -> dict[str, str]:
 def _reason(kind: str, dataset: Dataset) -> str:
     try:
         generator = generator_class(kind).for_dataset(dataset, seed=0)
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("error", TruncationWarning)
             generator.sample(2, dataset.train.conditions[:2], new_generator(0))
-    except (ValueError, MemoryError) as error:
+    except (ValueError, MemoryError, TruncationWarning) as error:
         return " ".join(str(error).split())
     return ""
