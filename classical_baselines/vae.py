@@ -23,7 +23,6 @@ from typing import Annotated, Any, ClassVar, Self
 import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 from classical_baselines.filled import continuous
 from classical_baselines.networks import perceptron
@@ -35,8 +34,9 @@ from qgen.random import derive_seed, new_generator, normal, seeded
 
 __all__ = ["ConditionalVAE"]
 
-NARROWEST = -4.0
-"""Smallest logarithm of a width of the decoder: a constant feature would have none."""
+NARROWEST, WIDEST = -4.0, 0.5
+"""Logarithms of the decoder's widths, in standard deviations of a feature: a constant one would have none, and where
+features are logarithms of energies, rare large widths would be energies without bound."""
 
 
 class ConditionalVAE(Generator):
@@ -203,7 +203,7 @@ class ConditionalVAE(Generator):
     def _decode(self, latent: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the width of each feature."""
         mean, raw = self.decoder(_beside(latent, condition)).chunk(2, dim=1)
-        return mean, NARROWEST + softplus(raw - NARROWEST)
+        return mean, NARROWEST + (WIDEST - NARROWEST) * torch.sigmoid(raw + 2)  # starts at about one
 
     def _noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         return normal(shape, generator, dtype=torch.float64, device=self.device)

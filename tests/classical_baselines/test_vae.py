@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from classical_baselines import ConditionalVAE
-from classical_baselines.vae import NARROWEST
+from classical_baselines.vae import NARROWEST, WIDEST
 from qgen.data.dataset import Dataset, Feature
 from qgen.data.transforms import Standardise
 from qgen.random import new_generator, normal
@@ -32,10 +32,10 @@ def linear(latent_size: int = 1) -> tuple[ConditionalVAE, torch.Tensor, torch.Te
     assert isinstance(layer, torch.nn.Linear)
     with torch.no_grad():
         layer.weight[2:] = 0  # widths
-        layer.bias[2:] = torch.tensor([-0.5, -1.0])
+        layer.bias[2:] = torch.tensor([-1.0, -1.8])
     at = torch.tensor([0.7], dtype=torch.float64)
     slope, offset = layer.weight.detach(), layer.bias.detach()
-    widths = torch.exp(NARROWEST + torch.nn.functional.softplus(offset[2:] - NARROWEST))
+    widths = torch.exp(NARROWEST + (WIDEST - NARROWEST) * torch.sigmoid(offset[2:] + 2))
     scale, mean = torch.tensor([0.5, 3.0]).double(), torch.tensor([2.0, -1.0]).double()
     loads = slope[:2, :latent_size]
     covariance = scale[:, None] * (loads @ loads.T + torch.diag(widths**2)) * scale
@@ -57,7 +57,7 @@ def test_the_importance_bound_comes_up_to_the_density() -> None:
     exact = torch.from_numpy(stats.multivariate_normal(mean.numpy(), covariance.numpy()).logpdf(events.numpy()))
     few, some, many = (model.log_prob_bound(events, condition, k, new_generator(1)) for k in (1, 10, 3000))
     assert few.mean() < some.mean() < exact.mean()
-    assert (many - exact).abs().median() < 0.03
+    assert (many - exact).abs().median() < 0.05
     assert many.mean().item() == pytest.approx(exact.mean().item(), abs=0.02)
 
 
@@ -116,7 +116,7 @@ def test_learns_correlations_that_follow_the_condition() -> None:
     x = torch.stack([z[:, 0], sign * 0.8 * z[:, 0] + 0.6 * z[:, 1] + condition[:, 0]], 1)
     data = Dataset(x, (Feature("a"), Feature("b")), condition, (Feature("side"),))
     model = ConditionalVAE.for_dataset(data, hidden=(32,), latent_size=4)
-    fit(model, data, Own(), steps=400, learning_rate=0.01)
+    fit(model, data, Own(), steps=700, learning_rate=0.01)
     for value in (0.0, 1.0):
         drawn = model.sample(3000, torch.tensor([value]), new_generator(5))
         assert drawn.T.corrcoef()[0, 1].item() == pytest.approx(0.8 if value else -0.8, abs=0.1)
