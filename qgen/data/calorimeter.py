@@ -117,7 +117,7 @@ class CalorimeterDataset(Dataset):
 
         ``response`` (total over incident energy); ``energy_layer_i`` (MeV) if there is a layer axis; for each of the
         axes layer, x and y the energy-weighted mean position ``centre_...`` and its spread ``width_...`` (in layers
-        from the front face, in mm or pads along x and y); ``sparsity``, the fraction of pixels with energy above
+        from the front face, in mm or pads along x and y); ``sparsity``, the fraction of pixels without energy above
         the threshold. Pixels below the threshold are set to 0 first. An empty image has centre and width 0. Voxels of a
         binning have the features of :func:`~qgen.data.voxels.shower_features`, layer by layer.
 
@@ -144,7 +144,7 @@ class CalorimeterDataset(Dataset):
             width = (profile @ positions**2 / (total + 1e-16) - centre**2).clamp_min(0.0).sqrt()
             columns.append((Feature(f"centre_{axis}", unit, rf"$\langle \mathrm{{{axis}}} \rangle$"), centre))
             columns.append((Feature(f"width_{axis}", unit, rf"$\sigma_\mathrm{{{axis}}}$"), width))
-        columns.append((Feature("sparsity", "", "fraction of active pixels"), (images > 0).flatten(1).double().mean(1)))
+        columns.append((Feature("sparsity", "", "fraction of empty pixels"), (images <= 0).flatten(1).double().mean(1)))
         return Dataset(
             torch.stack([values for _, values in columns], dim=1),
             tuple(feature for feature, _ in columns),

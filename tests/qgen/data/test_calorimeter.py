@@ -221,7 +221,7 @@ def test_observables_by_hand() -> None:
     np.testing.assert_allclose(found.column("centre_layer"), [1.25, 0.0, 2.0])
     np.testing.assert_allclose(found.column("width_layer"), [0.75, 0.0, 0.0], atol=1e-7)
     np.testing.assert_allclose(found.column("centre_x"), [(-2.5 + 7 * 2.5) / 8, 0.0, 2.5])
-    assert found.column("sparsity").tolist() == [0.75, 0.0, 0.25]
+    assert found.column("sparsity").tolist() == [0.25, 1.0, 0.75]
     assert next(f for f in found.features if f.name == "centre_x").unit == "mm"
 
 
