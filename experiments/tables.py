@@ -261,10 +261,15 @@ def metric_table(table: MetricTable) -> Table:
     drawn.add_column("metric", overflow="fold")
     drawn.add_column("unit", max_width=20)
     for heading in ("value", *(["N → ∞"] * limits), FLOOR, "pull", *(["p"] * tests), "events"):
-        drawn.add_column(heading, justify="right")
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    part = ""
     for row in rows:
         if many and row.feature:
             continue
+        if row.bin != part:
+            part = row.bin
+            drawn.add_section()
+            drawn.add_row(*([""] * named), Text(part, "italic"))
         score = score_of(row)
         limit = "" if score.extrapolated is None else measured(score.extrapolated, score.uncertainty).parts()[0]
         p_value = "" if score.p_value is None else f"{score.p_value:.2g}"
