@@ -309,7 +309,7 @@ def _evaluate_files(truth: Path, generated: list[str], out: Path | None, report:
     from qgen.files import write_atomically
 
     console = _console()
-    with _steps() as progress:
+    with _steps(console) as progress:
         judged = judge_files(truth, generated, progress=progress, **settings)
     console.print(metric_table(judged.table))
     for line in (*(f"not judged: {reason}" for reason in judged.left_out.values()), *judged.outside):
@@ -539,21 +539,19 @@ def _progress(console: Any) -> Iterator[Reporter]:
 
 
 @contextmanager
-def _steps() -> Iterator[Callable[[str, int, int], None]]:
-    """A live line on standard error with what is done and how much; elsewhere than on a terminal a line each tenth."""
-    from rich.console import Console
+def _steps(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """A live line with what is done and how much; elsewhere than on a terminal a line for each tenth."""
+    from rich.markup import escape
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
     columns = (TextColumn("{task.description:<40}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     with Progress(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=None)
 
         def tell(what: str, done: int, of: int) -> None:
-            progress.update(task, description=what, completed=done, total=of)
-            tenth = max(1, of // 10)
-            if not console.is_terminal and what and done % tenth == 0:
-                print(f"{done}/{of} {what}", file=sys.stderr)
+            progress.update(task, description=escape(what), completed=done, total=of)
+            if not console.is_terminal and what and done % max(1, of // 10) == 0:
+                typer.echo(f"{done}/{of} {what}")
 
         yield tell
 

@@ -106,7 +106,7 @@ def test_sample_then_evaluate_any_two_files(run: Path, tmp_path: Path, capsys: p
     out = tmp_path / "table.json"
     call(["evaluate", "--truth", str(files[0]), "--generated", str(files[1]), "--out", str(out), "--metric", "ks"])
     table = json.loads(out.read_text())
-    assert set(table["ks"]) == {"value", "uncertainty", "floor", "floor_uncertainty"}
+    assert set(table["ks"]) == {"value", "uncertainty", "floor", "floor_uncertainty", "extrapolated"}
     assert "ks" in capsys.readouterr().out
 
 
