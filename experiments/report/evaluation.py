@@ -15,8 +15,8 @@ from experiments.report.distributions import distributions
 from experiments.report.events import Events
 from experiments.report.page import environment
 from experiments.report.style import looks, styled
-from experiments.report.summary import PULL_STEPS, cell, metric_notes
-from experiments.scores import measured, score_of
+from experiments.report.summary import PULL_STEPS, cell, metric_notes, pull_text
+from experiments.scores import Score, measured, score_of
 from qgen.data import Dataset
 from qgen.files import check_place
 from qgen.metrics import METRICS, MetricRow
@@ -41,10 +41,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Line:
-    """A metric, or a metric of a feature: a number for each generator."""
+    """A metric, or a metric of a feature: a number for each generator, and the floor if it is that of all."""
 
     name: str
     unit: str
+    floor: str
     cells: dict[str, Entry]
 
 
@@ -109,22 +110,28 @@ def _drawn(events: Dataset) -> Dataset:
 
 def _lines(rows: Iterable[MetricRow]) -> list[Line]:
     """A line for each metric and feature, in the order of the table."""
-    found: dict[str, Line] = {}
+    together: dict[str, list[MetricRow]] = {}
     for row in rows:
-        name = f"{row.metric} / {row.feature}" if row.feature else row.metric
-        unit = METRICS[row.metric].unit if row.metric in METRICS and not row.feature else ""
-        found.setdefault(name, Line(name, unit, {})).cells[row.generator] = _entry(row)
-    return list(found.values())
+        together.setdefault(f"{row.metric} / {row.feature}" if row.feature else row.metric, []).append(row)
+    found = []
+    for name, some in together.items():
+        floors = {_floor(score_of(row)) for row in some}
+        floor = floors.pop() if len(floors) == 1 else ""
+        unit = METRICS[some[0].metric].unit if some[0].metric in METRICS and not some[0].feature else ""
+        found.append(Line(name, unit, floor, {row.generator: _entry(row, with_floor=not floor) for row in some}))
+    return found
 
 
-def _entry(row: MetricRow) -> Entry:
+def _floor(score: Score) -> str:
+    return str(measured(score.floor, score.floor_uncertainty))
+
+
+def _entry(row: MetricRow, *, with_floor: bool) -> Entry:
     score = score_of(row)
     made = cell(score, row.target)
-    notes = [f"floor {measured(score.floor, score.floor_uncertainty)}"]
+    notes = [f"floor {_floor(score)}"] if with_floor else []
     if made.pull:
-        notes.append(f"pull {made.pull}")
-    if score.p_value is not None:
-        notes.append(f"p = {score.p_value:.2g}")
+        notes.append(f"pull {made.pull}" if score.pull is not None else made.pull)
     if score.extrapolated is not None:
         notes.append(f"N → ∞ {measured(score.extrapolated, score.uncertainty)}")
     return Entry(str(made.number), made.step, notes)
