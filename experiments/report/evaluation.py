@@ -15,7 +15,7 @@ from experiments.report.distributions import distributions
 from experiments.report.events import Events
 from experiments.report.page import environment
 from experiments.report.style import looks, styled
-from experiments.report.summary import PULL_STEPS, cell, metric_notes, pull_text
+from experiments.report.summary import PULL_STEPS, cell, metric_notes
 from experiments.scores import Score, measured, score_of
 from qgen.data import Dataset
 from qgen.files import check_place
