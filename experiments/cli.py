@@ -305,7 +305,7 @@ def _evaluate_files(truth: Path, generated: list[str], out: Path | None, report:
     from rich.text import Text
 
     from experiments.evaluation import judge_files
-    from experiments.tables import metric_table
+    from experiments.metric_table import metric_table
     from qgen.files import write_atomically
 
     console = _console()

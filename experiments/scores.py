@@ -21,6 +21,7 @@ __all__ = [
     "Score",
     "checked",
     "measured",
+    "p_text",
     "read_results",
     "score_of",
 ]
@@ -77,6 +78,15 @@ def measured(value: float, uncertainty: float, digits: int = 2) -> Measured:
     smallest = math.floor(math.log10(rounded)) if rounded > 0 else order - exponent - 2
     decimals = min(max(digits - 1 - smallest, 0), MOST_DECIMALS)
     return Measured(f"{value:.{decimals}f}", f"{uncertainty:.{decimals}f}", exponent)
+
+
+def p_text(p_value: float) -> str:
+    """A p-value with two digits; one that is too small for a floating-point number has a bound.
+
+    >>> p_text(0.0312), p_text(0.0)
+    ('0.031', '<1e-300')
+    """
+    return f"{p_value:.2g}" if p_value > 0 else "<1e-300"
 
 
 def _not_negative(value: float) -> float:

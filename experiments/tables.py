@@ -1,4 +1,4 @@
-"""Tables for the terminal: results of a run, the same on other backends, and metrics of two files."""
+"""Tables for the terminal: results of a run, the same on other backends, and a search."""
 
 from __future__ import annotations
 
@@ -14,21 +14,18 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.cost import COLUMNS, short_cost
-from experiments.scores import Results, Score, measured, read_results, score_of
+from experiments.scores import Results, Score, measured, p_text, read_results
 
 if TYPE_CHECKING:
     from experiments.rescored import Rescoring
     from experiments.tune import Trial, Tuned
-    from qgen.metrics import MetricRow, MetricTable
     from qgen.run import Run
 
-__all__ = ["backends_table", "metric_table", "results_table", "tuning_table"]
+__all__ = ["backends_table", "results_table", "tuning_table"]
 
 FLOOR = "truth vs truth"
 LONGEST_NAME = 24
 NARROW = 10
-
-MOST_FEATURES = 100
 
 
 def results_table(results: Mapping[str, Any]) -> RenderableType:
@@ -156,7 +153,7 @@ def _pulls(results: Results) -> _Columns:
 def _pull(score: Score | None) -> str:
     if score is None or score.pull is None:
         return "–"
-    return f"{score.pull:+.1f}" if score.p_value is None else f"{score.pull:+.1f}\np {score.p_value:.2g}"
+    return f"{score.pull:+.1f}" if score.p_value is None else f"{score.pull:+.1f}\np {p_text(score.p_value)}"
 
 
 def _number(score: Score | None, style: str = "") -> Text:
@@ -243,62 +240,3 @@ def _trial(trial: Trial | None) -> str:
     if trial is None or trial.score is None:
         return "failed"
     return str(measured(trial.score, trial.uncertainty or 0.0, digits=1))
-
-
-def metric_table(table: MetricTable) -> Table:
-    """The rows of :func:`qgen.metrics.evaluate`: value, floor, pull; up to 100 single features below their metric.
-
-    The value for infinitely many events and the p-value have columns where any row has them.
-    """
-    rows = _ordered(table)
-    many = len({row.feature for row in rows}) > MOST_FEATURES
-    caption = "single features are left out; they are in the JSON (--out)" if many else None
-    limits, tests = (any(getattr(row.value, name) is not None for row in rows) for name in ("extrapolated", "p_value"))
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption)
-    named = len(table.generators) > 1
-    if named:
-        drawn.add_column("generator", overflow="fold")
-    drawn.add_column("metric", overflow="fold")
-    drawn.add_column("unit", max_width=20)
-    for heading in ("value", *(["N → ∞"] * limits), FLOOR, "pull", *(["p"] * tests), "events"):
-        drawn.add_column(heading, justify="right", no_wrap=True)
-    part = ""
-    for row in rows:
-        if many and row.feature:
-            continue
-        if row.bin != part:
-            part = row.bin
-            drawn.add_section()
-            drawn.add_row(*([""] * named), Text(part, "italic"))
-        score = score_of(row)
-        limit = "" if score.extrapolated is None else measured(score.extrapolated, score.uncertainty).parts()[0]
-        p_value = "" if score.p_value is None else f"{score.p_value:.2g}"
-        drawn.add_row(
-            *([Text(row.generator)] if named else []),
-            Text(f"  {row.feature}" if row.feature else row.metric),
-            Text(_unit(row)),
-            Text(str(measured(score.value, score.uncertainty))),
-            *([Text(limit)] * limits),
-            Text(str(measured(score.floor, score.floor_uncertainty))),
-            Text("–" if score.pull is None else f"{score.pull:+.1f}"),
-            *([Text(p_value)] * tests),
-            str(row.n_events),
-            style="" if row.feature else "bold",
-        )
-    return drawn
-
-
-def _ordered(table: MetricTable) -> list[MetricRow]:
-    """The rows, each metric's own before those of its features; bins of conditions after all events."""
-
-    def group(row: MetricRow) -> tuple[str, str, str]:
-        return row.bin, row.generator, row.metric
-
-    order = {key: i for i, key in enumerate(dict.fromkeys(map(group, table)))}
-    return sorted(table, key=lambda row: (order[group(row)], bool(row.feature)))
-
-
-def _unit(row: MetricRow) -> str:
-    from qgen.metrics import METRICS
-
-    return METRICS[row.metric].unit if row.metric in METRICS and not row.feature else ""

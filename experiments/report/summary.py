@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.scores import Measured, ModelScores, Results, Score, measured, target
+from experiments.scores import Measured, ModelScores, Results, Score, measured, p_text, target
 
 __all__ = ["PULL_STEPS", "Cell", "MetricNote", "Row", "cell", "flat", "headline_rows", "metric_notes", "verdict"]
 
@@ -83,7 +83,7 @@ def cell(score: Score | None, goal: float, *, best: bool = False) -> Cell:
     step = None if excess is None else sum(excess >= edge for edge in PULL_STEPS)
     pull = "" if score.pull is None else pull_text(score.pull)
     if score.p_value is not None:
-        pull += f"{', ' if pull else ''}p {score.p_value:.2g}"
+        pull += f"{', ' if pull else ''}p {p_text(score.p_value)}"
     spread = "" if score.spread is None else f"{score.spread:.2g}"
     return Cell(measured(score.value, score.sigma), pull, step, spread, best)
 

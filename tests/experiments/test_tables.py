@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
 from experiments.catalogue import CATALOGUES, catalogue, options_of
+from experiments.metric_table import metric_table
 from experiments.scores import Score, measured, read_results
-from experiments.tables import metric_table, results_table
-from qgen.metrics import MetricResult, MetricRow, MetricTable, evaluate
+from experiments.tables import results_table
+from qgen.metrics import METRICS, MetricResult, MetricRow, MetricTable, evaluate
 
 
 def text_of(renderable: RenderableType, width: int = 140) -> str:
@@ -209,14 +210,43 @@ def test_metric_table_has_every_row_with_pull():
     assert "200" in whole
 
 
-def test_metric_table_names_several_generators():
-    rows = [
-        MetricRow(name, "ks", "", MetricResult(0.1, 0.01), MetricResult(0.05, 0.01), 0.0, 100)
-        for name in ("one", "two")
-    ]
+def metric_row(generator: str, metric: str, feature: str = "", *, part: str = "", **more: float) -> MetricRow:
+    value = MetricResult(-0.00034, 0.00021, **more)
+    return MetricRow(generator, metric, feature, value, MetricResult(0.123, 0.011), 0.0, 100, part)
+
+
+def test_generators_stand_below_each_other_metric_by_metric():
+    rows = [metric_row(name, metric) for name in ("one", "two") for metric in ("ks", "mmd")]
+    rows += [metric_row(name, "ks", part="beam_energy 50 to 100 GeV") for name in ("one", "two")]
+    lines = [line.split()[:2] for line in text_of(metric_table(MetricTable(tuple(rows)))).splitlines() if "±" in line]
+    assert [line[0] for line in lines] == ["ks", "two", "mmd", "two", "ks", "two"]
+    assert [line[1] for line in lines[::2]] == ["one"] * 3
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+@pytest.mark.parametrize("generators", [("",), ("flow matching", "gan")])
+def test_metric_table_keeps_what_matters_at_every_width(width, generators):
+    names = [*METRICS]
+    more = {"p_value": 0.0, "extrapolated": -0.00012}
+    rows = [metric_row(name, metric, **more) for name in generators for metric in names]
+    lines = text_of(metric_table(MetricTable(tuple(rows))), width).splitlines()
+    numbers = [line for line in lines if "±" in line]
+    assert len(numbers) == len(rows)  # none is folded
+    assert all("-11.2" in line and line.count("±") == 2 for line in numbers)
+    words = "".join("".join(line.split()[:1]) for line in lines)
+    assert all(name in words for name in names if width == 140)
+    assert all(name.split("_")[0] in words for name in names)
+    left_out = "".join(line for line in lines if line.startswith("no room for"))
+    assert all((word in left_out) != any(word in line for line in lines[:4]) for word in ("unit", "events", "N → ∞"))
+    assert ("<1e-300" in numbers[0]) == ("p," not in left_out)
+
+
+def test_single_features_are_left_out_of_a_long_table():
+    rows = [metric_row("", "ks", feature) for feature in ("", *map(str, range(100)))]
     text = text_of(metric_table(MetricTable(tuple(rows))))
-    assert "one" in text
-    assert "two" in text
+    assert text.count("±") == 2
+    assert "100 rows of single features are left out" in text
+    assert text_of(metric_table(MetricTable(tuple(rows[:50])))).count("±") == 100
 
 
 @pytest.mark.parametrize(
