@@ -1,7 +1,8 @@
 r"""Relative entropies of images: of the mean image, of each kind of image, and of how often each kind is drawn.
 
 These are the questions that 2103.15470 and 2205.15003 ask of a dual-PQC; the definitions for whole showers are ours.
-An event's image is its energies divided by their sum. Events without energy have no image and are left out.
+An event's image is its energies divided by their sum, negative ones counting as 0. Events without energy have no image
+and are left out.
 
 The relative entropy of shares :math:`p` and :math:`q` is :math:`\sum_j p_j \ln(p_j / q_j)`, in nats. A pixel with
 :math:`p_j = 0` adds nothing. Where :math:`q_j = 0` and :math:`p_j > 0` it would be infinite, for a pixel that matters
@@ -16,7 +17,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from qgen.data.calorimeter import CalorimeterDataset
 from qgen.data.clusters import cluster_shapes, nearest, shapes_of
+from qgen.data.dataset import Dataset
+from qgen.data.muon import MuonDataset
 from qgen.metrics.base import Estimator, metric
 
 __all__ = ["image_distribution_entropy", "image_entropy", "mean_image_entropy", "relative_entropy"]
@@ -49,6 +53,13 @@ def relative_entropy(p: Tensor, q: Tensor, least: float = LEAST_SHARE) -> Tensor
     return (torch.xlogy(p, p) - p * q.log()).sum(-1).clamp_min(0)  # not below by rounding
 
 
+def no_energies(dataset: Dataset) -> str:
+    """What a dataset lacks for its features being pixels; nothing if it lacks nothing."""
+    known = isinstance(dataset, CalorimeterDataset)
+    possible = not isinstance(dataset, MuonDataset) and bool((dataset.samples >= 0).all())
+    return "" if known or possible else "energies of pixels, which are not negative"
+
+
 @metric(
     view="samples",
     group="physics",
@@ -57,13 +68,14 @@ def relative_entropy(p: Tensor, q: Tensor, least: float = LEAST_SHARE) -> Tensor
     reference="2103.15470, relative entropy of the mean image",
     min_columns=2,
     by_default=False,
+    needs=no_energies,
 )
 def mean_image_entropy(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     """Relative entropy of the mean normalised image, true against generated.
 
     If no generated event has energy, its mean image counts as uniform.
     """
-    x, y = _images("truth", truth), _images("generated", generated)
+    x, y = _images(truth), _images(generated)
 
     def estimate(w: Tensor, v: Tensor) -> Tensor:
         return relative_entropy(_or_uniform(w @ x), _or_uniform(v @ y))
@@ -79,6 +91,7 @@ def mean_image_entropy(truth: Tensor, generated: Tensor, seed: int) -> Estimator
     reference="2103.15470, relative entropy of each image",
     min_columns=2,
     by_default=False,
+    needs=no_energies,
 )
 def image_entropy(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     """Relative entropy of the mean image of each kind, true against generated, weighted as the kinds are in truth.
@@ -105,6 +118,7 @@ def image_entropy(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     reference="2103.15470, distribution over images",
     min_columns=2,
     by_default=False,
+    needs=no_energies,
 )
 def image_distribution_entropy(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     """Relative entropy of how often each kind of image is drawn, true against generated.
@@ -120,15 +134,13 @@ def image_distribution_entropy(truth: Tensor, generated: Tensor, seed: int) -> E
     return estimate
 
 
-def _images(name: str, energies: Tensor) -> Tensor:
-    if (energies < 0).any():
-        raise ValueError(f"{name} has negative values, down to {energies.min():g}; energies of pixels are never")
-    return shapes_of(energies)
+def _images(energies: Tensor) -> Tensor:
+    return shapes_of(energies.clamp_min(0))
 
 
 def _images_and_kinds(truth: Tensor, generated: Tensor, seed: int) -> list[tuple[Tensor, Tensor]]:
     """Of both samples the images ``(n, pixels)`` and, as 0 and 1, of which kind each is, ``(n, kinds)``."""
-    images = [_images("truth", truth), _images("generated", generated)]
+    images = [_images(truth), _images(generated)]
     filled = images[0][images[0].sum(1) > 0]
     if len(filled) == 0:
         raise ValueError("truth has no event with energy, so no images")

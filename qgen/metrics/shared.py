@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from qgen.data.dataset import Dataset
-from qgen.metrics.base import Estimator
+from qgen.metrics.base import MINIMUM_EVENTS, Estimator
 from qgen.metrics.bins import condition_bins
 from qgen.metrics.columns import spread
 from qgen.metrics.distances import wasserstein
@@ -35,6 +35,8 @@ def column_distances(truth: Tensor, generated: Tensor) -> Estimator:
 def shared_bins(truth: Dataset, generated: Dataset, bins: int) -> tuple[tuple[str, ...], Tensor, Tensor]:
     """Bins of the first condition that hold about as many true events each, or one for each of few values.
 
+    There are fewer of them than asked for where they would hold fewer than 20 true events each.
+
     Args:
         truth: fixes the edges.
         generated: with the same conditions.
@@ -44,7 +46,7 @@ def shared_bins(truth: Dataset, generated: Dataset, bins: int) -> tuple[tuple[st
         Labels, and as 0 and 1 which true ``(n, bins)`` and generated events ``(m, bins)`` are in each bin.
 
     Raises:
-        ValueError: fewer than 1 bin, or one without events.
+        ValueError: fewer than 1 bin, or one without generated events.
 
     >>> from qgen.data import simulate_muon
     >>> events = simulate_muon(n=100, beam_energy=[50.0, 200.0])
@@ -52,7 +54,8 @@ def shared_bins(truth: Dataset, generated: Dataset, bins: int) -> tuple[tuple[st
     >>> labels, inside.sum(0).tolist()
     (('beam_energy 50 GeV', 'beam_energy 200 GeV'), [50.0, 50.0])
     """
-    found = condition_bins(truth, {truth.condition_features[0].name: bins})
+    most = max(1, len(truth) // MINIMUM_EVENTS)
+    found = condition_bins(truth, {truth.condition_features[0].name: min(bins, most)})
     inside = []
     for what, dataset in (("truth", truth), ("generated", generated)):
         parts = [one.holds(dataset) for one in found]

@@ -17,7 +17,7 @@ import torch
 
 from qgen.data import gaussian_events, load_calorimeter, simulate_muon
 from qgen.data.dataset import Dataset, Feature
-from qgen.metrics import METRICS, Metric, MetricTable, evaluate
+from qgen.metrics import GROUPS, METRICS, Metric, MetricTable, evaluate
 from qgen.metrics.columns import Columns
 
 N = 500
@@ -194,6 +194,15 @@ def test_options_have_defaults_and_mistakes_are_one_line(metric: Metric) -> None
         if type(default) in (bool, int, float, str, tuple):
             with pytest.raises(ValueError, match=f"option {name} of {metric.name} is {{}}; .* is expected"):
                 metric.check_options({name: {}})
+
+
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_group_is_taken_as_far_as_it_is_defined_for_any_events(kind: str, group: str) -> None:
+    """A noisy generator, with energies below 0, and fewer events than bins of the condition would need."""
+    truth, generated, reference, training = (events(kind, part, 60) for part in range(4))
+    noisy = generated.with_samples(generated.samples - 0.1 * truth.samples.std(0))
+    assert_finite(evaluate(truth, noisy, reference=reference, training=training, metrics=[group], n_bootstrap=2))
 
 
 @pytest.mark.parametrize("name", sorted(name for name, m in METRICS.items() if m.by_default))

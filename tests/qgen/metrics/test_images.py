@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import entropy
 
-from qgen.data import load_calorimeter
+from qgen.data import load_calorimeter, simulate_muon
 from qgen.metrics import (
     METRICS,
     evaluate,
@@ -100,9 +100,18 @@ def test_events_without_energy_are_left_out() -> None:
     )
 
 
-def test_values_below_zero_and_a_truth_without_energy_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^generated has negative values, down to -1; energies of pixels are never$"):
-        mean_image_entropy(images(0.5), -torch.ones(30, 4))
+def test_generated_energies_below_zero_count_as_none() -> None:
+    truth, noisy = images(0.5), images(0.5)
+    noisy[noisy == 0] = -0.1
+    for metric in (mean_image_entropy, image_entropy, image_distribution_entropy):
+        assert metric(truth, noisy).value == pytest.approx(metric(truth, truth).value, abs=1e-9)
+
+
+def test_what_is_no_image_and_a_truth_without_energy_are_refused() -> None:
+    muons = simulate_muon(100)
+    for truth in (muons, muons.select("energy", "pt"), -images(0.5)):
+        with pytest.raises(ValueError, match="^mean_image_entropy needs energies of pixels, which are not negative$"):
+            mean_image_entropy(truth, truth)
     with pytest.raises(ValueError, match="^truth has no event with energy, so no images$"):
         image_entropy(torch.zeros(30, 4), images(0.5))
 
