@@ -5,6 +5,9 @@ its own sample, ``k = 5``. An event is in a ball if it is nearer to the centre t
 or at the centre itself: without the second part, a sample of identical events, whose balls have radius 0, would score
 0 against itself.
 
+Balls are those of the events that have a weight other than 0, whatever it is. Weights count in the shares, and a place
+is covered if the weights of the events that cover it have a positive sum.
+
 >>> import torch
 >>> rng = torch.Generator().manual_seed(0)
 >>> truth, generated = torch.randn(2, 1000, 2, generator=rng, dtype=torch.float64)
@@ -88,61 +91,58 @@ def nearest_distances(a: Tensor, b: Tensor, k: int) -> Tensor:
     return found
 
 
-def _check_k(k: int, *samples: Tensor) -> None:
-    least = min(min(map(len, samples)), NEIGHBOUR_EVENTS)
+def _rows(weights: tuple[Tensor, Tensor], seed: int, k: int) -> tuple[Tensor, Tensor]:
+    """Rows of truth and of generated events that enter."""
+    there = [x.nonzero()[:, 0] for x in weights]
+    t, g = (x[chosen(len(x), NEIGHBOUR_EVENTS, seed, "neighbours", w)] for x, w in zip(there, "tg", strict=True))
+    least = min(len(t), len(g))
     if not 1 <= k < least:
         raise ValueError(f"k is {k}; 1 to {least - 1} neighbours are possible in samples of {least} events")
+    return t, g
 
 
-def _radii(centres: Tensor, k: int) -> Tensor:
-    """Squared distance of each event's ``k``-th nearest other event, ``(n,)``."""
-    found = centres.new_empty(len(centres))
+def _radii(centres: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Squared distance of each event's ``k``-th nearest other event, ``(n,)``, and which ``k + 1`` events are nearest.
+
+    An event itself is among the latter unless others lie at the same place.
+    """
+    found, which = centres.new_empty(len(centres)), torch.empty(len(centres), k + 1, dtype=torch.long)
     for rows, squared in squared_distances(centres, centres):
         squared[torch.arange(len(squared)), torch.arange(rows.start, rows.stop)] = 0
-        found[rows] = squared.kthvalue(k + 1, dim=1).values  # the first is the event itself
+        nearest = squared.topk(k + 1, dim=1, largest=False)
+        found[rows], which[rows] = nearest.values[:, -1], nearest.indices
+    return found, which
+
+
+def _inside(centres: Tensor, radii: Tensor, events: Tensor) -> Tensor:
+    """Which events are in which balls, as 0 and 1, ``(balls, events)``."""
+    found = torch.empty(len(centres), len(events), dtype=torch.float32)
+    for some, squared in squared_distances(centres, events):
+        found[some] = ((squared < radii[some, None]) | (squared == 0)).float()
     return found
 
 
-def _balls(
-    truth: Tensor, generated: Tensor, seed: int, k: int, *, of_truth: bool
-) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
-    """Which events of one sample are in the balls of the other's.
+def _covered(centres: Tensor, events: Tensor, k: int, of_centres: Tensor, of_events: Tensor) -> Estimator:
+    """The share of the events in balls, as a function of the weights of (all) centres and events, of these rows."""
+    inside = _inside(centres, _radii(centres, k)[0], events)
 
-    Returns:
-        As 0 and 1, ``(balls, events)``; the rows of truth and of generated events that were taken; for each ball how
-        many other events of its own sample lie at its centre, ``(balls,)``.
-    """
-    _check_k(k, truth, generated)
-    rows = tuple(chosen(len(x), NEIGHBOUR_EVENTS, seed, "neighbours", w) for x, w in ((truth, "t"), (generated, "g")))
-    x, y = standardised(truth, truth[rows[0]], generated[rows[1]])
-    centres, events = (x, y) if of_truth else (y, x)
-    radii = _radii(centres, k)
-    inside = torch.empty(len(centres), len(events), dtype=torch.float32)
-    for some, squared in squared_distances(centres, events):
-        inside[some] = ((squared < radii[some, None]) | (squared == 0)).float()
-    copies = radii.new_zeros(len(centres))
-    alone = radii > 0
-    if not alone.all():
-        places, which = centres[~alone].unique(dim=0, return_inverse=True)
-        copies[~alone] = (torch.bincount(which, minlength=len(places))[which] - 1).to(copies)
-    return inside, (rows[0], rows[1]), copies
+    def estimate(of_balls: Tensor, weights: Tensor) -> Tensor:
+        of_balls, weights = of_balls[of_centres], weights[of_events]
+        covered = of_balls.to(inside) @ inside > 0
+        return (weights * covered).sum() / weights.sum()
 
-
-def _share_in_balls(inside: Tensor, of_balls: Tensor, of_events: Tensor) -> Tensor:
-    """Share of the events that are in at least one of the balls; balls of weight 0 do not count."""
-    covered = (of_balls > 0).to(inside) @ inside > 0
-    return (of_events * covered).sum() / of_events.sum()
+    return estimate
 
 
 @metric(
     view="joint",
     group="fidelity",
     target=1.0,
-    weights="none",
+    weights="signed",
     by_default=False,
     reference="Kynkaanniemi et al., 1904.06991; with k = 5, 2002.09797",
 )
-def precision(truth: Tensor, generated: Tensor, seed: int, k: int = K) -> Estimator:
+def precision(truth: Tensor, generated: Tensor, seed: int, weights: tuple[Tensor, Tensor], k: int = K) -> Estimator:
     r"""Share of generated events that lie in the ball of at least one true event (are they realistic).
 
     :math:`\frac1m \sum_j 1[\exists i: |y_j - x_i| < r_i]`, :math:`r_i` being the distance of :math:`x_i` from its
@@ -151,53 +151,69 @@ def precision(truth: Tensor, generated: Tensor, seed: int, k: int = K) -> Estima
     says how many. Blind to what is missing and to how often a place is hit; one outlier of truth has a large ball.
     In bootstrap replicas the balls keep their radii, and those of events that are not drawn are left out.
     """
-    inside, (rows, others), _ = _balls(truth, generated, seed, k, of_truth=True)
-    return lambda w, v: _share_in_balls(inside, w[rows], v[others])
+    t, g = _rows(weights, seed, k)
+    x, y = standardised(truth, truth[t], generated[g])
+    return _covered(x, y, k, t, g)
 
 
 @metric(
     view="joint",
     group="fidelity",
     target=1.0,
-    weights="none",
+    weights="signed",
     by_default=False,
     reference="Kynkaanniemi et al., 1904.06991; with k = 5, 2002.09797",
 )
-def recall(truth: Tensor, generated: Tensor, seed: int, k: int = K) -> Estimator:
+def recall(truth: Tensor, generated: Tensor, seed: int, weights: tuple[Tensor, Tensor], k: int = K) -> Estimator:
     r"""Share of true events that lie in the ball of at least one generated event (is truth complete).
 
     :math:`\frac1n \sum_i 1[\exists j: |x_i - y_j| < s_j]`, :math:`s_j` being the distance of :math:`y_j` from its
     ``k``-th nearest generated event; otherwise as :func:`precision`. Blind to noise: events strewn widely have large
     balls and hold all of truth.
     """
-    inside, (rows, others), _ = _balls(truth, generated, seed, k, of_truth=False)
-    return lambda w, v: _share_in_balls(inside, v[others], w[rows])
+    t, g = _rows(weights, seed, k)
+    x, y = standardised(truth, truth[t], generated[g])
+    share = _covered(y, x, k, g, t)
+    return lambda w, v: share(v, w)
 
 
 @metric(
     view="joint",
     group="fidelity",
     target=1.0,
-    weights="none",
+    weights="signed",
     bias=0,
     by_default=False,
     reference="Naeem et al., 2002.09797",
 )
-def density(truth: Tensor, generated: Tensor, seed: int, k: int = K) -> Estimator:
+def density(truth: Tensor, generated: Tensor, seed: int, weights: tuple[Tensor, Tensor], k: int = K) -> Estimator:
     r"""Mean number of true events' balls that a generated event lies in, over its expectation.
 
     :math:`\frac1m \sum_j \sum_i 1[|y_j - x_i| < r_i] / k`, balls as in :func:`precision`. The mean is 1 for every
     generator whose events lie where truth's do, :math:`\int (q / p) p`; less for a noisy one; more only as far as balls
     are wide, in many columns, for one that prefers dense regions. Where more than ``k`` other true events equal
-    :math:`x_i` (empty showers), their number stands in place of ``k``, so that the mean stays 1. Blind to what is
-    missing and to how often a place is hit.
+    :math:`x_i` (empty showers), their number stands in place of ``k``, so that the mean stays 1. Weights count for the
+    events and for the balls :math:`w_i 1[...]`, and the expectation is found from the weights that true events have in
+    each others' balls. Blind to what is missing and to how often a place is hit.
     """
-    inside, (rows, others), copies = _balls(truth, generated, seed, k, of_truth=True)
-    held = copies.clamp_min(k)
+    t, g = _rows(weights, seed, k)
+    x, y = standardised(truth, truth[t], generated[g])
+    radii, nearest = _radii(x, k)
+    own = weights[0][t]
+    held, mass = torch.full_like(own, k), own[nearest].sum(1) - own
+    same = radii == 0
+    if same.any():
+        places, which = x[same].unique(dim=0, return_inverse=True)
+        held[same] = torch.bincount(which, minlength=len(places))[which].to(own) - 1
+        mass[same] = torch.bincount(which, own[same], len(places))[which] - own[same]
+    inside = _inside(x, radii, y)
+    expected = own / held @ mass
+    if expected <= 0:
+        raise ValueError("density is not defined for truth: negative weights cancel all others nearby")
 
     def estimate(w: Tensor, v: Tensor) -> Tensor:
-        w, v = w[rows], v[others]
-        return ((w / held).to(inside) @ inside).to(v) @ v / v.sum() * len(w) / w.sum()
+        w, v = w[t], v[g]
+        return ((w / held).to(inside) @ inside).to(v) @ v / v.sum() * own.sum() ** 2 / expected / w.sum()
 
     return estimate
 
@@ -206,21 +222,23 @@ def density(truth: Tensor, generated: Tensor, seed: int, k: int = K) -> Estimato
     view="joint",
     group="fidelity",
     target=1 - 2.0**-K,
-    weights="none",
+    weights="signed",
     by_default=False,
     reference="Naeem et al., 2002.09797",
 )
-def coverage(truth: Tensor, generated: Tensor, seed: int, k: int = K) -> Estimator:
+def coverage(truth: Tensor, generated: Tensor, seed: int, weights: tuple[Tensor, Tensor], k: int = K) -> Estimator:
     r"""Share of true events whose ball holds at least one generated event (is truth complete).
 
     :math:`\frac1n \sum_i 1[\exists j: |x_i - y_j| < r_i]`, balls as in :func:`precision`. A perfect generator scores
     :math:`1 - \prod_{l=1}^k (n - l) / (n + m - l)` on average, whatever the distribution: :math:`1 - 2^{-k}` for large
     samples of one size, 0.969 for ``k = 5``. Blind to noise beside what it should be, as long as all of truth is hit.
     """
-    inside, (rows, others), _ = _balls(truth, generated, seed, k, of_truth=True)
+    t, g = _rows(weights, seed, k)
+    x, y = standardised(truth, truth[t], generated[g])
+    inside = _inside(x, _radii(x, k)[0], y)
 
     def estimate(w: Tensor, v: Tensor) -> Tensor:
-        w, v = w[rows], v[others]
-        return (w * (inside @ (v > 0).to(inside) > 0)).sum() / w.sum()
+        w, v = w[t], v[g]
+        return (w * (inside @ v.to(inside) > 0)).sum() / w.sum()
 
     return estimate

@@ -160,13 +160,13 @@ def test_empty_and_constant_events_are_scored_or_refused_in_one_line(metric: Met
 
 
 def test_weights_count_as_repeated_events_or_are_refused(metric: Metric) -> None:
-    """Weights 0 and 3 that depend on the events: what ignores them is far off.
+    """Weights 0 and 2 that depend on the events: what ignores them is far off.
 
     Not to the last digit: estimators without bias pair no event with itself, but they do pair its copies.
     """
     truth, generated, training = parts(metric)
     total = generated.samples.abs().sum(1)
-    weights = torch.where(total > total.median(), 3.0, 0.0).double()
+    weights = torch.where(total > total.median(), 2.0, 0.0).double()
     weights[::7] = 1.0
     weighted = replace(generated, weights=weights)
     settings = {"training": training, "n_bootstrap": REPLICAS}

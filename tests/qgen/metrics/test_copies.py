@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from scipy.stats import fisher_exact
 from sklearn.neighbors import NearestNeighbors
 
 from qgen.metrics import evaluate, memorisation
+from qgen.metrics.columns import as_dataset
 from qgen.metrics.copies import copied, nearness
 
 
@@ -106,3 +109,24 @@ def test_mistakes_are_one_line() -> None:
         memorisation(TRUTH, FRESH, training=TRAINING[:1])
     with pytest.raises(ValueError, match="memorisation needs the events that the generator was trained on"):
         memorisation(TRUTH, FRESH)
+
+
+def test_weights_count_in_the_shares() -> None:
+    """A quarter of the events are copies, of the weights a tenth; weights of one sign or with a fifth negative."""
+    mixed = torch.cat([TRAINING[:250], FRESH[:750]])
+    for sign in (torch.ones(750), torch.where(torch.arange(750) % 10 < 1, -1.0, 1.0)):
+        weights = torch.cat([torch.full((250,), sign.sum().item() / 9 / 250), sign]).double()
+        events = replace(as_dataset("generated", mixed), weights=weights)
+        found = memorisation(TRUTH, events, training=TRAINING)
+        assert abs(found.value - 0.1) < 3 * found.uncertainty < 0.2
+        assert found.p_value < 1e-3
+        assert memorisation(events, events, training=TRAINING).value == pytest.approx(0, abs=1e-9)
+
+
+def test_false_alarms_of_weighted_events_are_as_rare_as_stated() -> None:
+    p = []
+    for s in range(100):
+        truth, fresh, of = normal(100 + s, 3, 300, 2)
+        events = replace(as_dataset("generated", fresh), weights=of[:, 0].exp())
+        p.append(memorisation(truth, events, training=normal(500 + s, 300, 2)).p_value)
+    assert np.mean(np.array(p) < 0.05) <= 0.08

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
 
 from qgen.metrics import dropped_modes, evaluate, mode_dropping
+from qgen.metrics.columns import as_dataset
 
 
 def blobs(seed: int, n: int, shares: list[float]) -> torch.Tensor:
@@ -62,6 +65,19 @@ def test_the_default_number_of_modes_sees_a_dropped_one() -> None:
     found = mode_dropping(blobs(0, 2000, EVEN), blobs(1, 2000, [0.0, *EVEN[1:]]))
     assert found.value == pytest.approx(0.125, abs=0.03)
     assert found.uncertainty > 0
+
+
+@pytest.mark.parametrize("negative", [0.0, 0.1])
+def test_weights_drop_a_mode_and_bring_it_back(negative: float) -> None:
+    truth, generated = blobs(0, 4000, EVEN), blobs(1, 4000, EVEN)
+    missing = blobs(2, 4000, [0.01, *EVEN[1:]])
+    first, second = ((x - torch.tensor([1.0, 0.0])).norm(dim=1) < 0.35 for x in (generated, missing))
+    sign = torch.where(torch.arange(4000) < negative * 4000, -1.0, 1.0).double()
+    without = replace(as_dataset("generated", generated), weights=torch.where(first, 0.01, 1.0) * sign)
+    repaired = replace(as_dataset("generated", missing), weights=torch.where(second, 12.5, 1.0) * sign)
+    assert mode_dropping(truth, without, modes=8).value == pytest.approx(0.125, abs=0.02)
+    assert mode_dropping(truth, missing, modes=8).value == pytest.approx(0.125, abs=0.02)
+    assert mode_dropping(truth, repaired, modes=8).value == 0
 
 
 def test_constants_have_one_mode() -> None:

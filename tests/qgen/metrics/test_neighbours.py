@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 from prdc import compute_prdc
 from scipy.spatial.distance import cdist
 
+from qgen.data.dataset import Dataset
 from qgen.metrics import coverage, density, evaluate, precision, recall
+from qgen.metrics.columns import as_dataset
 from qgen.metrics.neighbours import nearest_distances, squared_distances, standardised
 
 METRICS = {"precision": precision, "recall": recall, "density": density, "coverage": coverage}
@@ -35,7 +38,7 @@ def test_values_are_those_of_prdc(seed: int, d: int, k: int, scale: float, shift
     expected = reference(truth, generated, k)
     ones = torch.ones(200).double(), torch.ones(150).double()
     for name, metric in METRICS.items():
-        assert metric.build(truth, generated, 0, k=k)(*ones).item() == pytest.approx(expected[name], abs=1e-6)
+        assert metric.build(truth, generated, 0, ones, k=k)(*ones).item() == pytest.approx(expected[name], abs=1e-6)
 
 
 def test_equal_constants_score_one_where_prdc_gives_zero() -> None:
@@ -111,3 +114,52 @@ def test_mistakes_are_one_line() -> None:
         precision(x, x, k=30)
     with pytest.raises(ValueError, match="option k of recall is 2.5; a whole number is expected"):
         recall(x, x, k=2.5)
+
+
+def weighted(events: torch.Tensor, weights: torch.Tensor) -> Dataset:
+    return replace(as_dataset("events", events), weights=weights)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_weights_make_one_distribution_of_another(name: str) -> None:
+    """Events of another distribution with the ratio of the densities as weights, positive or of both signs."""
+    metric = METRICS[name]
+    found, expected = [], []
+    for seed in range(4):
+        truth, generated = normal(4 * seed, 800, 2), normal(4 * seed + 1, 800, 2)
+        wide = 1.5 * normal(4 * seed + 2, 2000, 2)
+        ratio = 1.5**2 * (-wide.square().sum(1) / 2 + (wide / 1.5).square().sum(1) / 2).exp()
+        sign = torch.where(torch.arange(800) % 10 < 1, -1.0, 1.0).double()
+        expected.append(metric(truth, generated, n_bootstrap=2).value)
+        found.append(
+            [
+                metric(weighted(truth, sign), generated, n_bootstrap=2).value,
+                metric(truth, weighted(generated, sign), n_bootstrap=2).value,
+                metric(truth, weighted(wide, ratio), n_bootstrap=2).value,
+            ]
+        )
+    assert np.mean(found, 0)[:2] == pytest.approx(np.mean(expected), abs=0.05)
+    if name != "recall":  # its balls are where events are, whatever their weights
+        assert np.mean(found, 0)[2] == pytest.approx(np.mean(expected), abs=0.05)
+
+
+def test_weighted_truth_leaves_the_density_at_one() -> None:
+    """The balls of a wide sample, weighted as a narrow distribution, that the generated events follow."""
+    wide, generated = 1.5 * normal(0, 2000, 2), normal(1, 1000, 2)
+    ratio = 1.5**2 * (-wide.square().sum(1) / 2 + (wide / 1.5).square().sum(1) / 2).exp()
+    found = density(weighted(wide, ratio), generated)
+    assert abs(found.value - 1) < 3 * found.uncertainty < 0.3
+    assert density(wide, generated).value > 1 - 0.1
+
+
+def test_events_of_weight_zero_are_not_there() -> None:
+    truth, generated = normal(0, 200, 2), normal(1, 200, 2)
+    kept = (torch.arange(200) % 2).double()
+    for metric in METRICS.values():
+        found = metric.build(truth, generated, 0, (kept, kept))(kept, kept)
+        rows = kept.bool()
+        ones = torch.ones(100).double()
+        # in units of all true events, not of those that are there
+        scale = truth.std(0, correction=0) / truth[rows].std(0, correction=0)
+        expected = metric.build(truth[rows], generated[rows], 0, (ones, ones))(ones, ones)
+        assert abs(found - expected) < (0.05 if (scale - 1).abs().max() > 1e-9 else 1e-9)
