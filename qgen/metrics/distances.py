@@ -50,7 +50,7 @@ def _column_by_column(truth: Tensor, generated: Tensor, distance: Callable[[Tens
     view="samples",
     per_feature=True,
     unit="standard deviations of truth",
-    reference="Wasserstein distance of order 1; 1904.06240 for generated events",
+    reference="Wasserstein distance of order 1",
     bias=0.5,
     weights="signed",
     batched=True,
@@ -119,11 +119,19 @@ def _last_of_ties(pooled: Tensor) -> Tensor:
     return torch.cat([pooled.diff() > 0, torch.tensor([True])]).to(pooled)
 
 
-@metric(view="joint", min_columns=2, max_columns=1000, bias=0.5, reference="Pearson correlation matrices")
+@metric(
+    view="joint",
+    min_columns=2,
+    max_columns=1000,
+    bias=0.5,
+    weights="signed",
+    reference="Pearson correlation matrices",
+)
 def correlation(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     """Mean absolute difference of Pearson correlations, over all pairs of columns, conditions included.
 
-    A column that is constant has correlation 0 with every other: a collapsed generator is scored, not refused.
+    A column that is constant, or whose variance negative weights cancel, has correlation 0 with every other: a
+    collapsed generator is scored, not refused.
     """
     d = truth.shape[1]
     rows, columns = torch.triu_indices(d, d, 1)

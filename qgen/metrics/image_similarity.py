@@ -85,7 +85,13 @@ def _moments(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
 
 
 @metric(
-    view="samples", group="fidelity", by_default=False, bias=0.5, needs=no_image, reference="Wang et al. 2004, SSIM"
+    view="samples",
+    group="fidelity",
+    by_default=False,
+    bias=0.5,
+    weights="signed",
+    needs=no_image,
+    reference="Wang et al. 2004, SSIM",
 )
 def ssim_distance(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     r"""Wasserstein-1 distance between the distributions of SSIM of pairs: true pairs against generated pairs.
@@ -109,7 +115,15 @@ def ssim_distance(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     return estimate
 
 
-@metric(view="samples", group="fidelity", by_default=False, bias=0, needs=no_image, reference="Wang et al. 2004, SSIM")
+@metric(
+    view="samples",
+    group="fidelity",
+    by_default=False,
+    bias=0,
+    weights="signed",
+    needs=no_image,
+    reference="Wang et al. 2004, SSIM",
+)
 def ssim_mean(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     """Mean SSIM of generated pairs less that of true pairs: above 0 if generated images are too much alike.
 
@@ -124,7 +138,15 @@ def ssim_mean(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     return estimate
 
 
-@metric(view="samples", group="fidelity", by_default=False, bias=0, needs=no_image, reference="Wang et al. 2004, SSIM")
+@metric(
+    view="samples",
+    group="fidelity",
+    by_default=False,
+    bias=0,
+    weights="signed",
+    needs=no_image,
+    reference="Wang et al. 2004, SSIM",
+)
 def ssim_spread(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     """Spread of the SSIM of generated pairs less that of true pairs: below 0 if kinds of images are missing.
 

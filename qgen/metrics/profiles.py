@@ -112,6 +112,7 @@ def _groups(positions: Tensor, mean: Tensor) -> Tensor:
     view="events",
     group="physics",
     bias=0.5,
+    weights="signed",
     reference="Pearson correlations of the energies of layers",
     by_default=False,
     needs=lacks_layers,

@@ -71,6 +71,7 @@ def energy_response(truth: CalorimeterDataset, generated: CalorimeterDataset, se
     view="events",
     group="physics",
     bias=0.5,
+    weights="signed",
     unit="truth's resolution",
     reference="energy resolution of a calorimeter in bins of the incident energy",
     by_default=False,

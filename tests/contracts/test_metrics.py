@@ -186,6 +186,21 @@ def test_weights_count_as_repeated_events_or_are_refused(metric: Metric) -> None
             metric(truth, negative, **settings)
 
 
+@pytest.mark.parametrize("name", sorted(name for name, m in METRICS.items() if m.weights == "signed" and not m.slow))
+def test_events_of_both_signs_that_cancel_leave_a_perfect_generator(name: str) -> None:
+    """As in a sample of next-to-leading order: wrong events of weight 1, and as many others of weight -1."""
+    metric = METRICS[name]
+    truth, generated, training = parts(metric)
+    wrong = [events(kind_of(metric), part, 100).samples.flip(1) for part in (20, 21)]
+    conditions = [events(kind_of(metric), part, 100).conditions for part in (20, 21)]
+    signed = replace(
+        generated.with_samples(torch.cat([generated.samples, *wrong]), torch.cat([generated.conditions, *conditions])),
+        weights=torch.tensor([1.0, -1.0]).double().repeat_interleave(torch.tensor([N + 100, 100])),
+    )
+    row = evaluate(truth, signed, reference=events(kind_of(metric), 3, N), training=training, metrics=[name])[name]
+    assert abs(row.value.value - row.floor.value) < 4 * (row.value.uncertainty + row.floor.uncertainty)
+
+
 def test_options_have_defaults_and_mistakes_are_one_line(metric: Metric) -> None:
     metric.check_options(metric.options)
     with pytest.raises(ValueError, match=f"{metric.name}.*'no_such_option'"):
