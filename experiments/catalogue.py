@@ -6,12 +6,15 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import annotated_types
 from rich import box
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from qgen.metrics import Metric
 
 __all__ = ["CATALOGUES", "catalogue", "first_line", "options_of", "type_text"]
 
@@ -98,15 +101,19 @@ def _datasets() -> list[Row]:
 def _metrics() -> list[Row]:
     from qgen.metrics import METRICS
 
+    def line(metric: Metric) -> str:
+        """What it is, its unit, its group and its source."""
+        facts = [
+            metric.group,
+            *(["default"] if metric.by_default else []),
+            *([metric.reference] if metric.reference else []),
+        ]
+        unit = f" Unit: {metric.unit}." if metric.unit else ""
+        return f"{_plain(metric.description)}{unit} [{'; '.join(facts)}]"
+
     return [
-        (
-            name,
-            metric.description
-            + (f" Unit: {metric.unit}." if metric.unit else "")
-            + ("" if metric.by_default else " Only where it is asked for."),
-            [],
-        )
-        for name, metric in METRICS.items()
+        (name, line(metric), [f"{option} = {_default(value)}" for option, value in metric.options.items()])
+        for name, metric in sorted(METRICS.items(), key=lambda item: (not item[1].by_default, item[1].group))
     ]
 
 
@@ -197,8 +204,17 @@ def first_line(thing: object) -> str:
     >>> first_line(first_line)
     'The first line of the documentation of a class or function, empty if it has none.'
     """
-    line = (inspect.getdoc(thing) or "").partition("\n")[0].replace("``", "")
-    return re.sub(r":\w+:`~?(?:\w+\.)*(\w+)`", r"\1", line)
+    return _plain((inspect.getdoc(thing) or "").partition("\n")[0])
+
+
+def _plain(line: str) -> str:
+    r"""A line of documentation without its marks.
+
+    >>> _plain(r"On the bins of ``kl``, see :class:`~qgen.metrics.Metric`: :math:`x_i \cdot y_i`.")
+    'On the bins of kl, see Metric: x_i · y_i.'
+    """
+    line = re.sub(r":math:`([^`]*)`", lambda found: found[1].replace("\\cdot", "·").replace("\\", ""), line)
+    return re.sub(r":\w+:`~?(?:\w+\.)*(\w+)`", r"\1", line.replace("``", ""))
 
 
 def options_of(function: Callable[..., Any], without: Iterable[str] = ()) -> list[str]:

@@ -230,9 +230,12 @@ def outside(name: str, truth: Dataset, events: Dataset) -> list[str]:
             inside &= here
         if n := len(events) - int(inside.sum()):
             worst = max(range(len(counts)), key=counts.__getitem__)
+            percent = 100 * n / len(events)
+            share = f"{percent:.0f}" if percent >= 10 else f"{percent:.2g}"
+            unit = "; is it the same quantity, in the same unit?" if counts[worst] == len(events) else ""
             lines.append(
-                f"{name}: {n} of {len(events)} events ({100 * n / len(events):.2g} %) beyond {what}, "
-                f"most often in {features[worst].name} ({counts[worst]})"
+                f"{name}: {n} of {len(events)} events ({share} %) beyond {what}, "
+                f"most often in {features[worst].name} ({counts[worst]}){unit}"
             )
     return lines
 

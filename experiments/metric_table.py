@@ -46,7 +46,7 @@ def metric_table(table: MetricTable) -> RenderableType:
         _Part(label, tuple(row for row in shown if row.bin == label), len(table.generators) > 1)
         for label in dict.fromkeys(row.bin for row in shown)
     ]
-    hidden = [Text(f"{len(rows) - len(shown)} rows of single features are left out; --out and --report have them")]
+    hidden = [Text(f"{len(rows) - len(shown)} rows of single features are left out; --out has them all")]
     return Group(*parts, *(hidden if short else []))
 
 

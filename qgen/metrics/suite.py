@@ -89,6 +89,8 @@ def evaluate(
     options = options or {}
     for name, given in options.items():
         if name not in {m.name for m in asked}:
+            if name in METRICS:
+                raise ValueError(f"options of {name} are given, but {name} is not among the metrics that are asked for")
             raise ValueError(unknown("metric with options", name, [m.name for m in asked]))
         METRICS[name].check_options(given)
     truth = as_dataset("truth", truth)

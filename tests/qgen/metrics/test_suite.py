@@ -275,7 +275,7 @@ def test_options_reach_the_metric_and_mistakes_are_told_before_the_work(monkeypa
     for message, options in mistakes.items():
         with pytest.raises(ValueError, match=message):
             evaluate(a, b[:3], metrics=["shift"], options={"shift": options})
-    with pytest.raises(ValueError, match="metric with options 'ks' is unknown"):
+    with pytest.raises(ValueError, match="options of ks are given, but ks is not among the metrics"):
         evaluate(a, b, metrics=["shift"], options={"ks": {}})
 
 
