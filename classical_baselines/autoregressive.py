@@ -7,9 +7,10 @@ A probability of bit strings is a product of probabilities of single bits,
           + \sum_k V_{ik} \, \phi(a_k)\bigr),
 
 with :math:`s = 2b - 1`. The direct connections :math:`D` alone are the fully visible sigmoid belief network (logistic
-regressions of each bit on those before). The hidden units :math:`\phi(a_k)` are shared by all bits as in the masked
-autoencoder MADE (1502.03509): a unit of degree :math:`d` sees the first :math:`d` bits and the condition, and acts on
-the bits after them. The density is exact, and so is sampling, bit by bit.
+regressions of each bit on those before); beyond 4096 bits, as those of a full grid, they are left out. The hidden units
+:math:`\phi(a_k)` are shared by all bits as in the masked autoencoder MADE (1502.03509): a unit of degree :math:`d` sees
+the first :math:`d` bits and the condition, and acts on the bits after them. The density is exact, and so is sampling,
+bit by bit.
 """
 
 from __future__ import annotations
@@ -31,14 +32,17 @@ from qgen.random import derive_seed, new_generator, symmetric, uniform
 
 __all__ = ["Autoregressive"]
 
-AT_ONCE = 2**22
-"""Hidden units of all events that are in memory together."""
+AT_ONCE = 2**23
+"""Bits and hidden units of all events that are in memory together."""
+
+DIRECT_UP_TO = 4096
+"""Bits up to which there are direct connections, whose number grows with the square of theirs."""
 
 
 class Autoregressive(BitGenerator):
     """Bit after bit, each given those before: exact density and exact draws at any number of bits.
 
-    Trained by :class:`qgen.training.NLL`. Weights are float64.
+    Trained by :class:`qgen.training.NLL`. Weights are float64 and follow ``.to``.
 
     Args:
         discretiser: bits to cells, in the transform's space; its order of bits is the order of the factors.
@@ -89,7 +93,7 @@ class Autoregressive(BitGenerator):
             return nn.Parameter(symmetric((rows, columns), max(seen, 1) ** -0.5, rng))
 
         self.bias = nn.Parameter(symmetric((n,), 0.01, rng))
-        if n > 1:
+        if _has_direct(n):
             self.direct = nn.Parameter(symmetric((n, n), 0.1 * n**-0.5, rng))
         if inputs:
             self.by_condition = weight(n, inputs, 100 * inputs)
@@ -164,13 +168,6 @@ class Autoregressive(BitGenerator):
             "hidden": self.hidden,
         }
 
-    @classmethod
-    def from_arguments(cls, arguments: dict[str, Any], transform: Transform, condition_transform: Transform) -> Self:
-        """The model with these arguments, its weights fresh."""
-        rest = dict(arguments)
-        discretiser = Discretiser.from_spec(rest.pop("discretiser"))
-        return cls(discretiser, **rest, transform=transform, condition_transform=condition_transform)
-
     @property
     def n_parameters(self) -> int:
         """Number of trainable parameters; weights that the masks hold at zero are not counted."""
@@ -183,7 +180,7 @@ class Autoregressive(BitGenerator):
     def _logits(self, bits: Tensor, inputs: Tensor) -> Tensor:
         signs = 2 * bits.to(inputs) - 1
         logits = self.bias.expand(len(bits), -1)
-        if len(self.bias) > 1:
+        if _has_direct(bits.shape[1]):
             logits = logits + signs @ self.direct.tril(-1).T
         if inputs.shape[1]:
             logits = logits + inputs @ self.by_condition.T
@@ -205,7 +202,7 @@ class Autoregressive(BitGenerator):
         logits = self.bias.repeat(len(level), 1)
         if inputs.shape[1]:
             logits = logits + inputs @ self.by_condition.T
-        direct = self.direct.tril(-1) if level.shape[1] > 1 else None
+        direct = self.direct.tril(-1) if _has_direct(level.shape[1]) else None
         if self.hidden:
             into, out = self.into * self.before, self.out * self.after
             activation = self.hidden_bias + inputs @ into[:, level.shape[1] :].T
@@ -220,6 +217,10 @@ class Autoregressive(BitGenerator):
             if self.hidden:
                 activation = activation + sign * into[:, i]
         return bits
+
+
+def _has_direct(n_bits: int) -> bool:
+    return 1 < n_bits <= DIRECT_UP_TO
 
 
 def _degrees(n_bits: int, inputs: int, hidden: int) -> Tensor:
@@ -238,7 +239,8 @@ def _masks(n_bits: int, inputs: int, hidden: int) -> tuple[Tensor, Tensor]:
 
 def _size(n_bits: int, inputs: int, hidden: int) -> int:
     """Parameters: every hidden unit sees its degree's bits, the inputs and a bias, and acts on the other bits."""
-    return n_bits * (n_bits + 1) // 2 + n_bits * inputs + hidden * (n_bits + inputs + 1)
+    direct = n_bits * (n_bits - 1) // 2 if _has_direct(n_bits) else 0
+    return direct + n_bits * (1 + inputs) + hidden * (n_bits + inputs + 1)
 
 
 def _sizes(n_bits: int, inputs: int, target: int) -> Iterator[tuple[int, int]]:

@@ -59,7 +59,8 @@ class BitFlip(BitGenerator):
     """Independent random flips of groups of bits, each with a trained probability.
 
     Trained by its own loss (:class:`qgen.training.Own`) at any number of bits; up to 16 bits the distribution is known
-    and :class:`qgen.training.NLL` and :class:`qgen.training.MMD` train it too. Weights are float64.
+    and :class:`qgen.training.NLL` and :class:`qgen.training.MMD` train it too. Weights are float64 and
+    follow ``.to``.
 
     Args:
         discretiser: bits to cells, in the transform's space.
@@ -81,7 +82,8 @@ class BitFlip(BitGenerator):
     """
 
     has_own_loss: ClassVar[bool] = True
-    strings: Tensor
+    flipper: Tensor
+    flipped: Tensor
 
     def __init__(
         self,
@@ -107,8 +109,10 @@ class BitFlip(BitGenerator):
         self.generators = generators
         self.has_log_prob = n <= TABLE_BITS  # type: ignore[misc]
         rng = new_generator(derive_seed(seed, "weights"))
-        self.register_buffer("strings", _generators(n, generators), persistent=False)
-        rare = torch.where(self.strings.sum(1) == 1, 0.0, RARE)
+        flipper, flipped = _generators(n, generators)
+        self.register_buffer("flipper", flipper, persistent=False)
+        self.register_buffer("flipped", flipped, persistent=False)
+        rare = torch.where(torch.arange(generators) < n, 0.0, RARE)
         self.logits = nn.Parameter(rare + 0.3 * normal((generators,), rng, dtype=torch.float64))
         if self.n_inputs:
             self.by_condition = nn.Parameter(0.1 * normal((generators, self.n_inputs), rng, dtype=torch.float64))
@@ -181,12 +185,12 @@ class BitFlip(BitGenerator):
             "generators": self.generators,
         }
 
-    @classmethod
-    def from_arguments(cls, arguments: dict[str, Any], transform: Transform, condition_transform: Transform) -> Self:
-        """The model with these arguments, its weights fresh."""
-        rest = dict(arguments)
-        discretiser = Discretiser.from_spec(rest.pop("discretiser"))
-        return cls(discretiser, **rest, transform=transform, condition_transform=condition_transform)
+    @property
+    def strings(self) -> Tensor:
+        """The bits that each generator flips as ones, ``(generators, n_bits)``."""
+        strings = self.logits.new_zeros(self.generators, self.discretiser.n_bits).detach()
+        strings[self.flipper, self.flipped] = 1
+        return strings
 
     def _activation(self, condition: Tensor | None) -> Tensor:
         """Logits of the flips, ``(m, generators)``; ``m`` is 1 where no condition acts."""
@@ -200,9 +204,10 @@ class BitFlip(BitGenerator):
 
     def expectations(self, strings: Tensor, condition: Tensor | None) -> Tensor:
         """Expectation values of strings ``(k, n_bits)`` of Z, ``(m, k)``, differentiable."""
-        odd = (strings.to(self.strings) @ self.strings.T) % 2
+        shared = strings.T.to(self.logits)[self.flipped]
+        odd = shared.new_zeros(self.generators, len(strings)).index_add_(0, self.flipper, shared) % 2
         log_size, negative = self._factors(condition)
-        return (log_size @ odd.T).exp() * (1 - 2 * ((negative @ odd.T) % 2))
+        return (log_size @ odd).exp() * (1 - 2 * ((negative @ odd) % 2))
 
     def _factors(self, condition: Tensor | None) -> tuple[Tensor, Tensor]:
         """``log |1 - 2 p_j|``, and 1 where ``1 - 2 p_j`` is negative, both ``(m, generators)``."""
@@ -263,7 +268,8 @@ class BitFlip(BitGenerator):
         for some in probability.split(max(1, AT_ONCE // self.generators)):
             like: dict[str, Any] = {"dtype": some.dtype, "device": some.device}
             flips = (uniform(tuple(some.shape), generator, **like) < some).to(some)
-            parts.append(((flips @ self.strings) % 2).to(torch.uint8))
+            bits = flips.new_zeros(self.discretiser.n_bits, len(some))
+            parts.append((bits.index_add_(0, self.flipped, flips.T[self.flipper]) % 2).T.to(torch.uint8))
         return torch.cat(parts)
 
 
@@ -289,10 +295,9 @@ def _numbers(bits: Tensor) -> Tensor:
     return (bits.to(torch.int64) << places).sum(1)
 
 
-def _generators(n_bits: int, count: int) -> Tensor:
-    """The first ``count`` sets of bits, small ones first, as rows of zeros and ones."""
+def _generators(n_bits: int, count: int) -> tuple[Tensor, Tensor]:
+    """The first ``count`` sets of bits, small ones first, as pairs of a set and a bit in it, both ``(n_pairs,)``."""
     every = chain.from_iterable(combinations(range(n_bits), size) for size in range(1, n_bits + 1))
-    strings = torch.zeros(count, n_bits, dtype=torch.float64)
-    for row, members in enumerate(islice(every, count)):
-        strings[row, list(members)] = 1
-    return strings
+    pairs = [(row, bit) for row, members in enumerate(islice(every, count)) for bit in members]
+    flipper, flipped = torch.tensor(pairs).unbind(1)
+    return flipper, flipped

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from classical_baselines.cells import PEAK_WIDTH
 from qgen.data.calorimeter import CalorimeterDataset
 from qgen.data.dataset import Dataset
 from qgen.data.discretiser import Code, Discretiser, Order
@@ -68,6 +69,13 @@ class BitGenerator(DiscreteGenerator):
         if condition is None or not self.uses_condition:
             return weight.new_empty(n, 0)
         return condition.to(weight)
+
+    @classmethod
+    def from_arguments(cls, arguments: dict[str, Any], transform: Transform, condition_transform: Transform) -> Self:
+        """The model with these arguments, its weights fresh."""
+        rest = dict(arguments)
+        discretiser = Discretiser.from_spec(rest.pop("discretiser"))
+        return cls(discretiser, **rest, transform=transform, condition_transform=condition_transform)
 
     def _draw_bits(self, n: int, condition: Tensor | None, generator: torch.Generator) -> Tensor:
         """Bits of ``n`` events, ``(n, n_bits)``."""
@@ -151,9 +159,9 @@ def fit_cells(
         code: how a feature's cells are written in bits.
         order: which bit of which feature each bit of an event is.
         frame: ``features`` cuts the transform's values, with a cell of its own for a pixel that is empty in more than
-            1 % of the images; ``gaussian`` the directions of
-            :class:`~qgen.data.gaussianise.Gaussianise` into cells of equal normal probability, whatever ``edges`` and
-            ``tails`` are.
+            1 % of the images, and a single cell, so no bits, for a feature that never changes; ``gaussian`` the
+            directions of :class:`~qgen.data.gaussianise.Gaussianise` into cells of equal normal probability, whatever
+            ``edges`` and ``tails`` are.
 
     Raises:
         ValueError: an option is impossible for these events.
@@ -163,13 +171,29 @@ def fit_cells(
     train = dataset.train
     values = dataset.transform(train.samples, train.conditions)
     if frame == "features":
-        cells = Discretiser.fit(values, bits, edges, tails, code, order, numbered=False)
+        constant = values.amin(0) == values.amax(0)
+        if constant.all():
+            raise ValueError("all features are constant; there is nothing to cut into cells")
+        stand_in = torch.arange(len(values), dtype=values.dtype)[:, None]
+        cells = Discretiser.fit(
+            torch.where(constant, stand_in, values), bits, edges, tails, code, order, numbered=False
+        )
+        if constant.any():
+            cells = _with_constants(cells, values[0], constant)
         if isinstance(dataset, CalorimeterDataset):
             cells = _with_empty_cells(cells, values, train.samples == 0, edges)
         return cells, dataset.transform
     straight = Compose([dataset.transform, Gaussianise.fit(values, train.conditions), NormalCDF()])
     corners = torch.tensor([[0.0], [1.0]]).expand(2, dataset.n_features)
     return Discretiser.fit(corners, bits, "linear", code=code, order=order, numbered=False), straight
+
+
+def _with_constants(cells: Discretiser, values: Tensor, constant: Tensor) -> Discretiser:
+    """The same cells, but features that are ``constant`` have a single narrow one around their value."""
+    edges = [each.tolist() for each in cells.edges]
+    for i in constant.nonzero().flatten().tolist():
+        edges[i] = [values[i].item() - PEAK_WIDTH / 2, values[i].item() + PEAK_WIDTH / 2]
+    return Discretiser(edges, cells.code, cells.order)
 
 
 def _with_empty_cells(cells: Discretiser, values: Tensor, empty: Tensor, kind: str) -> Discretiser:
@@ -180,6 +204,9 @@ def _with_empty_cells(cells: Discretiser, values: Tensor, empty: Tensor, kind: s
     edges = [each.tolist() for each in cells.edges]
     for i in (empty.to(torch.float64).mean(0) > SHARED).nonzero().flatten().tolist():
         zero = values[empty[:, i], i].max().item()
+        if len(edges[i]) == 2:
+            edges[i] = [zero - 1, zero + ABOVE_ZERO]
+            continue
         filled = values[~empty[:, i], i].unique()
         low, high, n = zero + ABOVE_ZERO, max(edges[i][-1], zero + 2 * ABOVE_ZERO), len(edges[i]) - 2
         share = torch.linspace(0, 1, n + 1, dtype=torch.float64)[1:-1]

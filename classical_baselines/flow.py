@@ -13,7 +13,6 @@ feature is left as it is.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Self
 
@@ -232,7 +231,8 @@ def flow_size(
     seen = {d: d + n_conditions for d in every}
     size = 0
     for width in hidden:
-        units = Counter(of_units[unit % len(of_units)] for unit in range(width))
+        rounds, rest = divmod(width, len(of_units))
+        units = {d: rounds + (place < rest) for place, d in enumerate(of_units)}
         size += sum(n * (seen[d] + 1) for d, n in units.items())
         seen = {d: sum(n for e, n in units.items() if e <= d) for d in every}
     return transforms * (size + knots * sum(seen[d] + 1 for d in every))

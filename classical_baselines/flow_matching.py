@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import torch
@@ -24,6 +23,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from classical_baselines.filled import continuous
+from classical_baselines.networks import beside, perceptron
 from classical_baselines.sizing import closest_size, closest_width, mlp_size
 from qgen.data.dataset import Dataset
 from qgen.data.gaussianise import Gaussianise
@@ -43,7 +43,7 @@ Solver = Literal["euler", "midpoint", "rk4"]
 class FlowMatching(Generator):
     """Velocity field of a multi-layer perceptron, integrated with a fixed step; trained by its own loss.
 
-    Weights are float64; SiLU between the layers.
+    Weights are float64 and follow ``.to``; SiLU between the layers.
 
     Args:
         n_features: columns of a sample.
@@ -95,12 +95,9 @@ class FlowMatching(Generator):
         self.path = path
         self.solver = solver
         self.steps = steps
-        widths = (n_features + n_conditions + 1 + 2 * frequencies, *self.hidden, n_features)
-        layers: list[nn.Module] = []
+        n_inputs = n_features + n_conditions + 1 + 2 * frequencies
         with seeded(derive_seed(seed, "weights")):
-            for n_in, n_out in pairwise(widths):
-                layers += [nn.Linear(n_in, n_out, dtype=torch.float64), nn.SiLU()]
-        self.network = nn.Sequential(*layers[:-1])
+            self.network = perceptron(n_inputs, self.hidden, n_features, nn.SiLU)
 
     @classmethod
     def for_dataset(
@@ -138,8 +135,9 @@ class FlowMatching(Generator):
         """
         if frame not in ("features", "gaussian"):
             raise ValueError(f"frame is {frame!r}; allowed are 'features' and 'gaussian'")
-        transform = continuous(dataset)
-        if frame == "gaussian":
+        if frame == "features":
+            transform = continuous(dataset)
+        else:
             train = dataset.train
             values = dataset.transform(train.samples, train.conditions)
             transform = Compose([dataset.transform, Gaussianise.fit(values, train.conditions)])
@@ -175,10 +173,7 @@ class FlowMatching(Generator):
     def velocity(self, x: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
         """The field at points ``(n, n_features)``, times ``(n, 1)`` from 0 to 1 and conditions; shape of ``x``."""
         angle = math.pi * torch.arange(1, self.frequencies + 1, dtype=x.dtype, device=x.device) * t
-        inputs = [x, t, angle.cos(), angle.sin()]
-        if condition is not None:
-            inputs.append(condition.to(x))
-        field: Tensor = self.network(torch.cat(inputs, dim=1))
+        field: Tensor = self.network(beside(torch.cat([x, t, angle.cos(), angle.sin()], dim=1), condition))
         return field
 
     def _own_loss(self, values: Tensor, condition: Tensor | None, generator: torch.Generator) -> Tensor:

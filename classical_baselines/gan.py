@@ -19,7 +19,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from classical_baselines.filled import continuous
-from classical_baselines.networks import perceptron
+from classical_baselines.networks import beside, perceptron
 from classical_baselines.sizing import closest_size, closest_width, mlp_size
 from qgen.data.dataset import Dataset
 from qgen.data.transforms import Transform
@@ -125,10 +125,8 @@ class ConditionalGAN(Generator):
 
     def _sample(self, n: int, condition: Tensor | None, generator: torch.Generator) -> Tensor:
         weight = next(self.parameters())
-        inputs = normal((n, self.latent_size), generator, dtype=weight.dtype, device=weight.device)
-        if condition is not None:
-            inputs = torch.cat([inputs, condition.to(inputs)], dim=1)
-        events: Tensor = self.network(inputs)
+        latent = normal((n, self.latent_size), generator, dtype=weight.dtype, device=weight.device)
+        events: Tensor = self.network(beside(latent, condition))
         return events
 
 

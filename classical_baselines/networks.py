@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["perceptron"]
+__all__ = ["beside", "perceptron"]
 
 
 def leaky() -> nn.Module:
@@ -28,3 +28,8 @@ def perceptron(
     for n_in, n_out in pairwise((n_inputs, *hidden, n_outputs)):
         layers += [nn.Linear(n_in, n_out, dtype=torch.float64), activation()]
     return nn.Sequential(*layers[:-1])
+
+
+def beside(values: Tensor, condition: Tensor | None) -> Tensor:
+    """Values ``(n, k)`` with their conditions beside them, in the values' precision."""
+    return values if condition is None else torch.cat([values, condition.to(values)], dim=1)

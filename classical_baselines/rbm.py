@@ -51,7 +51,7 @@ class BoltzmannMachine(BitGenerator):
 
     Trained by its own loss (:class:`qgen.training.Own`) or, where the likelihood is exact, by
     :class:`qgen.training.NLL`. In validation its own loss is the exact likelihood or, where that is out of reach
-    or would take too long, the pseudo-likelihood (each bit given all others). Weights are float64.
+    or would take too long, the pseudo-likelihood (each bit given all others). Weights are float64 and follow ``.to``.
 
     Args:
         discretiser: bits to cells, in the transform's space.
@@ -187,13 +187,6 @@ class BoltzmannMachine(BitGenerator):
             "chain_steps": self.chain_steps,
         }
 
-    @classmethod
-    def from_arguments(cls, arguments: dict[str, Any], transform: Transform, condition_transform: Transform) -> Self:
-        """The machine with these arguments, its weights fresh."""
-        rest = dict(arguments)
-        discretiser = Discretiser.from_spec(rest.pop("discretiser"))
-        return cls(discretiser, **rest, transform=transform, condition_transform=condition_transform)
-
     def _bias(self, inputs: Tensor) -> Tensor:
         """Visible biases under conditions, ``(m, n_bits)``."""
         return self.visible_bias + inputs @ self.by_condition.T if inputs.shape[1] else self.visible_bias[None]
@@ -214,18 +207,16 @@ class BoltzmannMachine(BitGenerator):
         if not self.has_log_prob:
             raise TypeError(f"{n} bits and {self.hidden} hidden units are too many to sum; up to {SUMMED_BITS} of one")
         bias = self._bias(self._inputs(condition, 1 if condition is None else len(condition)))
-        strings = bit_strings(min(n, self.hidden), self.device)
+        strings = bit_strings(min(n, self.hidden), self.device).to(self.weight)
         if n <= self.hidden:
             width = max(1, AT_ONCE // self.hidden)
             apart = torch.cat([softplus(self.hidden_bias + part @ self.weight).sum(1) for part in strings.split(width)])
             parts = [(b @ strings.T + apart).logsumexp(1) for b in bias.split(max(1, AT_ONCE // len(strings)))]
             return torch.cat(parts)
-        apart, field = strings @ self.hidden_bias, strings @ self.weight.T
-        width = max(1, AT_ONCE // n)
-        sums = [
-            torch.stack([(a + softplus(f + b).sum(1)).logsumexp(0) for b in bias])
-            for a, f in zip(apart.split(width), field.split(width), strict=True)
-        ]
+        sums = []
+        for part in strings.split(max(1, AT_ONCE // n)):
+            apart, field = part @ self.hidden_bias, part @ self.weight.T
+            sums.append(torch.stack([(apart + softplus(field + b).sum(1)).logsumexp(0) for b in bias]))
         return torch.stack(sums).logsumexp(0)
 
     def _log_prob_of_bits(self, bits: Tensor, condition: Tensor | None) -> Tensor:

@@ -48,7 +48,7 @@ def closest_size(candidates: Iterable[tuple[T, int]], target: int, what: str) ->
         what: names the model in the error.
 
     Raises:
-        ValueError: none is within 10 %; the closest and the smallest sizes are named.
+        ValueError: none is within 10 %; the closest size is named.
 
     >>> closest_size([("deep", 500), ("shallow", 205), ("linear", 201)], 200, "model")
     'shallow'
@@ -60,9 +60,8 @@ def closest_size(candidates: Iterable[tuple[T, int]], target: int, what: str) ->
         sizes.append((architecture, size))
     architecture, size = min(sizes, key=lambda pair: abs(pair[1] - target))
     if abs(size - target) > TOLERANCE * target:
-        smallest = min(size for _, size in sizes)
         raise ValueError(
-            f"n_parameters is {target}; the closest size of {what} is {size} parameters, the smallest possible "
-            f"{smallest} (a difference of {TOLERANCE:.0%} is allowed)"
+            f"n_parameters is {target}; the closest size of {what} is {size} parameters (a difference of "
+            f"{TOLERANCE:.0%} is allowed)"
         )
     return architecture

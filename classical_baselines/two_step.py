@@ -20,6 +20,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from classical_baselines.flow import ConditionalFlow, architectures, chosen_sizes, degrees, flow_size
+from classical_baselines.networks import beside
 from classical_baselines.shares import EnergiesAndShares
 from classical_baselines.sizing import closest_size
 from qgen.data.calorimeter import CalorimeterDataset
@@ -156,18 +157,14 @@ class TwoStepFlow(Generator):
         energies = self.energies._sample(n, condition, generator)
         if self.shares is None:
             return energies
-        return torch.cat([energies, self.shares._sample(n, _beside(energies, condition), generator)], dim=1)
+        return torch.cat([energies, self.shares._sample(n, beside(energies, condition), generator)], dim=1)
 
     def _log_prob(self, values: Tensor, condition: Tensor | None) -> Tensor:
         energies = values[:, : self.n_groups]
         log_prob = self.energies._log_prob(energies, condition)
         if self.shares is None:
             return log_prob
-        return log_prob + self.shares._log_prob(values[:, self.n_groups :], _beside(energies, condition))
-
-
-def _beside(values: Tensor, condition: Tensor | None) -> Tensor:
-    return values if condition is None else torch.cat([values, condition.to(values)], dim=1)
+        return log_prob + self.shares._log_prob(values[:, self.n_groups :], beside(energies, condition))
 
 
 def _groups(dataset: Dataset) -> list[int]:

@@ -25,7 +25,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from classical_baselines.filled import continuous
-from classical_baselines.networks import perceptron
+from classical_baselines.networks import beside, perceptron
 from classical_baselines.sizing import closest_size, closest_width, mlp_size
 from qgen.data.dataset import Dataset
 from qgen.data.transforms import Transform
@@ -43,8 +43,8 @@ class ConditionalVAE(Generator):
     """Encoder and decoder of fully connected layers, trained by :class:`qgen.training.Own`.
 
     The density is an integral and not tractable (``has_log_prob`` is false); :meth:`log_prob_bound` is below it.
-    Weights are float64; SiLU between the layers. ``n_parameters`` counts both networks, drawing events needs the
-    decoder only.
+    Weights are float64 and follow ``.to``; SiLU between the layers. ``n_parameters`` counts both networks, drawing
+    events needs the decoder only.
 
     Args:
         n_features: columns of a sample.
@@ -150,6 +150,7 @@ class ConditionalVAE(Generator):
         return mean + log_width.exp() * self._noise((n, self.n_features), generator)
 
     def _own_loss(self, values: Tensor, condition: Tensor | None, generator: torch.Generator) -> Tensor:
+        values = values.to(next(self.parameters()))
         mean, log_width = self._encode(values, condition)
         latent = mean + log_width.exp() * self._noise(tuple(mean.shape), generator)
         divergence = (0.5 * (mean.square() + torch.exp(2 * log_width) - 1) - log_width).sum(1)
@@ -176,14 +177,16 @@ class ConditionalVAE(Generator):
             generator: source of randomness; without one, a new one seeded by the operating system.
 
         Raises:
-            ValueError: no draw, or a condition that is missing, superfluous or of another shape.
+            ValueError: no draw, samples of another shape, or a condition that is missing or superfluous.
         """
         if draws < 1:
             raise ValueError(f"draws is {draws}; at least 1 is needed")
+        if samples.ndim != 2 or samples.shape[1] != self.n_features:
+            raise ValueError(f"samples have shape {tuple(samples.shape)}; expected (N, {self.n_features})")
         samples = samples.to(self.device, torch.float64)
         given = self._check_condition(condition, len(samples))
         inner, rng = self._model_condition(given), generator or new_generator()
-        values = self.transform(samples, given)
+        values = self.transform(samples, given).to(next(self.parameters()))
         mean, log_width = self._encode(values, inner)
         ratios = []
         for _ in range(draws):
@@ -192,30 +195,27 @@ class ConditionalVAE(Generator):
             prior = _log_normal(latent, torch.zeros_like(latent), torch.zeros_like(latent))
             posterior = _log_normal(latent, mean, log_width)
             ratios.append(_log_normal(values, *self._decode(latent, inner)) + prior - posterior)
-        bound = torch.stack(ratios).logsumexp(0) - math.log(draws)
+        bound = torch.stack(ratios).to(torch.float64).logsumexp(0) - math.log(draws)
         return bound + self.transform.log_abs_det(samples, given)
 
     def _encode(self, values: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the width of ``q``."""
-        mean, log_width = self.encoder(_beside(values.to(torch.float64), condition)).chunk(2, dim=1)
+        mean, log_width = self.encoder(beside(values, condition)).chunk(2, dim=1)
         return mean, log_width
 
     def _decode(self, latent: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the width of each feature."""
-        mean, raw = self.decoder(_beside(latent, condition)).chunk(2, dim=1)
+        mean, raw = self.decoder(beside(latent, condition)).chunk(2, dim=1)
         return mean, NARROWEST + (WIDEST - NARROWEST) * torch.sigmoid(raw + 2)  # starts at about one
 
     def _noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        return normal(shape, generator, dtype=torch.float64, device=self.device)
+        weight = next(self.parameters())
+        return normal(shape, generator, dtype=weight.dtype, device=weight.device)
 
 
 def _log_normal(values: Tensor, mean: Tensor, log_width: Tensor) -> Tensor:
     """Log density of independent normal numbers, summed over the columns."""
     return -(0.5 * ((values - mean) * torch.exp(-log_width)).square() + log_width + 0.5 * math.log(2 * math.pi)).sum(1)
-
-
-def _beside(values: Tensor, condition: Tensor | None) -> Tensor:
-    return values if condition is None else torch.cat([values, condition.to(values)], dim=1)
 
 
 def _architectures(

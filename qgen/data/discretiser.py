@@ -32,7 +32,7 @@ class Discretiser(nn.Module):
     cells; :meth:`outside` tells which ones do.
 
     Args:
-        edges: for each feature its ``2**bits + 1`` strictly increasing edges.
+        edges: for each feature its ``2**bits + 1`` strictly increasing edges; two of a feature that has no bits.
         code: ``binary``, or ``gray`` where neighbouring cells differ in one bit.
         order: ``by-feature`` (all bits of feature 0, most significant first, then those of feature 1 ...),
             ``interleaved`` (the most significant bit of every feature, then the second ...) or ``snake``
@@ -62,8 +62,8 @@ class Discretiser(nn.Module):
         bits = []
         for i, feature in enumerate(edges):
             cells = len(feature) - 1
-            if cells < 2 or cells & (cells - 1):
-                raise ValueError(f"feature {i} has {cells} cells; a power of 2, at least 2, is needed")
+            if cells < 1 or cells & (cells - 1):
+                raise ValueError(f"feature {i} has {cells} cells; a power of 2 is needed")
             values = torch.tensor(list(feature), dtype=torch.float64)
             if not torch.isfinite(values).all() or any(a >= b for a, b in pairwise(feature)):
                 raise ValueError(f"edges of feature {i} must be finite and strictly increasing")

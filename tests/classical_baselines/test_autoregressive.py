@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from qgen.data.dataset import Dataset, Feature
 from qgen.data.discretiser import Discretiser
 from qgen.random import new_generator, normal, uniform
 from qgen.training import MMD, NLL, fit
+
+calorimeter = cache(load_calorimeter)
 
 
 def cells(n_features: int, bits: int, code: str = "binary", order: str = "by-feature") -> Discretiser:
@@ -111,7 +114,7 @@ def test_learns_any_distribution_of_few_bits() -> None:
 
 @pytest.mark.parametrize(("grid", "bits"), [((8,), 4), ((8, 8), 2)])
 def test_many_bits_need_no_table(grid: tuple[int, ...], bits: int) -> None:
-    data = load_calorimeter(grid=grid, max_events=600)
+    data = calorimeter(grid=grid, max_events=600)
     model = Autoregressive.for_dataset(data, bits=bits)
     result = fit(model, data, NLL(), steps=10, batch_size=64, log_every=1)
     assert result.history[-1]["loss"] < result.history[0]["loss"]
@@ -150,7 +153,7 @@ def test_mmd_trains_it_on_cells() -> None:
 @pytest.mark.parametrize("target", [150, 224, 1000, 5000])
 @pytest.mark.parametrize("conditional", [True, False])
 def test_asked_for_size_is_reached_and_counted(target: int, conditional: bool) -> None:
-    data = load_calorimeter(grid=(8,), max_events=600)
+    data = calorimeter(grid=(8,), max_events=600)
     model = Autoregressive.for_dataset(data, bits=2, n_parameters=target, conditional=conditional)
     assert model.n_parameters == pytest.approx(target, rel=0.1)
     bits = (uniform((4000, 16), new_generator(0), dtype=torch.float64) < 0.5).double()
@@ -160,7 +163,7 @@ def test_asked_for_size_is_reached_and_counted(target: int, conditional: bool) -
 
 
 def test_impossible_options() -> None:
-    data = load_calorimeter(grid=(8,), max_events=600)
+    data = calorimeter(grid=(8,), max_events=600)
     with pytest.raises(
         ValueError, match=r"^n_parameters is 50; the closest size of an Autoregressive on 16 bits is 152"
     ):
@@ -172,7 +175,7 @@ def test_impossible_options() -> None:
 
 
 def test_empty_pixels_have_a_cell_of_their_own() -> None:
-    data = load_calorimeter(grid=(8, 8), max_events=600)
+    data = calorimeter(grid=(8, 8), max_events=600)
     model = Autoregressive.for_dataset(data, bits=2)
     train = data.train
     back = model.transform.inverse(
@@ -182,3 +185,15 @@ def test_empty_pixels_have_a_cell_of_their_own() -> None:
     often = (train.samples == 0).double().mean(0) > 0.01
     assert often.sum() > 10
     assert torch.equal((back == 0)[:, often], (train.samples == 0)[:, often])
+
+
+def test_very_many_bits_have_no_direct_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("classical_baselines.autoregressive.DIRECT_UP_TO", 5)
+    model = loud(Autoregressive(cells(3, 2), 1, hidden=9))
+    assert not hasattr(model, "direct")
+    assert model.n_parameters == 6 * 2 + 9 * (6 + 1 + 1)
+    condition = torch.tensor([[0.4]], dtype=torch.float64)
+    table = model.probabilities(condition, new_generator(0))[0].detach()
+    assert table.sum().item() == pytest.approx(1)
+    counts = torch.bincount(model._sample_cells(50_000, condition.expand(50_000, -1), new_generator(1)), minlength=64)
+    assert ((counts - 50_000 * table).square() / (50_000 * table)).sum().item() < 63 + 5 * math.sqrt(2 * 63)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import cache
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from qgen.data.dataset import Dataset, Feature
 from qgen.data.discretiser import Discretiser
 from qgen.random import new_generator, normal, uniform
 from qgen.training import MMD, NLL, Own, fit
+
+calorimeter = cache(load_calorimeter)
 
 
 def cells(n_features: int, bits: int, code: str = "binary") -> Discretiser:
@@ -171,7 +174,7 @@ def test_learns_what_it_can_represent(objective: Own | MMD | NLL) -> None:
 
 
 def test_many_bits_need_no_table() -> None:
-    data = load_calorimeter(grid=(8, 8), max_events=300)
+    data = calorimeter(grid=(8, 8), max_events=300)
     model = BitFlip.for_dataset(data, weight=1)
     assert not model.has_log_prob
     result = fit(model, data, Own(), steps=30, batch_size=64, learning_rate=0.05, log_every=1)
@@ -186,14 +189,14 @@ def test_many_bits_need_no_table() -> None:
 
 @pytest.mark.parametrize("target", [50, 224, 1000])
 def test_asked_for_size_is_reached(target: int) -> None:
-    data = load_calorimeter(grid=(8,), max_events=300)
+    data = calorimeter(grid=(8,), max_events=300)
     for conditional in (True, False):
         model = BitFlip.for_dataset(data, n_parameters=target, conditional=conditional)
         assert model.n_parameters == pytest.approx(target, rel=0.1)
 
 
 def test_impossible_options() -> None:
-    data = load_calorimeter(grid=(8,), max_events=300)
+    data = calorimeter(grid=(8,), max_events=300)
     with pytest.raises(ValueError, match=r"^n_parameters is 700; the closest size of a BitFlip on 8 bits is 510"):
         BitFlip.for_dataset(data, bits=1, n_parameters=700)
     with pytest.raises(ValueError, match=r"^generators is 16; 4 bits have 1 to 15$"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from qgen.data import load_calorimeter
 from qgen.data.dataset import Dataset, Feature
 from qgen.random import new_generator, normal, uniform
 from qgen.training import Own, fit
+
+calorimeter = cache(load_calorimeter)
 
 
 def table(samples: Tensor, conditions: Tensor | None = None) -> Dataset:
@@ -121,7 +124,7 @@ def test_in_the_gaussian_frame_a_field_of_zero_is_the_copula() -> None:
 
 
 def test_empty_pixels_are_empty() -> None:
-    data = load_calorimeter(grid=(8, 8), max_events=1500)
+    data = calorimeter(grid=(8, 8), max_events=1500)
     model = FlowMatching.for_dataset(data, hidden=(64,))
     fit(model, data, Own(), steps=150, learning_rate=0.005)
     c = data.train.conditions[:500]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import cache
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from qgen.data.dataset import Dataset, Feature
 from qgen.data.discretiser import Discretiser
 from qgen.random import new_generator, normal, uniform
 from qgen.training import MMD, NLL, Own, fit
+
+calorimeter = cache(load_calorimeter)
 
 
 def cells(n_features: int, bits: int, code: str = "binary") -> Discretiser:
@@ -97,7 +100,7 @@ def test_the_own_loss_has_the_slope_of_the_likelihood() -> None:
 
 
 def test_validation_leaves_the_chains_alone_and_is_a_likelihood() -> None:
-    data = load_calorimeter(grid=(8,), max_events=300)
+    data = calorimeter(grid=(8,), max_events=300)
     model = BoltzmannMachine.for_dataset(data, bits=1, hidden=4)
     values = data.transform(data.train.samples, data.train.conditions)
     condition = data.condition_transform(data.train.conditions)
@@ -129,7 +132,7 @@ def test_pseudo_likelihood_by_brute_force() -> None:
 
 
 def test_beyond_the_sum_there_is_no_density() -> None:
-    data = load_calorimeter(grid=(8, 8), max_events=300)
+    data = calorimeter(grid=(8, 8), max_events=300)
     model = BoltzmannMachine.for_dataset(data, hidden=21)
     assert not model.has_log_prob
     fit(model, data, Own(), steps=2, batch_size=32)
@@ -168,7 +171,7 @@ def test_learns_correlated_bits_and_the_condition(objective: Any) -> None:
 
 @pytest.mark.parametrize("target", [100, 224, 1000])
 def test_asked_for_size_is_reached(target: int) -> None:
-    data = load_calorimeter(grid=(8,), max_events=300)
+    data = calorimeter(grid=(8,), max_events=300)
     model = BoltzmannMachine.for_dataset(data, n_parameters=target)
     assert model.n_parameters == pytest.approx(target, rel=0.1)
     with pytest.raises(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 from scipy import integrate
@@ -13,6 +15,8 @@ from qgen.data.dataset import Dataset, Feature
 from qgen.data.transforms import Transform
 from qgen.random import new_generator, normal, uniform
 from qgen.training import NLL
+
+calorimeter = cache(load_calorimeter)
 
 
 def positive(n: int, n_pixels: int, seed: int = 0) -> Tensor:
@@ -35,7 +39,7 @@ def test_a_bijection_with_the_determinant_of_its_jacobian(groups: list[int]) -> 
 
 @pytest.mark.parametrize("grid", [(8,), (8, 8), (5, 5, 5)])
 def test_showers_there_and_back_with_empty_pixels(grid: tuple[int, ...]) -> None:
-    whole = load_calorimeter(grid=grid, max_events=300)
+    whole = calorimeter(grid=grid, max_events=300)
     transform, data = TwoStepFlow.for_dataset(whole).transform, whole.train
     assert isinstance(transform, EnergiesAndShares)
     assert transform.n_groups == (5 if grid == (5, 5, 5) else 1)
@@ -51,7 +55,7 @@ def test_showers_there_and_back_with_empty_pixels(grid: tuple[int, ...]) -> None
 
 
 def test_any_numbers_are_a_shower_whose_energies_add_up() -> None:
-    data = load_calorimeter(grid=(5, 5, 5), max_events=300)
+    data = calorimeter(grid=(5, 5, 5), max_events=300)
     transform = TwoStepFlow.for_dataset(data).transform
     assert isinstance(transform, EnergiesAndShares)
     numbers = 3 * normal((200, 125), new_generator(0), dtype=torch.float64)

@@ -98,6 +98,10 @@ def test_asked_for_size_is_reached(target: int, n_features: int, n_conditions: i
         (lambda: ConditionalVAE(2, beta=0), "beta is 0; it must be positive and finite"),
         (lambda: ConditionalVAE(2).log_prob_bound(torch.zeros(3, 2), draws=0), "draws is 0; at least 1 is needed"),
         (
+            lambda: ConditionalVAE(2).log_prob_bound(torch.zeros(3, 4)),
+            r"samples have shape \(3, 4\); expected \(N, 2\)",
+        ),
+        (
             lambda: ConditionalVAE.for_dataset(dataset(), n_parameters=20),
             "n_parameters is 20; the closest size of a ConditionalVAE with 8 features and 1 conditions is .*",
         ),

@@ -141,7 +141,7 @@ def fitted(values: object, **options: object) -> Discretiser:
         (lambda: fitted([[1.0], [math.nextafter(1.0, 2.0)]]), r"too few distinct values \(2\) for 2 bits"),
         (lambda: fitted([1.0, 2.0]), r"values have shape \(2,\)"),
         (lambda: Discretiser([]), r"edges are empty"),
-        (lambda: Discretiser([[0.0, 1.0]]), r"feature 0 has 1 cells; a power of 2"),
+        (lambda: Discretiser([[0.0]]), r"feature 0 has 0 cells; a power of 2"),
         (lambda: Discretiser([[0.0, 1.0, 2.0, 3.0]]), r"feature 0 has 3 cells"),
         (lambda: Discretiser([[0.0, 2.0, 1.0]]), r"edges of feature 0 must be finite and strictly increasing"),
         (lambda: Discretiser([[0.0, 1.0, 2.0]]).indices(torch.ones(3, 2)), r"expected \(N, 1\)"),
