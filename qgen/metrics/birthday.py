@@ -24,9 +24,11 @@ import torch
 from torch import Tensor
 
 from qgen.metrics.base import metric
+from qgen.metrics.columns import chosen
 from qgen.metrics.counting import ONE_SIGMA
-from qgen.metrics.image_similarity import SSIM_EVENTS, largest_pixel, no_image, ssim
-from qgen.metrics.neighbours import chosen, squared_distances, standardised
+from qgen.metrics.image_similarity import SSIM_EVENTS, largest_pixel, ssim
+from qgen.metrics.lacks import lacks_images
+from qgen.metrics.neighbours import squared_distances, standardised
 from qgen.metrics.result import MetricResult
 
 __all__ = ["duplicates", "support", "support_size", "support_ssim"]
@@ -126,7 +128,7 @@ def support(truth: Tensor, generated: Tensor, seed: int) -> Mapping[str, MetricR
     group="fidelity",
     unit="decades",
     weights="none",
-    needs=no_image,
+    needs=lacks_images,
     by_default=False,
     reference="Arora & Zhang, 1706.08224, with SSIM of Wang et al. 2004",
 )

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from qgen.data.calorimeter import CalorimeterDataset
-from qgen.data.dataset import Dataset
 from qgen.data.voxels import shower_features
 from qgen.device import find_device
 from qgen.metrics.base import metric
 from qgen.metrics.classifier import auc, auc_variance, p_above_half
+from qgen.metrics.lacks import lacks_showers
 from qgen.metrics.result import MetricResult
 from qgen.random import derive_seed, new_generator, seeded
 
@@ -65,11 +65,7 @@ class ClassifierScore:
     epoch: int
 
 
-def _lacks(dataset: Dataset) -> str:
-    return "" if isinstance(dataset, CalorimeterDataset) else "calorimeter images"
-
-
-@metric(view="events", group="tests", target=0.5, by_default=False, slow=True, reference=REFERENCE, needs=_lacks)
+@metric(view="events", group="tests", target=0.5, by_default=False, slow=True, reference=REFERENCE, needs=lacks_showers)
 def low_level_auc(
     truth: CalorimeterDataset,
     generated: CalorimeterDataset,
@@ -90,7 +86,7 @@ def low_level_auc(
     return network_score(*inputs, seed, weights, width=width, epochs=epochs, device=device).auc
 
 
-@metric(view="events", group="tests", by_default=False, slow=True, reference=REFERENCE, needs=_lacks)
+@metric(view="events", group="tests", by_default=False, slow=True, reference=REFERENCE, needs=lacks_showers)
 def low_level_jsd(
     truth: CalorimeterDataset,
     generated: CalorimeterDataset,
@@ -109,7 +105,7 @@ def low_level_jsd(
     return network_score(*inputs, seed, weights, width=width, epochs=epochs, device=device).jsd
 
 
-@metric(view="events", group="tests", target=0.5, by_default=False, slow=True, reference=REFERENCE, needs=_lacks)
+@metric(view="events", group="tests", target=0.5, by_default=False, slow=True, reference=REFERENCE, needs=lacks_showers)
 def high_level_auc(
     truth: CalorimeterDataset,
     generated: CalorimeterDataset,
@@ -129,7 +125,7 @@ def high_level_auc(
     return network_score(*inputs, seed, weights, width=width, epochs=epochs, device=device).auc
 
 
-@metric(view="events", group="tests", by_default=False, slow=True, reference=REFERENCE, needs=_lacks)
+@metric(view="events", group="tests", by_default=False, slow=True, reference=REFERENCE, needs=lacks_showers)
 def high_level_jsd(
     truth: CalorimeterDataset,
     generated: CalorimeterDataset,

@@ -14,9 +14,10 @@ from torch import Tensor
 from qgen.data.calorimeter import CalorimeterDataset
 from qgen.data.dataset import Dataset, Feature
 from qgen.data.geometry import Geometry
+from qgen.random import derive_seed, new_generator
 from qgen.text import listed
 
-__all__ = ["Columns", "View", "as_dataset", "check_alike", "rows_of", "spread", "varies"]
+__all__ = ["Columns", "View", "as_dataset", "check_alike", "chosen", "rows_of", "spread", "varies"]
 
 LARGEST = 1e100
 """Largest magnitude of a value that can be squared and summed without overflow."""
@@ -73,6 +74,13 @@ def rows_of(events: Dataset, rows: Tensor) -> Dataset:
         conditions=events.conditions[rows],
         weights=None if events.weights is None else events.weights[rows],
     )
+
+
+def chosen(n: int, most: int, seed: int, *use: str) -> Tensor:
+    """All of ``n`` rows, or ``most`` of them drawn by the seed."""
+    if n <= most:
+        return torch.arange(n)
+    return torch.randperm(n, generator=new_generator(derive_seed(seed, *use)))[:most]
 
 
 def as_dataset(what: str, events: Dataset | Tensor, like: Dataset | None = None) -> Dataset:

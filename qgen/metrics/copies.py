@@ -23,8 +23,9 @@ import torch
 from torch import Tensor
 
 from qgen.metrics.base import metric
+from qgen.metrics.columns import chosen
 from qgen.metrics.counting import effective_count
-from qgen.metrics.neighbours import chosen, nearest_distances, standardised
+from qgen.metrics.neighbours import nearest_distances, standardised
 from qgen.metrics.result import MetricResult
 
 __all__ = ["copied", "memorisation", "nearness"]

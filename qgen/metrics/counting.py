@@ -10,7 +10,7 @@ from qgen.metrics.result import MetricResult
 
 __all__ = ["ONE_SIGMA", "effective_count", "poisson_interval", "share"]
 
-ONE_SIGMA = 0.682689492137086
+ONE_SIGMA = math.erf(0.5**0.5)
 """Probability of one standard deviation of a normal distribution, the confidence of intervals."""
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from qgen.metrics.base import Estimator, metric
 from qgen.metrics.columns import spread, varies
 
-__all__ = ["correlation", "ks", "kuiper", "wasserstein"]
+__all__ = ["correlation", "ks", "kuiper", "pearson", "wasserstein"]
 
 ROWS = 8192
 """Events at a time, where more would need memory."""
@@ -140,13 +140,13 @@ def correlation(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     widths = [x.abs().amax(0) for x in centred]
 
     def estimate(w: Tensor, v: Tensor) -> Tensor:
-        a, b = (_pearson(*each) for each in zip(centred, widths, (w, v), strict=True))
+        a, b = (pearson(*each) for each in zip(centred, widths, (w, v), strict=True))
         return (a - b)[rows, columns].abs().mean()
 
     return estimate
 
 
-def _pearson(x: Tensor, width: Tensor, w: Tensor) -> Tensor:
+def pearson(x: Tensor, width: Tensor, w: Tensor) -> Tensor:
     """Weighted Pearson matrix ``(d, d)``; 0 where a column's spread is only that of rounding.
 
     Args:

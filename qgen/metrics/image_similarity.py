@@ -19,12 +19,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qgen.data.calorimeter import CalorimeterDataset
-from qgen.data.dataset import Dataset
 from qgen.metrics.base import Estimator, metric
-from qgen.metrics.neighbours import chosen
+from qgen.metrics.columns import chosen
+from qgen.metrics.lacks import lacks_images
 
-__all__ = ["largest_pixel", "no_image", "ssim", "ssim_distance", "ssim_mean", "ssim_spread"]
+__all__ = ["largest_pixel", "ssim", "ssim_distance", "ssim_mean", "ssim_spread"]
 
 SSIM_EVENTS = 800
 """Most events of each sample of whose pairs the similarity is computed."""
@@ -50,11 +49,6 @@ def ssim(images: Tensor, largest: float) -> Tensor:
 def largest_pixel(truth: Tensor) -> float:
     """The largest magnitude of a pixel, 1 if all are empty."""
     return truth.abs().max().item() or 1.0
-
-
-def no_image(dataset: Dataset) -> str:
-    """What a dataset lacks for being images; nothing if it lacks nothing."""
-    return "" if isinstance(dataset, CalorimeterDataset) and dataset.n_features > 1 else "images of at least 2 pixels"
 
 
 def _pairs(truth: Tensor, generated: Tensor, seed: int) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
@@ -90,7 +84,7 @@ def _moments(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     by_default=False,
     bias=0.5,
     weights="signed",
-    needs=no_image,
+    needs=lacks_images,
     reference="Wang et al. 2004, SSIM",
 )
 def ssim_distance(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
@@ -121,7 +115,7 @@ def ssim_distance(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     by_default=False,
     bias=0,
     weights="signed",
-    needs=no_image,
+    needs=lacks_images,
     reference="Wang et al. 2004, SSIM",
 )
 def ssim_mean(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
@@ -144,7 +138,7 @@ def ssim_mean(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     by_default=False,
     bias=0,
     weights="signed",
-    needs=no_image,
+    needs=lacks_images,
     reference="Wang et al. 2004, SSIM",
 )
 def ssim_spread(truth: Tensor, generated: Tensor, seed: int) -> Estimator:

@@ -17,11 +17,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qgen.data.calorimeter import CalorimeterDataset
 from qgen.data.clusters import cluster_shapes, nearest, shapes_of
-from qgen.data.dataset import Dataset
-from qgen.data.muon import MuonDataset
 from qgen.metrics.base import Estimator, metric
+from qgen.metrics.lacks import lacks_energies
 
 __all__ = ["image_distribution_entropy", "image_entropy", "mean_image_entropy", "relative_entropy"]
 
@@ -53,13 +51,6 @@ def relative_entropy(p: Tensor, q: Tensor, least: float = LEAST_SHARE) -> Tensor
     return (torch.xlogy(p, p) - p * q.log()).sum(-1).clamp_min(0)  # not below by rounding
 
 
-def no_energies(dataset: Dataset) -> str:
-    """What a dataset lacks for its features being pixels; nothing if it lacks nothing."""
-    known = isinstance(dataset, CalorimeterDataset)
-    possible = not isinstance(dataset, MuonDataset) and bool((dataset.samples >= 0).all())
-    return "" if known or possible else "energies of pixels, which are not negative"
-
-
 @metric(
     view="samples",
     group="physics",
@@ -68,7 +59,7 @@ def no_energies(dataset: Dataset) -> str:
     reference="2103.15470, relative entropy of the mean image",
     min_columns=2,
     by_default=False,
-    needs=no_energies,
+    needs=lacks_energies,
 )
 def mean_image_entropy(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     """Relative entropy of the mean normalised image, true against generated.
@@ -91,7 +82,7 @@ def mean_image_entropy(truth: Tensor, generated: Tensor, seed: int) -> Estimator
     reference="2103.15470, relative entropy of each image",
     min_columns=2,
     by_default=False,
-    needs=no_energies,
+    needs=lacks_energies,
 )
 def image_entropy(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     """Relative entropy of the mean image of each kind, true against generated, weighted as the kinds are in truth.
@@ -118,7 +109,7 @@ def image_entropy(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     reference="2103.15470, distribution over images",
     min_columns=2,
     by_default=False,
-    needs=no_energies,
+    needs=lacks_energies,
 )
 def image_distribution_entropy(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     """Relative entropy of how often each kind of image is drawn, true against generated.

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from qgen.metrics.base import Estimator, metric
-from qgen.metrics.columns import spread
+from qgen.metrics.columns import chosen, spread
 from qgen.metrics.result import MetricResult
 from qgen.random import derive_seed, new_generator
 from qgen.text import unknown
@@ -171,7 +171,9 @@ def mmd_blocks(
 
 
 def _all_pairs(truth: Tensor, generated: Tensor, seed: int, kernel: str, widths: Sequence[float]) -> Estimator:
-    a_rows, b_rows = _choose(len(truth), seed, "truth"), _choose(len(generated), seed, "generated")
+    a_rows, b_rows = (
+        chosen(len(x), KERNEL_EVENTS, seed, "mmd", which) for x, which in ((truth, "truth"), (generated, "generated"))
+    )
     made = _Kernel.of(kernel, widths, spread(truth), truth[a_rows])
     a, b = made.frame(truth[a_rows]), made.frame(generated[b_rows])
     aa, ab, bb = made(a, a), made(a, b), made(b, b)
@@ -181,10 +183,6 @@ def _all_pairs(truth: Tensor, generated: Tensor, seed: int, kernel: str, widths:
         return mean_of_pairs(aa, w) + mean_of_pairs(bb, v) - 2 * (w @ ab @ v) / (w.sum() * v.sum())
 
     return estimate
-
-
-def _choose(n: int, seed: int, which: str) -> Tensor:
-    return torch.arange(n) if n <= KERNEL_EVENTS else _shuffled(n, seed, which)[:KERNEL_EVENTS]
 
 
 def _shuffled(n: int, seed: int, which: str) -> Tensor:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from qgen.data.calorimeter import CalorimeterDataset
 from qgen.data.dataset import Dataset
+from qgen.data.muon import MuonDataset
 
-__all__ = ["lacks_layers", "lacks_positions", "lacks_showers"]
+__all__ = ["lacks_energies", "lacks_images", "lacks_layers", "lacks_positions", "lacks_showers"]
 
 
 def lacks_showers(dataset: Dataset) -> str:
@@ -16,6 +17,17 @@ def lacks_showers(dataset: Dataset) -> str:
     'calorimeter images'
     """
     return "" if isinstance(dataset, CalorimeterDataset) else "calorimeter images"
+
+
+def lacks_images(dataset: Dataset) -> str:
+    """For metrics of how alike images are."""
+    return "" if isinstance(dataset, CalorimeterDataset) and dataset.n_features > 1 else "images of at least 2 pixels"
+
+
+def lacks_energies(dataset: Dataset) -> str:
+    """For metrics of energies of pixels, which a plain table may hold as well."""
+    possible = not isinstance(dataset, MuonDataset) and bool((dataset.samples >= 0).all())
+    return "" if possible or isinstance(dataset, CalorimeterDataset) else "energies of pixels, which are not negative"
 
 
 def lacks_layers(dataset: Dataset) -> str:

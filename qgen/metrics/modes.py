@@ -18,8 +18,9 @@ from torch import Tensor
 
 from qgen.data.clusters import nearest
 from qgen.metrics.base import metric
+from qgen.metrics.columns import chosen
 from qgen.metrics.counting import effective_count, share
-from qgen.metrics.neighbours import chosen, standardised
+from qgen.metrics.neighbours import standardised
 from qgen.metrics.result import MetricResult
 from qgen.random import derive_seed
 

@@ -24,11 +24,9 @@ import torch
 from torch import Tensor
 
 from qgen.metrics.base import Estimator, metric
-from qgen.metrics.columns import spread
-from qgen.random import derive_seed, new_generator
+from qgen.metrics.columns import chosen, spread
 
 __all__ = [
-    "chosen",
     "coverage",
     "density",
     "nearest_distances",
@@ -54,13 +52,6 @@ def standardised(truth: Tensor, *samples: Tensor) -> list[Tensor]:
     """
     centre, scale = truth.mean(0), spread(truth)
     return [((x - centre) / scale).clamp_(-FARTHEST, FARTHEST) for x in samples]
-
-
-def chosen(n: int, most: int, seed: int, *use: str) -> Tensor:
-    """All of ``n`` rows, or ``most`` of them drawn by the seed."""
-    if n <= most:
-        return torch.arange(n)
-    return torch.randperm(n, generator=new_generator(derive_seed(seed, *use)))[:most]
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:

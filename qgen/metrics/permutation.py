@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from qgen.metrics.base import WithPValue, metric
-from qgen.metrics.columns import spread
+from qgen.metrics.columns import chosen, spread
 from qgen.random import derive_seed, new_generator
 
 __all__ = [
@@ -166,13 +166,8 @@ def check_permutations(name: str, permutations: int) -> None:
 
 def choose(truth: Tensor, generated: Tensor, most: int, seed: int) -> tuple[Tensor, Tensor]:
     """Rows of at most ``most`` events of each sample, drawn by ``seed``, in order."""
-
-    def rows(n: int, which: str) -> Tensor:
-        if n <= most:
-            return torch.arange(n)
-        return torch.randperm(n, generator=new_generator(derive_seed(seed, which)))[:most].sort().values
-
-    return rows(len(truth), "truth"), rows(len(generated), "generated")
+    t, g = (chosen(len(x), most, seed, which) for x, which in ((truth, "truth"), (generated, "generated")))
+    return t.sort().values, g.sort().values
 
 
 def pooled_units(truth: Tensor, generated: Tensor) -> Tensor:

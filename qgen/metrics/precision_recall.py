@@ -33,7 +33,8 @@ import torch
 from torch import Tensor
 
 from qgen.metrics.base import Estimator, metric
-from qgen.metrics.neighbours import chosen, standardised
+from qgen.metrics.columns import chosen
+from qgen.metrics.neighbours import standardised
 from qgen.random import derive_seed
 
 __all__ = ["PRDCurve", "prd_auc", "prd_curve", "prd_f8", "prd_f_eighth", "prd_of_shares"]

@@ -17,6 +17,7 @@ from qgen.data.calorimeter import CalorimeterDataset
 from qgen.data.voxels import layer_energies, layers_of, voxel_positions
 from qgen.metrics.base import Named, metric
 from qgen.metrics.columns import spread, varies
+from qgen.metrics.distances import pearson
 from qgen.metrics.lacks import lacks_layers, lacks_positions
 from qgen.metrics.shared import column_distances, ratio
 
@@ -124,26 +125,16 @@ def layer_correlation(truth: CalorimeterDataset, generated: CalorimeterDataset, 
     that is constant has correlation 0 with every other. It is blind to the energies of single layers.
     """
     a, b = (layer_energies(x) / x.incident_energy[:, None] for x in (truth, generated))
-    scale, middle = spread(a), a.mean(0)
-    a, b = (a - middle) / scale, (b - middle) / scale
-    others = a.shape[1] - 1
+    scale, others = spread(a), a.shape[1] - 1
+    centred = [(x - x.mean(0)) / scale * varies(x) for x in (a, b)]
+    widths = [x.abs().amax(0) for x in centred]
 
     def estimate(w: Tensor, v: Tensor) -> Tensor:
-        difference = (_correlations(a, w) - _correlations(b, v)).abs()
+        p, q = (pearson(*each) for each in zip(centred, widths, (w, v), strict=True))
+        difference = (p - q).abs()
         return (difference.sum(1) - difference.diagonal()) / others
 
     return Named(_layer_names(truth), estimate)
-
-
-def _correlations(x: Tensor, w: Tensor) -> Tensor:
-    """Weighted Pearson matrix ``(d, d)``; 0 for columns that are constant up to rounding."""
-    width = x.abs().amax(0)
-    x = (x - w @ x / w.sum()) * varies(x)
-    covariance = (x * w[:, None]).T @ x / w.sum()
-    variance = covariance.diagonal()
-    moves = variance > (1e-12 * width) ** 2
-    inverse = torch.where(moves, variance, 1.0).rsqrt() * moves
-    return covariance * inverse[:, None] * inverse
 
 
 @metric(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from qgen.metrics.base import Estimator, metric
-from qgen.metrics.columns import spread
+from qgen.metrics.columns import chosen, spread
 from qgen.random import derive_seed, new_generator
 
 __all__ = ["sinkhorn", "sliced_wasserstein"]
@@ -113,12 +113,15 @@ def sinkhorn(
     events. It goes from the squared Wasserstein-2 distance at :math:`\varepsilon = 0` to that of the means at infinity.
     Of each sample at most 1000 events enter, drawn by ``seed``. Solved on logarithms until the potentials move by less
     than :math:`10^{-4} \varepsilon`, at most 300 times; bootstrap replicas are taken to first order in the events'
-    weights: the potentials are the derivatives by them. So they do not have the bias, which falls as 1/N, and nothing is
+    weights: the potentials are the derivatives by them. They do not have the bias, which falls as 1/N, so nothing is
     extrapolated. Blind to structure finer than :math:`\sqrt\varepsilon`.
     """
     if not 0 < epsilon < math.inf:
         raise ValueError(f"epsilon is {epsilon}; it must be positive and finite")
-    rows = [_choose(len(x), seed, which) for x, which in ((truth, "truth"), (generated, "generated"))]
+    rows = [
+        chosen(len(x), SINKHORN_EVENTS, seed, "sinkhorn", which)
+        for x, which in ((truth, "truth"), (generated, "generated"))
+    ]
     scale = spread(truth)
     a, b = truth[rows[0]] / scale, generated[rows[1]] / scale
     w, v = (x[i] / x[i].sum() for x, i in zip(weights, rows, strict=True))
@@ -138,12 +141,6 @@ def sinkhorn(
         return w @ f / w.sum() + v @ g / v.sum()
 
     return estimate
-
-
-def _choose(n: int, seed: int, which: str) -> Tensor:
-    if n <= SINKHORN_EVENTS:
-        return torch.arange(n)
-    return torch.randperm(n, generator=new_generator(derive_seed(seed, "sinkhorn", which)))[:SINKHORN_EVENTS]
 
 
 def _costs(a: Tensor, b: Tensor) -> Tensor:

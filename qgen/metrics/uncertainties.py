@@ -12,12 +12,10 @@ from torch import Tensor
 
 from qgen.data.dataset import Dataset
 from qgen.metrics.base import Metric
+from qgen.metrics.counting import ONE_SIGMA
 from qgen.metrics.result import MetricResult
 
 __all__ = ["Calibration", "SeedSpread", "calibration", "combine_seeds"]
-
-ONE_SIGMA = math.erf(0.5**0.5)
-"""Probability within one standard deviation of a normal distribution, 0.683."""
 
 
 @dataclass(frozen=True)

@@ -342,6 +342,6 @@ def test_what_a_dataset_lacks_is_said() -> None:
 def test_other_incident_energies_are_refused() -> None:
     truth = images(random_images(0, 40), torch.linspace(10, 100, 40))
     with pytest.raises(
-        ValueError, match=r"generated has no event with incident_energy 10 to 28 MeV; conditions must be"
+        ValueError, match=r"generated has no event with incident_energy 10 to 55 MeV; conditions must be"
     ):
         energy_response(truth, images(random_images(1, 40), 90.0))
