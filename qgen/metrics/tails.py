@@ -32,7 +32,7 @@ class TailCount:
 
     Args:
         name: of the tail, its feature and side.
-        edge: from where on, in the feature's unit; the edge itself is not in the tail.
+        edge: up to where or from where on, in the feature's unit; it is the innermost true event of the tail.
         expected: number of generated events that a perfect generator would have there: truth's share times their
             number.
         found: number (sum of weights) of generated events there.
@@ -55,7 +55,9 @@ def tail_counts(
 ) -> list[TailCount]:
     """How often each tail of truth is hit: below the ``quantile`` and above ``1 - quantile`` of each feature.
 
-    A tail is left out if truth has no event beyond its edge (a pixel that is 0 in more than a hundredth of the events).
+    Of ``n`` true events a tail holds the outermost ``quantile (n - 1)``, rounded but at least one, and is all from the
+    innermost of these on: so a perfect generator hits it as often, on average. Of events equal to the next one it holds
+    none, and it is left out if then nothing is left (a pixel that is 0 in more than a hundredth of the events).
 
     Args:
         truth: events whose features fix the edges, by their number (not their weights).
@@ -78,17 +80,20 @@ def tail_counts(
         raise ValueError(f"quantile is {quantile}; it must lie between 0 and 0.5")
     both = weights or (_weights(truth), _weights(generated))
     last = len(truth) - 1
-    beyond = round(quantile * last)
+    beyond = max(round(quantile * last), 1)
     counts = []
     anywhere = [torch.zeros(len(x), dtype=torch.bool) for x in (truth, generated)]
     for i, feature in enumerate(truth.features):
         columns = [x.samples[:, i] for x in (truth, generated)]
         ordered = columns[0].sort().values
-        for side, edge in (("low", ordered[beyond].item()), ("high", ordered[last - beyond].item())):
-            inside = [(x < edge) if side == "low" else (x > edge) for x in columns]
+        tails = {"low": ordered[ordered < ordered[beyond]][-1:], "high": ordered[ordered > ordered[last - beyond]][:1]}
+        for side, edge in tails.items():
+            if not len(edge):
+                continue
+            inside = [(x <= edge) if side == "low" else (x >= edge) for x in columns]
             anywhere = [a | b for a, b in zip(anywhere, inside, strict=True)]
             if both[0][inside[0]].sum() > 0:
-                counts.append(_count(f"{feature.name} {side}", edge, inside, both))
+                counts.append(_count(f"{feature.name} {side}", edge.item(), inside, both))
     if both[0][anywhere[0]].sum() > 0:
         counts.append(_count("any", math.nan, anywhere, both))
     return counts
