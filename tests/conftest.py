@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+# numba starts its threads once; the benchmarks ask for one, and with another number before them it refuses
+os.environ["NUMBA_NUM_THREADS"] = "1"
+
 import pytest
 import torch
 from hypothesis import settings

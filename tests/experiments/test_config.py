@@ -272,7 +272,7 @@ def test_what_an_objective_holds_is_resolved_with_every_default() -> None:
     assert experiment.models["born"].objective is not None
     mmd, game = experiment.models["born"].objective.options["parts"]
     assert mmd == {"kind": "mmd", "space": "values", "bandwidths": None, "samples": None, "weight": 1.0}
-    assert game["discriminator"] == {"kind": "minibatch", "hidden": [64, 64]}
+    assert game["discriminator"] == {"kind": "minibatch", "hidden": [64, 64], "spectral_norm": False}
     assert game["weight"] == 0.5
 
 

@@ -134,15 +134,18 @@ def test_damaged_results_are_named(damage, message):
     assert "\n" not in str(caught.value)
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
-    lambda inner: (
-        st.lists(inner, max_size=3)
+json_values = st.deferred(
+    lambda: (
+        st.none()
+        | st.booleans()
+        | st.floats()
+        | st.integers()
+        | st.text(max_size=8)
+        | st.lists(json_values, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["name", "seeds", "models", "metrics", "kind", "value", "status"]), inner, max_size=4
+            st.sampled_from(["name", "seeds", "models", "metrics", "kind", "value", "status"]), json_values, max_size=4
         )
-    ),
-    max_leaves=12,
+    )
 )
 
 
