@@ -10,7 +10,7 @@ github.com/CaloChallenge/homepage). Voxels below a threshold are set to 0, featu
 outside the range thereby drops out unseen: :data:`calochallenge_dropped` tells how much that is.
 
 Ours, where the challenge's code has no number: a histogram in which one sample has nothing counts as 1, as 0 if neither
-has anything.
+has anything; and a bin whose weights have a negative sum counts as empty.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from torch import Tensor
 from qgen.data.calorimeter import CalorimeterDataset
 from qgen.data.voxels import layers_of, shower_features, voxel_counts
 from qgen.metrics.base import Named, metric
+from qgen.metrics.counting import histogram_shares
 from qgen.metrics.lacks import lacks_showers
 
 __all__ = ["calochallenge_dropped", "calochallenge_separation"]
@@ -43,7 +44,15 @@ Counts = Callable[[Tensor], Tensor]
 """Events' weights ``(n,)`` to the sums of weights in the bins and, last, outside."""
 
 
-@metric(view="events", group="physics", bias=1, reference=REFERENCE, by_default=False, needs=lacks_showers)
+@metric(
+    view="events",
+    group="physics",
+    bias=1,
+    weights="signed",
+    reference=REFERENCE,
+    by_default=False,
+    needs=lacks_showers,
+)
 def calochallenge_separation(
     truth: CalorimeterDataset,
     generated: CalorimeterDataset,
@@ -113,9 +122,8 @@ def _separation(counts: Tensor, others: Tensor) -> Tensor:
 
 def _shares(counts: Tensor) -> Tensor:
     """Divided by their sum; one more for "nothing at all", so that an empty histogram has a sum as well."""
-    total = counts.sum()
-    empty = (total <= 0).to(counts)
-    return torch.cat([counts / torch.where(total > 0, total, 1.0), empty[None]])
+    shares = histogram_shares(counts)
+    return torch.cat([shares, (shares.sum() == 0).to(counts)[None]])
 
 
 @dataclass(frozen=True)

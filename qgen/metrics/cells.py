@@ -19,6 +19,7 @@ from torch import Tensor
 
 from qgen.metrics.base import Estimator, metric
 from qgen.metrics.columns import spread
+from qgen.metrics.counting import histogram_shares
 
 __all__ = ["jensen_shannon", "joint_cells", "separation", "total_variation"]
 
@@ -94,17 +95,18 @@ def _cell_masses(truth: Tensor, generated: Tensor) -> Estimator:
     return masses
 
 
-@metric(view="joint", bias=1, unit="bits", reference="Lin, IEEE Trans. Inf. Theory 37 (1991) 145")
+@metric(view="joint", bias=1, unit="bits", weights="signed", reference="Lin, IEEE Trans. Inf. Theory 37 (1991) 145")
 def jensen_shannon(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     r"""Jensen-Shannon divergence on joint cells of features and conditions, between 0 and 1 bit.
 
     :math:`\frac12 \sum_i p_i \log_2 \frac{2 p_i}{p_i + q_i} + \frac12 \sum_i q_i \log_2 \frac{2 q_i}{p_i + q_i}`, where
-    an empty cell adds nothing. For the cells see :func:`joint_cells`.
+    an empty cell adds nothing. A cell whose weights have a negative sum counts as empty. For the cells see
+    :func:`joint_cells`.
     """
     masses = _cell_masses(truth, generated)
 
     def estimate(w: Tensor, v: Tensor) -> Tensor:
-        p = masses(w, v)
+        p = histogram_shares(masses(w, v))
         entropy = torch.special.entr(torch.cat([p.mean(0, keepdim=True), p])).sum(1)
         return (entropy[0] - (entropy[1] + entropy[2]) / 2).clamp_min(0) / math.log(2)
 
@@ -128,7 +130,13 @@ def total_variation(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
 
 
 @metric(
-    view="observables", per_feature=True, bias=1, group="physics", batched=True, reference="CaloChallenge, 2410.21611"
+    view="observables",
+    per_feature=True,
+    bias=1,
+    group="physics",
+    weights="signed",
+    batched=True,
+    reference="CaloChallenge, 2410.21611",
 )
 def separation(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     r"""Separation power of the histograms of each physics feature, between 0 and 1.
@@ -136,11 +144,12 @@ def separation(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     :math:`\frac12 \sum_i (p_i - q_i)^2 / (p_i + q_i + 10^{-16})`. Histograms of 50 equal bins from truth's 0.5 % to its
     99.5 % quantile (from its smallest to its largest value where these agree); on either side one bin for truth's tail
     and one for all beyond truth's last event. Nothing is dropped, and samples that do not overlap have separation 1.
+    A bin whose weights have a negative sum counts as empty.
     """
 
     def shares(bins: Tensor, weights: Tensor) -> Tensor:
         empty = weights.new_zeros(*weights.shape[:-1], N_BINS + 4)
-        return empty.scatter_add_(-1, bins.expand_as(weights), weights / weights.sum(-1, keepdim=True))
+        return histogram_shares(empty.scatter_add_(-1, bins.expand_as(weights), weights))
 
     def estimate(w: Tensor, v: Tensor) -> Tensor:
         found = []

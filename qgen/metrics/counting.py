@@ -1,4 +1,4 @@
-"""Uncertainties of counts and of shares of events, which stay honest where nothing was counted."""
+"""Counts and shares of weighted events, with uncertainties that stay honest where nothing was counted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from qgen.metrics.result import MetricResult
 
-__all__ = ["ONE_SIGMA", "effective_count", "poisson_interval", "share"]
+__all__ = ["ONE_SIGMA", "effective_count", "histogram_shares", "poisson_interval", "share"]
 
 ONE_SIGMA = math.erf(0.5**0.5)
 """Probability of one standard deviation of a normal distribution, the confidence of intervals."""
@@ -40,6 +40,23 @@ def effective_count(weights: Tensor) -> float:
     """
     squares = weights.square().sum().item()
     return weights.sum().item() ** 2 / squares if squares > 0 else 0.0
+
+
+def histogram_shares(counts: Tensor) -> Tensor:
+    """Shares of the bins, of sum 1; a bin whose weights have a negative sum counts as empty.
+
+    If no bin is filled, all are 0.
+
+    Args:
+        counts: sums of the events' weights, ``(..., bins)``.
+
+    >>> import torch
+    >>> histogram_shares(torch.tensor([3.0, 1.0, -0.5])).tolist()
+    [0.75, 0.25, 0.0]
+    """
+    filled = counts.clamp_min(0)
+    total = filled.sum(-1, keepdim=True)
+    return filled / total.masked_fill(total == 0, 1)
 
 
 def share(inside: Tensor, weights: Tensor) -> MetricResult:

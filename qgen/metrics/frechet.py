@@ -93,8 +93,8 @@ def kpd(
     events in a sample, batches of a tenth of them. Within a batch no event is compared with itself. What bias is left
     (an event may be drawn twice, and the median lies below the mean) is a tenth of the fluctuation. Each feature is
     divided by its greatest magnitude in truth (``normalise``). The uncertainty is jetnet's, half the width of the
-    batches' central 68 %: that of one batch rather than of the median, so it is generous. Blind to what leaves all
-    moments up to the fourth as they are.
+    batches' central 68 %: that of one batch rather than of the median, so it is generous near the floor. Blind to what
+    leaves all moments up to the fourth as they are.
     """
     if not isinstance(batch, int) or batch < 2:
         raise ValueError(f"batch is {batch}; a whole number of at least 2 events is needed")

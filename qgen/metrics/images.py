@@ -6,7 +6,8 @@ and are left out.
 
 The relative entropy of shares :math:`p` and :math:`q` is :math:`\sum_j p_j \ln(p_j / q_j)`, in nats. A pixel with
 :math:`p_j = 0` adds nothing. Where :math:`q_j = 0` and :math:`p_j > 0` it would be infinite, for a pixel that matters
-little as for one that matters much: every :math:`q_j` is at least :math:`10^{-6}`.
+little as for one that matters much: every :math:`q_j` is at least :math:`10^{-6}`. Where weights have a negative sum,
+there is nothing.
 
 The kinds of images are the distinct images of truth if these are at most 32 (data of cluster means), and else the 8
 clusters that k-means finds in truth; an image is of the kind whose mean is nearest.
@@ -55,6 +56,7 @@ def relative_entropy(p: Tensor, q: Tensor, least: float = LEAST_SHARE) -> Tensor
     view="samples",
     group="physics",
     bias=1,
+    weights="signed",
     unit="nats",
     reference="2103.15470, relative entropy of the mean image",
     min_columns=2,
@@ -78,6 +80,7 @@ def mean_image_entropy(truth: Tensor, generated: Tensor, seed: int) -> Estimator
     view="samples",
     group="physics",
     bias=1,
+    weights="signed",
     unit="nats",
     reference="2103.15470, relative entropy of each image",
     min_columns=2,
@@ -92,7 +95,7 @@ def image_entropy(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     (x, kinds_x), (y, kinds_y) = _images_and_kinds(truth, generated, seed)
 
     def estimate(w: Tensor, v: Tensor) -> Tensor:
-        true, found = (kinds_x * w[:, None]).T @ x, (kinds_y * v[:, None]).T @ y
+        true, found = ((kinds_x * w[:, None]).T @ x).clamp_min(0), ((kinds_y * v[:, None]).T @ y).clamp_min(0)
         found = torch.where(found.sum(1, keepdim=True) > 0, found, _or_uniform(found.sum(0)))
         frequency = true.sum(1) / true.sum()  # images have sum 1: the sum over pixels counts them
         there = frequency > 0
@@ -105,6 +108,7 @@ def image_entropy(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     view="samples",
     group="physics",
     bias=1,
+    weights="signed",
     unit="nats",
     reference="2103.15470, distribution over images",
     min_columns=2,
@@ -143,4 +147,5 @@ def _images_and_kinds(truth: Tensor, generated: Tensor, seed: int) -> list[tuple
 
 
 def _or_uniform(shares: Tensor) -> Tensor:
+    shares = shares.clamp_min(0)
     return shares if shares.sum() > 0 else torch.ones_like(shares)

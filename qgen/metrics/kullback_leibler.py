@@ -7,7 +7,7 @@ the generated histogram, and what is done there decides what it measures. :data:
 bins, so that one true event of ``n`` in such a bin costs :math:`\ln(10^{100} / n) / n`: it mostly counts the true
 events in the tails to which no generated event happens to keep company. :data:`kl` cuts bins that truth fills equally
 and adds half an event to each generated bin. On the same bins are :data:`kl_reverse` and the Jensen-Shannon divergence
-:data:`js`, where an empty generated bin adds nothing to the sum.
+:data:`js`, where an empty generated bin adds nothing to the sum. A bin whose weights have a negative sum is empty.
 
 None is among the metrics that :func:`~qgen.metrics.evaluate` takes by default.
 
@@ -27,6 +27,7 @@ from torch import Tensor
 
 from qgen.metrics.base import Estimator, metric
 from qgen.metrics.cells import EVENTS_PER_CELL, MOST_CELLS
+from qgen.metrics.counting import effective_count, histogram_shares
 
 __all__ = ["equal_edges", "histogram_kl", "js", "kl", "kl_published", "kl_reverse"]
 
@@ -51,7 +52,15 @@ def histogram_kl(truth: Tensor, generated: Tensor) -> Tensor:
     return (p * (p.log() - q.log())).sum()
 
 
-@metric(view="samples", per_feature=True, by_default=False, bias=1, unit="nats", reference="code of 2110.06933")
+@metric(
+    view="samples",
+    per_feature=True,
+    by_default=False,
+    bias=1,
+    weights="signed",
+    unit="nats",
+    reference="code of 2110.06933",
+)
 def kl_published(truth: Tensor, generated: Tensor, seed: int, limits: Tensor) -> Estimator:
     """Kullback-Leibler divergence as published for the style-based qGAN: 99 equal bins, 1e-100 in empty ones.
 
@@ -84,9 +93,15 @@ def _place(x: Tensor, low: Tensor, high: Tensor, width: Tensor) -> Tensor:
 
 
 @metric(
-    view="samples", per_feature=True, by_default=False, bias=1, unit="nats", reference="2110.06933; bins and prior ours"
+    view="samples",
+    per_feature=True,
+    by_default=False,
+    bias=1,
+    weights="signed",
+    unit="nats",
+    reference="2110.06933; bins and prior ours",
 )
-def kl(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
+def kl(truth: Tensor, generated: Tensor, seed: int, weights: tuple[Tensor, Tensor]) -> Estimator:
     """Kullback-Leibler divergence of each feature on bins of equal truth content, half an event in each as prior.
 
     At most 128 bins hold at least 20 true events each and the outermost ones are open, so that nothing is left out (see
@@ -96,24 +111,10 @@ def kl(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     between features.
     """
 
-    def divergence(p: Tensor, q: Tensor, n: Tensor, m: Tensor) -> Tensor:
-        return torch.special.xlogy(p, p / _with_prior(q, m)).sum()
+    events = effective_count(weights[1])
 
-    return _on_equal_bins(truth, generated, divergence)
-
-
-@metric(view="samples", per_feature=True, by_default=False, bias=1, unit="nats", reference="2110.06933; bins ours")
-def kl_reverse(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
-    r"""Reverse Kullback-Leibler divergence of each feature, :math:`\sum_i q_i \ln (q_i / p_i)`, on the bins of ``kl``.
-
-    A bin without generated events adds nothing; truth fills every bin with 20 events or more, and half an event is
-    added to each, so that none is empty after reweighting either. No value exceeds about the logarithm of the number of
-    bins. It is large where events are generated that truth hardly has, and nearly blind to a mode of truth that is
-    missed: half of truth missed costs :math:`\ln 2`. Blind to dependence between features.
-    """
-
-    def divergence(p: Tensor, q: Tensor, n: Tensor, m: Tensor) -> Tensor:
-        return torch.special.xlogy(q, q / _with_prior(p, n)).sum()
+    def divergence(p: Tensor, q: Tensor) -> Tensor:
+        return torch.special.xlogy(p, p / _with_prior(q, events)).sum()
 
     return _on_equal_bins(truth, generated, divergence)
 
@@ -123,6 +124,33 @@ def kl_reverse(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     per_feature=True,
     by_default=False,
     bias=1,
+    weights="signed",
+    unit="nats",
+    reference="2110.06933; bins ours",
+)
+def kl_reverse(truth: Tensor, generated: Tensor, seed: int, weights: tuple[Tensor, Tensor]) -> Estimator:
+    r"""Reverse Kullback-Leibler divergence of each feature, :math:`\sum_i q_i \ln (q_i / p_i)`, on the bins of ``kl``.
+
+    A bin without generated events adds nothing; truth fills every bin with 20 events or more, and half an event is
+    added to each, so that none is empty after reweighting either. No value exceeds about the logarithm of the number of
+    bins. It is large where events are generated that truth hardly has, and nearly blind to a mode of truth that is
+    missed: half of truth missed costs :math:`\ln 2`. Blind to dependence between features.
+    """
+
+    events = effective_count(weights[0])
+
+    def divergence(p: Tensor, q: Tensor) -> Tensor:
+        return torch.special.xlogy(q, q / _with_prior(p, events)).sum()
+
+    return _on_equal_bins(truth, generated, divergence)
+
+
+@metric(
+    view="samples",
+    per_feature=True,
+    by_default=False,
+    bias=1,
+    weights="signed",
     unit="bits",
     reference="Lin, IEEE Trans. Inf. Theory 37 (1991) 145",
 )
@@ -134,7 +162,7 @@ def js(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     columns together is :data:`~qgen.metrics.jensen_shannon`.
     """
 
-    def divergence(p: Tensor, q: Tensor, n: Tensor, m: Tensor) -> Tensor:
+    def divergence(p: Tensor, q: Tensor) -> Tensor:
         mean, one, other = torch.special.entr(torch.stack([(p + q) / 2, p, q])).sum(1)
         return (mean - (one + other) / 2).clamp_min(0) / math.log(2)
 
@@ -170,14 +198,13 @@ def equal_edges(values: Tensor) -> Tensor:
     return torch.tensor(sorted(edges), dtype=values.dtype)
 
 
-def _with_prior(shares: Tensor, n: Tensor) -> Tensor:
+def _with_prior(shares: Tensor, n: float) -> Tensor:
+    """With half an event more in each bin, of ``n`` events (weighted ones: their effective number)."""
     return (shares * n + PRIOR) / (n + PRIOR * len(shares))
 
 
-def _on_equal_bins(
-    truth: Tensor, generated: Tensor, divergence: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-) -> Estimator:
-    """Of each feature ``divergence(p, q, sum of truth's weights, of the generated events')``, with shares of bins."""
+def _on_equal_bins(truth: Tensor, generated: Tensor, divergence: Callable[[Tensor, Tensor], Tensor]) -> Estimator:
+    """The ``divergence`` of each feature from the shares of bins."""
     edges = [equal_edges(x) for x in truth.T]
     cells = [
         tuple(torch.bucketize(x.contiguous(), inner, out_int32=True) for x in pair)
@@ -186,9 +213,9 @@ def _on_equal_bins(
 
     def estimate(w: Tensor, v: Tensor) -> Tensor:
         shares = (
-            [torch.bincount(place, x, len(inner) + 1) / x.sum() for place, x in zip(places, (w, v), strict=True)]
+            [histogram_shares(torch.bincount(at, x, len(inner) + 1)) for at, x in zip(places, (w, v), strict=True)]
             for places, inner in zip(cells, edges, strict=True)
         )
-        return torch.stack([divergence(p, q, w.sum(), v.sum()) for p, q in shares])
+        return torch.stack([divergence(p, q) for p, q in shares])
 
     return estimate

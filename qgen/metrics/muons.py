@@ -128,6 +128,7 @@ def momentum_balance(truth: MuonDataset, generated: MuonDataset, seed: int) -> N
     view="events",
     group="physics",
     bias=0.5,
+    weights="signed",
     unit="standard deviations of truth",
     reference="conditional quantiles, as 2205.07674 compares events at each beam energy",
     by_default=False,
@@ -164,7 +165,8 @@ def conditional_quantiles(truth: Dataset, generated: Dataset, seed: int, bins: i
 
     def quantiles(weights: Tensor, ordered: Tensor, rows: Tensor) -> Tensor:
         reached = weights[rows].cumsum(1)
-        at = torch.searchsorted(reached, (reached[:, -1:] * shares).contiguous())
+        wanted = (reached[:, -1:] * shares).contiguous()
+        at = torch.searchsorted(reached.cummax(1).values, wanted)  # with negative weights the sum may fall again
         return ordered.gather(1, at.clamp_max(ordered.shape[1] - 1))
 
     def estimate(w: Tensor, v: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ from torch import Tensor
 
 from qgen.metrics.base import Estimator, metric
 from qgen.metrics.columns import chosen
+from qgen.metrics.counting import histogram_shares
 from qgen.metrics.neighbours import standardised
 from qgen.random import derive_seed
 
@@ -154,7 +155,7 @@ def _curves(
 
     def shares(of: Tensor, weights: Tensor) -> Tensor:
         masses = torch.bincount(of.flatten(), weights.repeat(runs), runs * clusters)
-        return masses.reshape(runs, clusters) / weights.sum()
+        return histogram_shares(masses.reshape(runs, clusters))
 
     def curve(w: Tensor, v: Tensor) -> PRDCurve:
         of_runs = prd_of_shares(shares(cells[:, :n], w[rows[0]]), shares(cells[:, n:], v[rows[1]]))
@@ -163,18 +164,33 @@ def _curves(
     return curve
 
 
-@metric(view="joint", group="fidelity", target=1.0, by_default=False, reference="Sajjadi et al., 1806.00035")
+@metric(
+    view="joint",
+    group="fidelity",
+    target=1.0,
+    weights="signed",
+    by_default=False,
+    reference="Sajjadi et al., 1806.00035",
+)
 def prd_auc(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     """Area under the curve of precision against recall of distributions, on features and conditions.
 
     1 if both samples fill the 20 clusters of their union alike, 0 if they share none. See :func:`prd_curve`. Blind to
-    differences within a cluster. Weights count in the shares of the clusters, not in finding them.
+    differences within a cluster. Weights count in the shares of the clusters, not in finding them; a cluster whose
+    weights have a negative sum counts as empty.
     """
     curve = _curves(truth, generated, seed)
     return lambda w, v: area(curve(w, v))
 
 
-@metric(view="joint", group="fidelity", target=1.0, by_default=False, reference="Sajjadi et al., 1806.00035")
+@metric(
+    view="joint",
+    group="fidelity",
+    target=1.0,
+    weights="signed",
+    by_default=False,
+    reference="Sajjadi et al., 1806.00035",
+)
 def prd_f8(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     """Largest F8 of precision and recall of distributions: mostly recall, whether all of truth is generated.
 
@@ -184,7 +200,14 @@ def prd_f8(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     return lambda w, v: largest_f(curve(w, v), 8)
 
 
-@metric(view="joint", group="fidelity", target=1.0, by_default=False, reference="Sajjadi et al., 1806.00035")
+@metric(
+    view="joint",
+    group="fidelity",
+    target=1.0,
+    weights="signed",
+    by_default=False,
+    reference="Sajjadi et al., 1806.00035",
+)
 def prd_f_eighth(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     """Largest F1/8 of precision and recall of distributions: mostly precision, whether generated events are realistic.
 

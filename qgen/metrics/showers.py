@@ -16,6 +16,7 @@ from torch import Tensor
 from qgen.data.calorimeter import CalorimeterDataset
 from qgen.data.voxels import layer_energies, shower_features, voxel_counts
 from qgen.metrics.base import Estimator, Named, metric
+from qgen.metrics.counting import histogram_shares
 from qgen.metrics.lacks import lacks_layers, lacks_showers
 from qgen.metrics.shared import column_distances, ratio, shared_bins
 
@@ -184,6 +185,7 @@ def sparsity(truth: CalorimeterDataset, generated: CalorimeterDataset, seed: int
     view="events",
     group="physics",
     bias=1,
+    weights="signed",
     reference="triangular discrimination of the spectrum of voxel energies, 2410.21611",
     by_default=False,
     needs=lacks_showers,
@@ -193,8 +195,9 @@ def voxel_spectrum(truth: CalorimeterDataset, generated: CalorimeterDataset, see
 
     :math:`\frac12 \sum_i (p_i - q_i)^2 / (p_i + q_i)`, where a bin that is empty in both adds nothing. The bins: one
     for empty voxels, with nothing or less than truth's threshold; 50 equal in the logarithm from truth's smallest voxel
-    energy (at least a millionth of the largest) to its largest; one below, one above. Nothing is dropped. It is blind
-    to where the voxels are and to which of them belong to one shower.
+    energy (at least a millionth of the largest) to its largest; one below, one above. Nothing is dropped; a bin whose
+    weights have a negative sum counts as empty. It is blind to where the voxels are and to which of them belong to one
+    shower.
     """
     filled = truth.samples[(truth.samples > 0) & (truth.samples >= truth.threshold)]
     high = filled.max().item() if len(filled) else 1.0
@@ -205,7 +208,7 @@ def voxel_spectrum(truth: CalorimeterDataset, generated: CalorimeterDataset, see
     a, b = (voxel_counts(x, edges, truth.threshold) / x.n_features for x in (truth, generated))
 
     def estimate(w: Tensor, v: Tensor) -> Tensor:
-        p, q = w @ a / w.sum(), v @ b / v.sum()
+        p, q = histogram_shares(w @ a), histogram_shares(v @ b)
         return ratio((p - q) ** 2, p + q).sum() / 2
 
     return estimate

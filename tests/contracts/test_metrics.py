@@ -178,6 +178,8 @@ def test_weights_count_as_repeated_events_or_are_refused(metric: Metric) -> None
     counted, ignored = metric(truth, weighted, **settings), metric(truth, generated, **settings)
     allowed = 0.3 * abs(ignored.value - repeated.value) + repeated.uncertainty + counted.uncertainty
     assert abs(counted.value - repeated.value) < allowed + 1e-9
+    scaled = metric(truth, replace(generated, weights=1e-6 * weights), **settings)
+    assert (scaled.value, scaled.uncertainty) == pytest.approx((counted.value, counted.uncertainty), rel=1e-6, abs=1e-9)
     negative = replace(generated, weights=torch.where(torch.arange(len(generated)) % 20 == 3, -1.0, 1.0).double())
     if metric.weights == "signed":
         assert math.isfinite(metric(truth, negative, **settings).value)
