@@ -14,7 +14,7 @@ from experiments.cli import app
 from experiments.studies.faults import FAULTS, PERFECT
 from experiments.studies.sensitivity import Settings, sensitivity
 from experiments.studies.sensitivity_view import MARKS, SEEN, sensitivity_markdown, write_page
-from qgen.data import load_calorimeter, muon_events
+from qgen.data import Dataset, load_calorimeter, muon_events
 
 MUST_SEE = {
     "8 pixels": {
@@ -44,7 +44,8 @@ def found() -> dict[tuple[str, str, str], float]:
     cells: dict[tuple[str, str, str], float] = {}
     for source, of_faults in MUST_SEE.items():
         metrics = sorted({name for names in of_faults.values() for name in names})
-        results = sensitivity(Settings(sources=(source,), metrics=metrics, events=600, seeds=1))
+        faults = (PERFECT, *of_faults)
+        results = sensitivity(Settings(sources=(source,), faults=faults, metrics=metrics, events=600, seeds=1))
         assert results["refused"] == {}
         cells |= {(source, row["fault"], row["metric"]): row["mean"] for row in results["rows"]}
     return cells
@@ -64,9 +65,14 @@ def test_only_memorisation_sees_memorised_events(found: dict[Any, float]) -> Non
     assert seen == {"memorisation"}
 
 
+@pytest.fixture(scope="module")
+def samples() -> tuple[Dataset, Dataset]:
+    return load_calorimeter(grid=(4, 4), max_events=900), muon_events(n=900)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
-def test_faulty_events_are_events(fault: str) -> None:
-    for whole in (load_calorimeter(grid=(4, 4), max_events=900), muon_events(n=900)):
+def test_faulty_events_are_events(fault: str, samples: tuple[Dataset, Dataset]) -> None:
+    for whole in samples:
         pool, training = whole.take(range(700)), whole.take(range(700, 900))
         events = FAULTS[fault](pool, training, 200, 0)
         assert len(events) == 200
@@ -76,7 +82,10 @@ def test_faulty_events_are_events(fault: str) -> None:
             events.conditions, pool.conditions[:200]
         )
         assert changed == (fault != PERFECT)
-    images = load_calorimeter(grid=(4, 4), max_events=300)
+
+
+def test_what_smearing_and_shuffling_keep(samples: tuple[Dataset, Dataset]) -> None:
+    images = samples[0].take(range(300))
     smeared = FAULTS["smeared profile"](images, images, 300, 0)
     torch.testing.assert_close(smeared.samples.sum(1), images.samples.sum(1))  # energy is kept
     shuffled = FAULTS["lost correlation"](images, images, 300, 0)
@@ -85,7 +94,7 @@ def test_faulty_events_are_events(fault: str) -> None:
 
 def test_the_command_writes_results_figure_and_page(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"# Page\n\nBefore.\n\n{MARKS[0]}\nold\n{MARKS[1]}\n\nAfter.\n")
+    page.write_text(f"# Page\n\nBefore.\n\n{MARKS[0]}\nstale\n{MARKS[1]}\n\nAfter.\n")
     words = [
         "study",
         "sensitivity",
@@ -110,7 +119,7 @@ def test_the_command_writes_results_figure_and_page(tmp_path: Path) -> None:
     text = page.read_text()
     assert text.startswith("# Page\n\nBefore.")
     assert text.endswith("After.\n")
-    assert "old" not in text
+    assert "stale" not in text
     assert "| `memorisation` | " in text
     again = page.read_text()
     write_page(page, results)
