@@ -147,7 +147,7 @@ def conditional_quantiles(truth: Dataset, generated: Dataset, seed: int, bins: i
     blind to correlations of the features in a bin, and to the last tenth of each tail.
 
     Args:
-        bins: of the condition, with as many true events each; one for each value if there are no more.
+        bins: of the condition, with as many true events each, 20 at least; one for each of few values.
     """
     labels, *inside = shared_bins(truth, generated, bins)
     features = truth.observables().features

@@ -55,7 +55,7 @@ def energy_response(truth: CalorimeterDataset, generated: CalorimeterDataset, se
     itself. It is blind to the fluctuations of the response and to where the energy is.
 
     Args:
-        bins: of the incident energy, with as many true events each; one for each energy if there are no more.
+        bins: of the incident energy, with as many true events each, 20 at least; one for each of few energies.
     """
     labels, *inside = shared_bins(truth, generated, bins)
     a, b = (rows * _response(x)[:, None] for rows, x in zip(inside, (truth, generated), strict=True))
@@ -87,7 +87,7 @@ def energy_resolution(truth: CalorimeterDataset, generated: CalorimeterDataset, 
     0, the difference itself. It is blind to the energy scale and to where the energy is.
 
     Args:
-        bins: of the incident energy, with as many true events each; one for each energy if there are no more.
+        bins: of the incident energy, with as many true events each, 20 at least; one for each of few energies.
     """
     labels, *inside = shared_bins(truth, generated, bins)
     responses = [_response(x)[:, None] for x in (truth, generated)]
