@@ -309,15 +309,19 @@ def _evaluate_files(truth: Path, generated: list[str], out: Path | None, report:
     from qgen.files import write_atomically
 
     console = _console()
-    with _steps(console) as progress:
-        judged = judge_files(truth, generated, progress=progress, **settings)
-    console.print(metric_table(judged.table))
-    for line in (*(f"not judged: {reason}" for reason in judged.left_out.values()), *judged.outside):
-        console.print(Text(line))
+    try:
+        with _steps(console) as progress:
+            judged = judge_files(truth, generated, progress=progress, **settings)
+    except KeyboardInterrupt:
+        print("qgen: interrupted; nothing was written", file=sys.stderr)
+        raise typer.Exit(130) from None
     if out is not None:
         scores = judged.table.to_dict()
         content = scores if len(scores) > 1 else next(iter(scores.values()))
         write_atomically(out, (json.dumps(content, indent=1) + "\n").encode())
+    console.print(metric_table(judged.table))
+    for line in (*(f"not judged: {reason}" for reason in judged.left_out.values()), *judged.outside):
+        console.print(Text(line))
     if report is not None:
         from experiments.report.evaluation import write_evaluation
 
@@ -430,6 +434,8 @@ def report(
     from experiments.report import write_markdown, write_report
     from qgen.run import load_run
 
+    if out is not None and out.suffix not in (".html", ".htm", ".md"):
+        raise ValueError(f"--out {out}: the page is HTML or Markdown; expected a name that ends in .html or .md")
     write = write_markdown if out is not None and out.suffix == ".md" else write_report
     path = write([load_run(folder) for folder in folders], out or folders[0] / "report.html")
     typer.echo(str(path))

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from experiments.space import Range, place, plain_space, read_space
 from qgen.data import DATASETS
-from qgen.metrics import find_metrics
+from qgen.metrics import METRICS, find_metrics
 from qgen.plain import read_yaml, read_yaml_file
 from qgen.registry import generator_class, generators
 from qgen.run import CONFIG
@@ -375,6 +375,8 @@ def _evaluation(asked: Evaluation, models: Mapping[str, ModelConfig]) -> Evaluat
     except ValueError as error:
         raise ValueError(f"evaluation.metrics: {error}") from None
     for name, options in asked.options.items():
+        if name in METRICS and name not in chosen:
+            raise ValueError(f"evaluation.options: {name} is not among evaluation.metrics")
         if name not in chosen:
             raise ValueError(f"evaluation.options: {unknown('metric', name, chosen)}")
         try:

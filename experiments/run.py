@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from circuits.metering import metering
-from experiments.config import Experiment
+from experiments.config import Evaluation, Experiment
 from experiments.cost import mean_cost, model_cost
 from experiments.judging import Judge, over_seeds
 from experiments.scores import COMPLETED, DISCRETISED_TRUTH
@@ -25,8 +25,9 @@ from qgen.data import DATASETS, Dataset, Discretiser
 from qgen.data.transforms import Transform
 from qgen.device import find_device
 from qgen.generator import DiscreteGenerator, Generator
-from qgen.metrics import MINIMUM_EVENTS
+from qgen.metrics import MINIMUM_EVENTS, evaluate, find_metrics
 from qgen.metrics.bins import condition_bins
+from qgen.metrics.columns import Columns
 from qgen.random import derive_seed, new_generator
 from qgen.run import CONFIG, ENVIRONMENT, RESULTS, SAMPLES, load_run, truth_for_judging
 from qgen.statefile import write_atomically
@@ -293,12 +294,7 @@ def _rehearse(experiment: Experiment, dataset: Dataset, device: torch.device) ->
     truth = truth_for_judging(dataset, experiment.evaluation.max_events)
     if len(truth) < MINIMUM_EVENTS:
         raise ValueError(f"dataset: {len(truth)} test events; at least {MINIMUM_EVENTS} are needed to judge a model")
-    for part in condition_bins(truth, experiment.evaluation.bins):
-        held = int(part.holds(truth).sum())
-        if held < MINIMUM_EVENTS:
-            raise ValueError(
-                f"evaluation.bins: {part.label} holds {held} test events; at least {MINIMUM_EVENTS} are needed"
-            )
+    _rehearse_judging(truth, dataset, experiment.evaluation)
     for name, config in experiment.models.items():
         seed = experiment.seeds[0]
         generator = built(name, config, dataset, seed).to(device)
@@ -314,6 +310,38 @@ def _rehearse(experiment: Experiment, dataset: Dataset, device: torch.device) ->
             fit(generator, dataset, objective, **{**config.training, "steps": 1, "seconds": None, "layerwise": None})
         if name in experiment.models_on_backends:
             _rehearse_elsewhere(experiment, generator, name, dataset.train, device)
+
+
+def _rehearse_judging(truth: Dataset, dataset: Dataset, evaluation: Evaluation) -> None:
+    """Look at bins and metrics, and judge true events by the metrics that have options.
+
+    Raises:
+        ValueError: a bin has too few events, a named metric is not defined for them, or an option is impossible.
+    """
+    for part in condition_bins(truth, evaluation.bins):
+        held = int(part.holds(truth).sum())
+        if held < MINIMUM_EVENTS:
+            raise ValueError(
+                f"evaluation.bins: {part.label} holds {held} test events; at least {MINIMUM_EVENTS} are needed"
+            )
+    for metric in find_metrics(evaluation.metrics):
+        problem = metric.problem(Columns(truth, metric.view))
+        if problem and metric.name in (evaluation.metrics or ()):
+            raise ValueError(f"evaluation.metrics: {problem}")
+        if problem or metric.slow or not evaluation.options.get(metric.name):
+            continue
+        try:
+            evaluate(
+                truth,
+                truth,
+                reference=truth,
+                training=dataset.train,
+                metrics=[metric.name],
+                options={metric.name: evaluation.options[metric.name]},
+                n_bootstrap=2,
+            )
+        except ValueError as error:
+            raise ValueError(f"evaluation.options.{metric.name}: {error}") from None
 
 
 def _rehearse_elsewhere(

@@ -402,6 +402,7 @@ def _write_best(experiment: Experiment, found: Mapping[str, Sequence[Trial]], fo
             tuned = _with(experiment, name, best.parameters).plain()
             models |= tuned["models"]
     if not models:
-        raise ValueError(f"{folder}: every trial failed; {TRIALS} of each model says why")
+        first = next(iter(found.values()))[0].status
+        raise ValueError(f"{folder}: every trial failed; {TRIALS} of each model says why, first: {first}")
     tuned |= {"name": f"{experiment.name}-tuned", "models": models}
     write_atomically(folder / BEST, resolve(tuned).to_yaml().encode())

@@ -376,3 +376,25 @@ def test_a_model_that_generates_nonsense_does_not_cost_the_others_their_scores(
     assert "not judged" in console.export_text()
     page = write_report([load_run(folder)], tmp_path / "report.html").read_text()
     assert "not judged" in page
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "message"),
+    [
+        ({"options": {"mmd": {"kernel": "foo"}}}, "evaluation.options.mmd: kernel 'foo' is unknown"),
+        ({"options": {"kl": {}}}, "evaluation.options: kl is not among evaluation.metrics"),
+        ({"metrics": ["muon_kinematics"]}, "evaluation.metrics: muon_kinematics needs muon events"),
+    ],
+)
+def test_what_cannot_be_judged_is_said_before_anything_is_trained(
+    evaluation: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    raw = {
+        "name": "tiny",
+        "dataset": {"kind": "calorimeter", "grid": [2], "max_events": 300},
+        "models": {"flow": {"kind": "flow", "objective": {"kind": "nll"}, "training": {"steps": 2}}},
+        "evaluation": evaluation,
+    }
+    with pytest.raises(ValueError, match=message):
+        run_experiment(resolve(raw), tmp_path / "run")
+    assert not (tmp_path / "run" / "seed-0").exists()
