@@ -320,7 +320,8 @@ def _evaluate_files(truth: Path, generated: list[str], out: Path | None, report:
         content = scores if len(scores) > 1 else next(iter(scores.values()))
         write_atomically(out, (json.dumps(content, indent=1) + "\n").encode())
     console.print(metric_table(judged.table))
-    for line in (*(f"not judged: {reason}" for reason in judged.left_out.values()), *judged.outside):
+    reasons = (*judged.left_out.values(), *map(str, judged.table.refused))
+    for line in (*(f"not judged: {reason}" for reason in reasons), *judged.outside):
         console.print(Text(line))
     if report is not None:
         from experiments.report.evaluation import write_evaluation

@@ -101,7 +101,7 @@ def judge_files(
         seed=seed,
         progress=progress,
     )
-    judged = {row.metric for row in table}
+    judged = {row.metric for row in table} | {one.metric for one in table.refused}
     left_out = {
         m.name: m.problem(*(Columns(one, m.view) for one in read.values())) or f"{m.name} needs training events"
         for m in asked

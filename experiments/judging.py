@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,9 +80,17 @@ class Judge:
             return Drawn(None, time.perf_counter() - started, f"not judged: {error}")
         return Drawn(drawn, seconds)
 
-    def scores(self, samples: Mapping[str, Dataset], seed: int) -> dict[str, dict[str, dict[str, float]]]:
-        """By name and metric: value, uncertainty, floor and floor's uncertainty."""
-        table: dict[str, dict[str, dict[str, float]]] = evaluate(
+    def scores(
+        self, samples: Mapping[str, Dataset], seed: int, warn: Callable[[str], None]
+    ) -> dict[str, dict[str, dict[str, float]]]:
+        """By name and metric: value, uncertainty, floor and floor's uncertainty.
+
+        Args:
+            samples: events of models by name.
+            seed: of the training.
+            warn: is told which metric could not judge which model, and why.
+        """
+        table = evaluate(
             self.truth,
             samples,
             reference=self.other,
@@ -92,8 +100,11 @@ class Judge:
             bins=self.evaluation.bins,
             n_bootstrap=self.evaluation.bootstrap,
             seed=derive_seed(seed, "evaluation"),
-        ).to_dict()
-        return table
+        )
+        for refusal in table.refused:
+            warn(f"{refusal}")
+        scores: dict[str, dict[str, dict[str, float]]] = table.to_dict()
+        return scores
 
 
 def over_seeds(judged: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, float]]:

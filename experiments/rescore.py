@@ -264,7 +264,9 @@ class _Job:
         drawn = judge.draw(name, generator, seed, folder / SAMPLES)
         if drawn.events is None:
             reporter.warning(f"{name} on {self.place.name}, seed {seed}: {drawn.problem}")
-        metrics = {} if drawn.events is None else judge.scores({name: drawn.events}, seed)[name]
+        metrics = (
+            {} if drawn.events is None else judge.scores({name: drawn.events}, seed, reporter.warning).get(name, {})
+        )
         status, trouble, found = drawn.problem or COMPLETED, None, {}
         try:
             found = distances(generator, counted, shots, derive_seed(seed, name, "distances"))

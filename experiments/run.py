@@ -191,7 +191,7 @@ def _judged(
     if not samples:
         return {name: {**facts[name], "metrics": {}} for name in facts}
     reporter.stage("judging", seed, 0)
-    table = judge.scores(samples, seed)
+    table = judge.scores(samples, seed, reporter.warning)
     return {name: {**facts[name], "metrics": table.get(name, {})} for name in facts}
 
 

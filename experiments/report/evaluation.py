@@ -87,7 +87,7 @@ def write_evaluation(judged: Judged, path: Path) -> Path:
                     for label in dict.fromkeys(row.bin for row in judged.table if row.bin)
                 },
                 notes=metric_notes(list(dict.fromkeys(row.metric for row in table))),
-                left_out=judged.left_out,
+                left_out=[*judged.left_out.values(), *map(str, judged.table.refused)],
                 steps=PULL_STEPS,
                 distributions=distributions(observables, events.looks),
                 images=calorimeter(events),

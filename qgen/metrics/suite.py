@@ -14,7 +14,7 @@ from qgen.metrics.base import METRICS, MINIMUM_EVENTS, Metric, check_weights, fi
 from qgen.metrics.bins import Bin, condition_bins
 from qgen.metrics.columns import Columns, View, as_dataset, check_alike, rows_of
 from qgen.metrics.result import MetricResult
-from qgen.metrics.table import MetricRow, MetricTable
+from qgen.metrics.table import MetricRow, MetricTable, Refusal
 from qgen.random import derive_seed, new_generator
 from qgen.text import unknown
 
@@ -64,7 +64,8 @@ def evaluate(
         training: the events that the generators learned from; without them, metrics that look at them are left out.
         metrics: names as in ``METRICS``, or groups of them (:data:`~qgen.metrics.base.GROUPS`, ``default``, ``all``);
             without them the default ones (``Metric.by_default``). Groups are taken as far as they are defined for these
-            events (correlation needs two columns).
+            events (correlation needs two columns); one of a group that cannot judge some generator's events is in the
+            table's ``refused``, with its reason.
         options: of metrics, by metric and name.
         bins: conditions in whose bins everything is judged as well: by name the number of bins (of as many true events
             each; a bin for each value if there are no more of them) or their edges.
@@ -114,6 +115,7 @@ def evaluate(
         true = halves[0]
 
     rows: list[MetricRow] = []
+    refused: list[Refusal] = []
     parts = [None, *(condition_bins(truth, bins) if bins else [])]
     total, done = len(parts) * len(samples) * len(chosen), 0
     for part in parts:
@@ -130,10 +132,17 @@ def evaluate(
             some = sample.within(part)
             for m in chosen:
                 progress(f"{m.name} of {name}" if name else m.name, done, total)
-                rows += within.rows(m, name, some, "" if part is None else part.label)
+                label = "" if part is None else part.label
+                compared = within.compared(m, some)
+                try:
+                    rows += within.rows(m, name, compared, label)
+                except ValueError as error:
+                    if names is None or m.name in names:
+                        raise
+                    refused.append(Refusal(name, m.name, label, str(error)))
                 done += 1
     progress("", done, total)
-    return MetricTable(tuple(rows))
+    return MetricTable(tuple(rows), tuple(refused))
 
 
 @dataclass(frozen=True)
@@ -171,6 +180,17 @@ class _Sample:
         return self.seen[view, n]
 
 
+@dataclass(frozen=True)
+class _Compared:
+    """Equally many events of truth, other truth and a generator, and the training events if they are looked at."""
+
+    true: Columns
+    other: Columns
+    generated: Columns
+    training: Columns | None
+    n: int
+
+
 @dataclass
 class _Within:
     """True samples, of all conditions or of a bin of them, and the floors that were found with them."""
@@ -184,8 +204,12 @@ class _Within:
     seed: int
     floors: dict[tuple[str, int], dict[str, MetricResult]] = field(default_factory=dict)
 
-    def rows(self, m: Metric, generator: str, sample: _Sample, label: str) -> list[MetricRow]:
-        """A metric of a generator: its own row last, after those of its features."""
+    def compared(self, m: Metric, sample: _Sample) -> _Compared:
+        """What a metric compares: as many events of each sample.
+
+        Raises:
+            ValueError: there are too few.
+        """
         training = None
         true, other = self.true, self.other
         if "training" in m.asks and self.learned is not None:
@@ -196,18 +220,23 @@ class _Within:
             least = min((true, other, sample), key=lambda one: len(one.rows))
             raise ValueError(f"{least.what}: {n} events; at least {MINIMUM_EVENTS} are needed")
         a, b, c = (one.columns(m.view, n) for one in (true, other, sample))
+        return _Compared(true=a, other=b, generated=c, training=training, n=n)
+
+    def rows(self, m: Metric, generator: str, compared: _Compared, label: str) -> list[MetricRow]:
+        """A metric of a generator: its own row last, after those of its features."""
+        n = compared.n
         settings: dict[str, Any] = {
-            "training": training,
+            "training": compared.training,
             "n_bootstrap": self.n_bootstrap,
             "seed": self.seed,
             "options": self.options.get(m.name, {}),
         }
         if (m.name, n) not in self.floors:
-            self.floors[m.name, n] = m.results(a, b, **settings)
+            self.floors[m.name, n] = m.results(compared.true, compared.other, **settings)
         floor = self.floors[m.name, n]
         return [
             MetricRow(generator, m.name, feature, value, floor[feature], m.target, n, label)
-            for feature, value in m.results(a, c, **settings).items()
+            for feature, value in m.results(compared.true, compared.generated, **settings).items()
         ]
 
 

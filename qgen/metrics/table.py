@@ -10,7 +10,7 @@ from typing import Any
 from qgen.metrics.result import MetricResult
 from qgen.text import unknown
 
-__all__ = ["MetricRow", "MetricTable"]
+__all__ = ["MetricRow", "MetricTable", "Refusal"]
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,30 @@ class MetricRow:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """A metric that could not judge a generator's events, and why.
+
+    >>> print(Refusal("flow", "kpd", "", "kpd is not finite"))
+    flow: kpd is not finite
+    """
+
+    generator: str
+    metric: str
+    bin: str
+    reason: str
+
+    def __str__(self) -> str:
+        where = f" ({self.bin})" if self.bin else ""
+        return f"{self.generator}: {self.reason}{where}" if self.generator else f"{self.reason}{where}"
+
+
+@dataclass(frozen=True)
 class MetricTable:
     """Rows of one or several generators scored against the same truth; made by :func:`qgen.metrics.evaluate`.
+
+    Args:
+        rows: what was found.
+        refused: metrics of a group, not asked for by name, that could not judge the events of a generator.
 
     >>> row = MetricRow("flow", "ks", "", MetricResult(0.051, 0.004), MetricResult(0.02, 0.005), 0.0, 1000)
     >>> table = MetricTable((row,))
@@ -78,6 +100,7 @@ class MetricTable:
     """
 
     rows: tuple[MetricRow, ...]
+    refused: tuple[Refusal, ...] = ()
 
     def __iter__(self) -> Iterator[MetricRow]:
         return iter(self.rows)
@@ -98,11 +121,12 @@ class MetricTable:
         """
         if generator not in self.generators:
             raise ValueError(f"no generator {generator!r} in the table; generators are {', '.join(self.generators)}")
-        return MetricTable(tuple(row for row in self.rows if row.generator == generator))
+        refused = tuple(one for one in self.refused if one.generator == generator)
+        return MetricTable(tuple(row for row in self.rows if row.generator == generator), refused)
 
     def summary(self) -> MetricTable:
         """The rows of whole metrics, those of single features left out."""
-        return MetricTable(tuple(row for row in self.rows if not row.feature))
+        return MetricTable(tuple(row for row in self.rows if not row.feature), self.refused)
 
     def __getitem__(self, name: str) -> MetricRow:
         """The row ``metric`` or ``metric/feature`` of a table of one generator.

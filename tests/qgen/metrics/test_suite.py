@@ -362,3 +362,26 @@ def test_mistaken_bins_get_one_line(mistake):
     bins, message = BAD_BINS[mistake]
     with pytest.raises(ValueError, match=message):
         evaluate(TRUTH, conditional(1), metrics=["ks"], bins=bins)
+
+
+def test_a_metric_of_a_group_that_cannot_judge_is_told_and_one_that_is_asked_for_raises(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def picky(truth: torch.Tensor, generated: torch.Tensor, seed: int) -> MetricResult:
+        """Refuses what is not near."""
+        if generated.mean() > 1:
+            raise ValueError("picky takes small values only")
+        return MetricResult(0.0, 1.0)
+
+    monkeypatch.setattr("qgen.metrics.base.METRICS", dict(METRICS))
+    monkeypatch.setattr("qgen.metrics.suite.METRICS", dict(METRICS))
+    metric(view="samples", group="tests", reference="ours")(picky)
+    truth = normal(0, 200, 2)
+    generated = {"good": normal(1, 100, 2), "bad": 5 + normal(2, 100, 2)}
+    table = evaluate(truth, generated, metrics=["ks", "tests"])
+    assert [str(one) for one in table.refused] == ["bad: picky takes small values only"]
+    assert [one.metric for one in table.of("bad").refused] == ["picky"]
+    assert table.of("good").refused == ()
+    assert {row.metric for row in table.of("good")} - {row.metric for row in table.of("bad")} == {"picky"}
+    with pytest.raises(ValueError, match=r"^picky takes small values only$"):
+        evaluate(truth, generated, metrics=["picky"])
