@@ -96,7 +96,9 @@ def energy_resolution(truth: CalorimeterDataset, generated: CalorimeterDataset, 
 
     def resolution(w: Tensor, which: int) -> Tensor:
         first, second = (ratio(w @ power, w @ inside[which]) for power in powers[which])
-        return ratio((second - first**2).clamp_min(0).sqrt(), (middle + first).clamp_min(0))
+        mean = middle + first
+        mean = torch.where(mean > 1e-12 * middle, mean, 0.0)  # of empty showers rounding is left
+        return ratio((second - first**2).clamp_min(0).sqrt(), mean)
 
     scale = _scale(resolution(torch.ones(len(truth), dtype=torch.float64), 0))
 

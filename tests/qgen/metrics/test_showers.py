@@ -345,3 +345,10 @@ def test_other_incident_energies_are_refused() -> None:
         ValueError, match=r"generated has no event with incident_energy 10 to 55 MeV; conditions must be"
     ):
         energy_response(truth, images(random_images(1, 40), 90.0))
+
+
+def test_a_generator_of_empty_showers_has_no_resolution() -> None:
+    truth = load_calorimeter(grid=(8,), max_events=1000)
+    empty = truth.train.with_samples(torch.zeros_like(truth.train.samples))
+    assert energy_resolution(truth.test, empty).value == pytest.approx(1)
+    assert energy_resolution(empty, empty).value == 0
