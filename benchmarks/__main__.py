@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import batch, cuda, cv, first_call, gradient_step, memory, noise, sampling
+from benchmarks import batch, cuda, cv, evaluate, first_call, gradient_step, memory, noise, sampling
 from benchmarks.common import GOALS, Report, machine, one_core, parser, table
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -36,9 +36,9 @@ def page(reports: list[Report], figures: list[tuple[str, str]], command: str) ->
         "# Benchmarks",
         "All packages do the same work in one process (continuous-variable networks in one run, each in a process of "
         "its own), on one core and one thread; their results agree to 1e-5 (shots within their statistical "
-        "uncertainty) before anything is timed. Times are medians. A ratio is how many times longer the fastest peer "
-        "takes. A peer that cannot be imported is named; torchquantum 0.1.8 needs Qiskit below "
-        "1.0, which cannot stand beside this package. Written by",
+        "uncertainty) before anything is timed; commands on files run as a user runs them. Times are medians. A ratio "
+        "is how many times longer the fastest peer takes. A peer that cannot be imported is named; torchquantum 0.1.8 "
+        "needs Qiskit below 1.0, which cannot stand beside this package. Written by",
         f"    {command}",
         table(["machine", ""], [list(row) for row in figures]),
         table(["package", "version"], [[package, _version(package)] for package in PACKAGES]),
@@ -65,7 +65,7 @@ def main() -> None:
     one_core()
     figures = machine()
     reports: list[Report] = []
-    scripts = [gradient_step, batch, sampling, noise, memory, first_call, cv]
+    scripts = [gradient_step, batch, sampling, noise, memory, first_call, cv, evaluate]
     for script in scripts + [cuda] * torch.cuda.is_available():
         reports.append(script.measure(options))
         print(reports[-1].markdown(), flush=True)
