@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from circuits.cv import TruncationWarning
-from experiments.config import Experiment, load_config, resolve, with_compute
+from experiments.config import load_config, resolve, with_compute
+from experiments.experiment import Experiment
 from experiments.run import load_dataset, run_experiment
 from experiments.trained import Reporter
 from qgen.data import Dataset

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.config import Evaluation
+from experiments.experiment import Evaluation
 from qgen.data import Dataset, write_events
 from qgen.generator import Generator
 from qgen.metrics import evaluate

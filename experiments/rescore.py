@@ -20,12 +20,13 @@ from torch import Tensor
 from circuits import Circuit
 from circuits.backends import Backend, Capabilities, ParameterShift
 from circuits.backends.layers import layers, row_size, shots_of
-from experiments.config import Evaluation, is_folder_name, plain_backend
 from experiments.distances import distances
+from experiments.experiment import Evaluation
 from experiments.judging import Judge, over_seeds
 from experiments.rescored import BACKENDS, Rescoring, Role, read_rescoring, yaml_line
 from experiments.run import JOBS, Reporter, backend_for, claimed, environment
 from experiments.scores import COMPLETED
+from experiments.sections import is_folder_name, plain_backend
 from qgen.device import find_device
 from qgen.files import write_atomically
 from qgen.plain import read_yaml, read_yaml_file

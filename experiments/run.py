@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from circuits.metering import metering
-from experiments.config import Evaluation, Experiment
 from experiments.cost import mean_cost, model_cost
+from experiments.experiment import Evaluation, Experiment
 from experiments.judging import Judge, over_seeds
 from experiments.scores import COMPLETED, DISCRETISED_TRUTH
 from experiments.trained import JOBS, Reporter, as_json, backend_for, built, named, put_on_backend, steps_of, trained

@@ -14,7 +14,7 @@ import torch
 
 from circuits.backends import Backend, backend_beside
 from circuits.metering import Tally, metering
-from experiments.config import ModelConfig
+from experiments.experiment import ModelConfig
 from experiments.scores import COMPLETED
 from qgen.data import Dataset
 from qgen.generator import Generator

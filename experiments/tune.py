@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from experiments.config import Experiment, resolve, with_compute
+from experiments.config import resolve, with_compute
+from experiments.experiment import Experiment
 from experiments.run import claimed, load_dataset
 from experiments.scores import COMPLETED
 from experiments.space import Range, Space, at, default_space, place, read_space

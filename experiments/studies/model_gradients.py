@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from circuits.backends import ParameterShift, Sampled, Statevector
-from experiments.config import Experiment
+from experiments.experiment import Experiment
 from experiments.run import backend_for, load_dataset
 from qgen.data import Dataset
 from qgen.generator import Generator

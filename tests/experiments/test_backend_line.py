@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from circuits.backends import BACKENDS, Statevector
 from experiments.catalogue import catalogue
 from experiments.cli import app
-from experiments.config import Experiment, resolve
+from experiments.config import resolve
+from experiments.experiment import Experiment
 from experiments.run import Reporter, run_experiment
 from qgen import load_run
 from qgen.data import load_events

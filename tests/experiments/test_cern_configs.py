@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.config import Experiment, config_names, load_config, resolve
+from experiments.config import config_names, load_config, resolve
+from experiments.experiment import Experiment
 from experiments.run import run_experiment
 from experiments.scores import COMPLETED, read_results
 from qgen.metrics import METRICS

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from circuits.backends import BACKENDS, backend_options
 from circuits.backends.make import GRADIENTS, MITIGATIONS
-from experiments.config import Experiment, _options, config_names, load_config, resolve
+from experiments.config import config_names, load_config, resolve
+from experiments.experiment import Experiment
+from experiments.sections import options_model
 from qgen.training import OBJECTIVES
 from qgen.training.discriminators import discriminators
 
@@ -284,7 +286,7 @@ def test_any_value_anywhere_is_accepted_or_refused_in_one_line(path: str, value:
 
 HELD = [
     *(("discriminator", kind, option) for kind in discriminators() for option in ("hidden", "qubits", "backend", "x")),
-    *(("parts", kind, option) for kind in OBJECTIVES for option in _options(OBJECTIVES[kind]).model_fields),
+    *(("parts", kind, option) for kind in OBJECTIVES for option in options_model(OBJECTIVES[kind]).model_fields),
     *(("parts", kind, option) for kind in OBJECTIVES for option in ("weight", "kind")),
 ]
 

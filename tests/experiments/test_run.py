@@ -16,7 +16,8 @@ import torch
 from rich.console import Console
 
 from experiments import trained as trained_module
-from experiments.config import Experiment, resolve
+from experiments.config import resolve
+from experiments.experiment import Experiment
 from experiments.report import write_report
 from experiments.run import Reporter, claimed, discretised_truth, run_experiment
 from experiments.tables import results_table

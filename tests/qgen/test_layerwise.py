@@ -8,7 +8,8 @@ import torch
 
 from circuits import Circuit, Gate, ansatz
 from circuits.angle_layers import angle_layers
-from experiments.config import Experiment, resolve
+from experiments.config import resolve
+from experiments.experiment import Experiment
 from experiments.run import run_experiment
 from qgen import fit
 from qgen.data import Dataset, Feature, muon_events
