@@ -280,13 +280,13 @@ def score_of(row: MetricRow) -> Score:
 def target(metric: str) -> float:
     """The value of a perfect generator, 0 for a metric that is not installed here.
 
-    >>> target("classifier_auc"), target("wasserstein/pt")
-    (0.5, 0.0)
+    >>> target("classifier_auc"), target("wasserstein/pt"), target("low_level_auc/jsd")
+    (0.5, 0.0, 0.0)
     """
     from qgen.metrics import METRICS
 
-    known = METRICS.get(metric.split(" @ ")[0].split("/")[0])
-    return 0.0 if known is None else known.target
+    name, _, feature = metric.split(" @ ")[0].partition("/")
+    return METRICS[name].target_of(feature) if name in METRICS else 0.0
 
 
 def read_results(results: Any, where: str = "results.json") -> Results:

@@ -198,7 +198,8 @@ def excess(score: Score, metric: str) -> float:
     >>> round(excess(score, "classifier_auc"), 3)
     0.19
     """
-    target = METRICS[metric.partition("/")[0]].target
+    name, _, feature = metric.partition("/")
+    target = METRICS[name].target_of(feature)
     return abs(score.value - target) - abs(score.floor - target)
 
 

@@ -20,9 +20,7 @@ from qgen.metrics.cells import jensen_shannon, joint_cells, separation, total_va
 from qgen.metrics.challenge_classifier import (
     ClassifierScore,
     high_level_auc,
-    high_level_jsd,
     low_level_auc,
-    low_level_jsd,
     network_score,
 )
 from qgen.metrics.classifier import classifier_auc
@@ -91,7 +89,6 @@ __all__ = [
     "fpd",
     "frechet_distance",
     "high_level_auc",
-    "high_level_jsd",
     "histogram_kl",
     "image_distribution_entropy",
     "image_entropy",
@@ -112,7 +109,6 @@ __all__ = [
     "likelihood_ratio",
     "longitudinal_profile",
     "low_level_auc",
-    "low_level_jsd",
     "mean_image_entropy",
     "memorisation",
     "metric",

@@ -22,7 +22,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -123,6 +123,7 @@ class Metric:
         group: what kind of metric it is.
         per_feature: whether the estimator gives one value a feature; their mean is the metric's value.
         target: the value of a perfect generator, apart from fluctuations.
+        targets: those of named values for which it is another.
         unit: of the value, empty if it has none.
         reference: where it is defined.
         min_columns: fewest columns for which it is defined.
@@ -162,6 +163,7 @@ class Metric:
     slow: bool = False
     needs: Callable[[Dataset], str] = lambda dataset: ""
     batched: bool = False
+    targets: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "__doc__", self.build.__doc__)
@@ -170,6 +172,14 @@ class Metric:
     def description(self) -> str:
         """The first line of the definition."""
         return (self.build.__doc__ or "").strip().split("\n")[0]
+
+    def target_of(self, feature: str) -> float:
+        """The value of a perfect generator in the row of a feature or of a named value.
+
+        >>> METRICS["low_level_auc"].target_of(""), METRICS["low_level_auc"].target_of("jsd")
+        (0.5, 0.0)
+        """
+        return self.targets.get(feature, self.target)
 
     @property
     def asks(self) -> frozenset[str]:
@@ -357,6 +367,7 @@ def metric(
     slow: bool = False,
     needs: Callable[[Dataset], str] = lambda dataset: "",
     batched: bool = False,
+    targets: Mapping[str, float] | None = None,
 ) -> Callable[[Callable[..., Built]], Metric]:
     """Make a function ``(truth, generated, seed, ...) -> Built`` a :class:`Metric` of its name and register it."""
 
@@ -379,6 +390,7 @@ def metric(
             slow=slow,
             needs=needs,
             batched=batched,
+            targets=targets or {},
         )
         METRICS[made.name] = made
         return made

@@ -235,7 +235,7 @@ class _Within:
             self.floors[m.name, n] = m.results(compared.true, compared.other, **settings)
         floor = self.floors[m.name, n]
         return [
-            MetricRow(generator, m.name, feature, value, floor[feature], m.target, n, label)
+            MetricRow(generator, m.name, feature, value, floor[feature], m.target_of(feature), n, label)
             for feature, value in m.results(compared.true, compared.generated, **settings).items()
         ]
 
