@@ -11,6 +11,9 @@ threshold, and the smooth density of a model does not leak over it. On the way b
 empty. So the probability that a pixel is empty is that of the continuous number lying below the threshold, and it
 depends on the other pixels and the condition as that number does. (Noise on empty cells is usual for flows on showers,
 2106.05285; its place, its width and the gap are ours.)
+
+A pixel that is empty in all of training is dead: it is filled like the others, but whatever is drawn there is empty,
+and an image with energy there has the density 0.
 """
 
 from __future__ import annotations
@@ -44,6 +47,7 @@ class Filled(Transform):
     Args:
         pixels: acts on each pixel for itself, increasing.
         threshold: of each pixel in its unit, an energy below it is none; 0 for a pixel that is never empty.
+        dead: whether a pixel is always empty, whatever lies in its place.
         width: of the noise, after ``pixels``.
         mean: of the filled pixel, after ``pixels``.
         scale: its standard deviation; positive.
@@ -56,15 +60,23 @@ class Filled(Transform):
     """
 
     threshold: Tensor
+    dead: Tensor
     width: Tensor
     mean: Tensor
     scale: Tensor
 
     def __init__(
-        self, pixels: Transform, threshold: list[float], width: list[float], mean: list[float], scale: list[float]
+        self,
+        pixels: Transform,
+        threshold: list[float],
+        dead: list[bool],
+        width: list[float],
+        mean: list[float],
+        scale: list[float],
     ) -> None:
         super().__init__()
         self.pixels = pixels
+        self.register_buffer("dead", torch.tensor(dead, dtype=torch.bool))
         for name, row in (("threshold", threshold), ("width", width), ("mean", mean), ("scale", scale)):
             self.register_buffer(name, torch.tensor(row, dtype=torch.float64))
 
@@ -74,20 +86,23 @@ class Filled(Transform):
         empty = samples == 0
         smallest = torch.where(empty, torch.inf, samples).min()
         threshold = torch.where(empty.any(0) & smallest.isfinite(), smallest, 0.0)
+        dead = empty.all(0)
         before = pixels(samples, condition)
         spread = (before - before.mean(0)).square().mean(0).sqrt()
         width = WIDTH * torch.where(spread > 0, spread, 1.0)
         plain = [torch.zeros_like(width).tolist(), torch.ones_like(width).tolist()]
-        first = cls(pixels, threshold.tolist(), width.tolist(), *plain)
+        tables = threshold.tolist(), dead.tolist(), width.tolist()
+        first = cls(pixels, *tables, *plain)
         values = first.noisy(first(samples, condition), condition, new_generator(seed))
         mean = values.mean(0)
         scale = (values - mean).square().mean(0).sqrt()
         scale = torch.where(scale > 1e-12 * (1 + mean.abs()), scale, 1.0)
-        return cls(pixels, threshold.tolist(), width.tolist(), mean.tolist(), scale.tolist())
+        return cls(pixels, *tables, mean.tolist(), scale.tolist())
 
     def forward(self, samples: Tensor, condition: Tensor | None = None) -> Tensor:
         """Images as numbers of order one, an empty pixel at the median of its noise."""
         threshold = self.threshold.to(samples)
+        samples = samples.masked_fill(self.dead, 0.0)
         values = self.pixels(torch.maximum(samples, threshold), condition)
         values = torch.where(samples < threshold, values - MEDIAN * self.width.to(samples), values)
         return (values - self.mean.to(samples)) / self.scale.to(samples)
@@ -109,7 +124,7 @@ class Filled(Transform):
         return torch.where((threshold > 0) & (values < edge - 1e-3 * width), edge - width * noise.sqrt(), values)
 
     def inverse(self, values: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Images, a pixel below its threshold empty."""
+        """Images, a pixel empty that is below its threshold or dead."""
         return self.cut(self.pixels.inverse(self.unscaled(values), condition))
 
     def unscaled(self, values: Tensor) -> Tensor:
@@ -117,17 +132,21 @@ class Filled(Transform):
         return values * self.scale.to(values) + self.mean.to(values)
 
     def cut(self, samples: Tensor, part: slice | list[int] = slice(None)) -> Tensor:
-        """Energies of these pixels, those below the threshold 0."""
-        return torch.where(samples < (1 - ROUNDING) * self.threshold[part].to(samples), 0.0, samples)
+        """Energies of these pixels, 0 for those that are dead or below the threshold."""
+        return samples.masked_fill((samples < (1 - ROUNDING) * self.threshold[part].to(samples)) | self.dead[part], 0.0)
 
     def log_abs_det(self, samples: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Of the map at the image, or at the threshold for an empty pixel, shape ``(N,)``."""
+        """Of the map at the image, or at the threshold for an empty pixel, shape ``(N,)``.
+
+        Minus infinity for an image with energy in a dead pixel, which is nowhere on the way back.
+        """
         at = torch.maximum(samples, self.threshold.to(samples))
-        return self.pixels.log_abs_det(at, condition) - self.scale.to(samples).log().sum()
+        inside = self.pixels.log_abs_det(at, condition) - self.scale.to(samples).log().sum()
+        return inside.masked_fill((self.dead & (samples != 0)).any(1), -torch.inf)
 
     def arguments(self) -> dict[str, Any]:
         """The inner transform's spec and the tables as lists."""
-        tables = {name: getattr(self, name).tolist() for name in ("threshold", "width", "mean", "scale")}
+        tables = {name: getattr(self, name).tolist() for name in ("threshold", "dead", "width", "mean", "scale")}
         return {"pixels": self.pixels.spec(), **tables}
 
     @classmethod

@@ -119,7 +119,7 @@ class EnergiesAndShares(Transform):
         last = [max(own, key=lambda i: brightness[i].item()) for own in members]
         smallest = samples[samples > 0].min().item()
         least = torch.where((samples[:, last] == 0).any(0), smallest, 0.0).tolist()
-        first = cls(groups, last, Filled(Log([1.0]), [0.0], [1.0], [0.0], [1.0]), None, least, smallest)
+        first = cls(groups, last, Filled(Log([1.0]), [0.0], [False], [1.0], [0.0], [1.0]), None, least, smallest)
         energies, others, after = first._split(samples)
         scaled = EnergyFraction()(energies, condition) if incident else energies
         log = Log(_means(scaled))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -104,7 +105,7 @@ def test_saved_and_restored(images: CalorimeterDataset) -> None:
     assert torch.equal(again(images.samples, images.conditions), transform(images.samples, images.conditions))
 
 
-def test_columns_without_energy_and_dead_columns() -> None:
+def test_columns_without_energy_and_constant_columns() -> None:
     samples = torch.zeros(50, 3, dtype=torch.float64)
     samples[:, 1] = 4.0
     samples[::2, 2] = 1 + normal((25,), new_generator(0), dtype=torch.float64).abs()
@@ -112,6 +113,23 @@ def test_columns_without_energy_and_dead_columns() -> None:
     values = transform.noisy(transform(samples), None, new_generator(1))
     assert values.isfinite().all()
     torch.testing.assert_close(transform.inverse(values), samples)
+
+
+def test_a_dead_pixel_stays_empty_wherever_its_number_lies(images: CalorimeterDataset) -> None:
+    samples = images.samples.clone()
+    samples[:, 3] = 0
+    data = replace(images, samples=samples)
+    transform = fitted(data)
+    assert transform.dead.nonzero().flatten().tolist() == [3]
+    numbers = 3 * normal((200, 64), new_generator(0), dtype=torch.float64)
+    drawn = transform.inverse(numbers, data.conditions[:200])
+    assert (drawn[:, 3] == 0).all()
+    assert (drawn[:, 4] > 0).any()
+    hit = samples[:5].clone()
+    hit[:2, 3] = 1.0
+    condition = data.conditions[:5]
+    torch.testing.assert_close(transform(hit, condition), transform(samples[:5], condition))
+    assert transform.log_abs_det(hit, condition).isneginf().tolist() == [True, True, False, False, False]
 
 
 def test_every_step_of_a_training_draws_the_noise_anew(images: CalorimeterDataset) -> None:
