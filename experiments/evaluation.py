@@ -82,6 +82,9 @@ def judge_files(
     asked = find_metrics(metrics)
     known = {"truth": truth, **{f"generated {name}": path for name, path in named.items()}}
     known |= {what: path for what, path in (("reference", reference), ("training", training)) if path is not None}
+    for path in known.values():
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such file")
     read: dict[str, Dataset] = {}
     for k, (what, path) in enumerate(known.items()):
         progress(f"reading {path.name}", k, len(known))

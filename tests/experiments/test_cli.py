@@ -9,7 +9,9 @@ import h5py
 import pytest
 import torch
 
+from experiments.catalogue import CATALOGUES
 from experiments.cli import WHAT, main
+from experiments.terminal import progress, wrote
 from qgen.data import load_events, simulate_muon, write_events
 
 CONFIG = """
@@ -107,7 +109,10 @@ def test_sample_then_evaluate_any_two_files(run: Path, tmp_path: Path, capsys: p
     call(["evaluate", "--truth", str(files[0]), "--generated", str(files[1]), "--out", str(out), "--metric", "ks"])
     table = json.loads(out.read_text())
     assert set(table["ks"]) == {"value", "uncertainty", "floor", "floor_uncertainty", "extrapolated"}
-    assert "ks" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "ks" in printed.out
+    assert "reading a.h5" not in printed.out
+    assert "reading a.h5" in printed.err
 
 
 def test_sample_under_one_condition(run: Path, tmp_path: Path) -> None:
@@ -174,6 +179,51 @@ def test_a_mistake_is_one_line(arguments: list[str], line: str, capsys: pytest.C
     error = refused(arguments, capsys)
     assert error.startswith(line)
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("evaluate --seed -1", "invalid value for '--seed': input should be greater than or equal to 0 (found '-1')"),
+        ("evaluate --sed 1", "no such option: --sed"),
+        ("sample", "missing argument 'RUN'; `qgen sample --help` says what is allowed"),
+        ("evaluat", "no such command 'evaluat'. Did you mean 'evaluate'?; `qgen --help` says what is allowed"),
+        ("list metrics models", "got unexpected extra argument(s) (models); `qgen list --help` says what is allowed"),
+        ("run --set", "option '--set' requires an argument"),
+        ("data simulate muon --out x --mediator y", "invalid value for '--mediator': 'y' is not one of"),
+        ("study cv-cost --layers x", "invalid value for '--layers': input should be a valid integer"),
+    ],
+)
+def test_a_mistake_in_the_words_of_a_command_is_one_line(
+    arguments: str, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = refused(arguments.split(), capsys)
+    assert error.startswith(f"qgen: {line}")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["data"], ["study"], ["run", "--help"]])
+def test_help_is_shown_where_it_is_asked_for_or_nothing_is(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(arguments, status=0 if "--help" in arguments else 2)
+    printed = capsys.readouterr()
+    assert " ".join(["Usage: qgen", *arguments[:1], "[OPTIONS]"]) in printed.out
+    assert printed.err == ""
+
+
+def test_what_can_be_listed_is_in_the_help() -> None:
+    assert tuple(CATALOGUES) == WHAT
+
+
+def test_names_with_brackets_are_told_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress() as reporter:
+        reporter.stage("[bold]born[/red]", 0, 3)
+        reporter.warning("nothing is in [/tmp]")
+    wrote(Path("[/run]"), "results")
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == "[bold]born[/red], seed 0: 3 steps\nnothing is in [/tmp]\n[/run]: results\n"
 
 
 def test_a_missing_extra_is_one_line(

@@ -51,8 +51,9 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    return line
+    *before, line = capsys.readouterr().err.strip().splitlines()
+    assert not any(one.startswith("qgen: ") for one in before)
+    return line.removeprefix("qgen: ")
 
 
 def test_several_generators_with_a_page(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,9 +72,14 @@ def test_several_generators_with_a_page(files: Path, tmp_path: Path, capsys: pyt
     assert "http" not in text.replace("http-equiv", "")
     assert text.count("data:image/png") >= 3
     assert "incident_energy" in text
-    printed = capsys.readouterr().out
-    assert "incident_energy" in printed
-    assert "beyond truth's range" in printed
+    printed = capsys.readouterr()
+    assert "incident_energy" in printed.out
+    assert "beyond truth's range" in printed.out
+    for aside in ("reading truth.h5", "ks", str(page)):
+        assert aside in printed.err
+    assert printed.out.split()[0] == "metric"
+    assert "reading" not in printed.out
+    assert str(page) not in printed.out
 
 
 def test_the_table_is_that_of_the_python_function(files: Path) -> None:

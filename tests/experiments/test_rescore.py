@@ -97,13 +97,14 @@ class Command:
         self.monkeypatch, self.capsys = monkeypatch, capsys
 
     def __call__(self, *arguments: str, status: int = 0) -> str:
-        """What ``qgen evaluate`` prints: on standard output, or on standard error where it ends with status 2."""
+        """What ``qgen evaluate`` prints on standard output, or where it ends with status 2 its mistake."""
         self.monkeypatch.setattr(sys, "argv", ["qgen", "evaluate", *arguments])
         with pytest.raises(SystemExit) as info:
             main()
         assert info.value.code == status
         printed = self.capsys.readouterr()
-        return printed.err if status else printed.out
+        self.aside = printed.err
+        return "".join(line for line in printed.err.splitlines(True) if line[:6] == "qgen: ") if status else printed.out
 
 
 @pytest.fixture
@@ -403,8 +404,11 @@ def test_the_command_scores_and_shows_what_was_scored(run: Run, tmp_path: Path, 
     (tmp_path / "exact.yaml").write_text("kind: statevector\n")
     backends = ["--backend", str(tmp_path / "exact.yaml"), "--backend", "{kind: statevector, shots: 50}"]
     printed = evaluate(folder, *backends, "--out", str(tmp_path / "scores.json"))
-    for word in ("truth vs truth", "statevector (the run)", "statevector-50-shots", "±", "it runs no circuits"):
+    for word in ("truth vs truth", "statevector (the run)", "statevector-50-shots", "±"):
         assert word in printed
+    for word in ("marginals: skipped, it runs no circuits", "joint on statevector, seed 1", "results and samples"):
+        assert word in evaluate.aside
+        assert word not in printed
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert set(scores) == {"statevector", "statevector-50-shots"}
     assert scores["statevector"]["models"]["joint"]["metrics"]["wasserstein"]["value"] > 0
