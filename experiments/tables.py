@@ -1,4 +1,4 @@
-"""Tables for the terminal: results of a run, the same on other backends, and a search."""
+"""Tables for the terminal: results of a run, and the same on other backends."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from experiments.scores import Results, Score, measured, p_text, read_results
 
 if TYPE_CHECKING:
     from experiments.rescored import Rescoring
-    from experiments.tune import Trial, Tuned
     from qgen.run import Run
 
-__all__ = ["backends_table", "results_table", "tuning_table"]
+__all__ = ["backends_table", "results_table"]
 
 FLOOR = "truth vs truth"
 LONGEST_NAME = 24
@@ -210,33 +209,3 @@ def backends_table(run: Run, rescored: Mapping[str, Rescoring]) -> RenderableTyp
                 trouble.append(Text(f"{name} on {where}: {row.scores.trouble}", "yellow"))
     title = f"{results.name} on other backends"
     return Group(_Columns(title, headings, lines), *trouble)
-
-
-def tuning_table(tuned: Tuned) -> Table:
-    """Each model's first trial, which is its configuration as it stands, and its best one; below, the floor."""
-    from experiments.tune import best_of
-
-    floor = measured(tuned.floor.value, tuned.floor.uncertainty, digits=1)
-    caption = f"validation events against training events: {floor}; parameters: {tuned.folder}/*/trials.jsonl"
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption)
-    drawn.add_column("model", overflow="fold")
-    for heading in ("trials", "failed", "processor s", "size", f"first\n{tuned.metric}", f"best\n{tuned.metric}"):
-        drawn.add_column(heading, justify="right")
-    drawn.add_column("best parameters", overflow="fold")
-    for name, trials in tuned.trials.items():
-        best = best_of(trials)
-        failed = sum(trial.score is None for trial in trials)
-        row = [str(len(trials)), str(failed), f"{sum(trial.cpu_seconds for trial in trials):.0f}"]
-        row += ["–" if best is None else str(best.n_parameters), _trial(trials[0]), _trial(best)]
-        settings = {} if best is None else {path.split(".")[-1]: value for path, value in best.parameters.items()}
-        text = ", ".join(
-            f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in settings.items()
-        )
-        drawn.add_row(Text(name), *row, Text(text))
-    return drawn
-
-
-def _trial(trial: Trial | None) -> str:
-    if trial is None or trial.score is None:
-        return "failed"
-    return str(measured(trial.score, trial.uncertainty or 0.0, digits=1))

@@ -83,13 +83,17 @@ class Tuned:
     """A finished search.
 
     Args:
+        name: of the experiment.
         folder: where it is: ``config.yaml``, ``tuning.json``, ``trials.jsonl`` of each model and ``best.yaml``.
+        seconds: processor time of each training; None for its own steps.
         metric: by which trials are judged.
         floor: its score between validation and training events: what a perfect model has.
         trials: of each model.
     """
 
+    name: str
     folder: Path
+    seconds: float | None
     metric: str
     floor: MetricResult
     trials: dict[str, list[Trial]]
@@ -156,7 +160,7 @@ def tune(
         finally:
             torch.set_num_threads(threads)
         _write_best(experiment, found, folder)
-    return Tuned(folder, metric, judge.floor, found)
+    return Tuned(experiment.name, folder, seconds, metric, judge.floor, found)
 
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:

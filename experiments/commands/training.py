@@ -76,14 +76,20 @@ def tune(
     seed: Annotated[int, typer.Option(min=0, help="Of proposals and trainings.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search that is in the folder.")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    page: Annotated[
+        Path | None, typer.Option(help="A Markdown page with marks of the experiment's name: the table is put there.")
+    ] = None,
 ) -> None:
     """Search the best settings of models, each with the same budget; validation events judge, test events never."""
     from experiments.config import load_config
-    from experiments.tables import tuning_table
+    from experiments.marked_page import put, split
     from experiments.tune import BEST
     from experiments.tune import tune as search
+    from experiments.tuning_table import tuning_markdown, tuning_table
 
     experiment = load_config(source, overrides or ())
+    if page is not None:
+        split(page, experiment.name)
     with interruptible("the same command with --resume goes on with the next trial"), progress() as reporter:
         found = search(
             experiment,
@@ -98,6 +104,8 @@ def tune(
             reporter=reporter,
         )
     console().print(tuning_table(found))
+    if page is not None:
+        put(page, experiment.name, tuning_markdown(found))
     wrote(found.folder / BEST, "the best settings; `qgen run` takes it")
 
 

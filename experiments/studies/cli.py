@@ -322,10 +322,11 @@ def sensitivity(
     """Which metric sees which fault: true events made faulty in one way at a time, scored by all metrics."""
     import json
 
+    from experiments.marked_page import split
     from experiments.studies.faults import FAULTS
     from experiments.studies.sensitivity import Settings
     from experiments.studies.sensitivity import sensitivity as matrix_of_all
-    from experiments.studies.sensitivity_view import sensitivity_figure, sensitivity_table, split_page, write_page
+    from experiments.studies.sensitivity_view import NAME, sensitivity_figure, sensitivity_table, write_page
 
     settings = Settings(
         sources=_words(sources),
@@ -335,7 +336,7 @@ def sensitivity(
         seeds=seeds,
     )
     if page is not None:
-        split_page(page)
+        split(page, NAME)
     _done(out, "sensitivity", lambda tell: matrix_of_all(settings, tell), sensitivity_table, sensitivity_figure)
     if page is not None:
         write_page(page, json.loads((out / "results.json").read_text()))

@@ -6,19 +6,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qgen.files import write_atomically
+from experiments.marked_page import put
 from qgen.metrics import GROUPS, METRICS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import RenderableType
 
-__all__ = ["SEEN", "sensitivity_figure", "sensitivity_markdown", "sensitivity_table", "write_page"]
+__all__ = ["NAME", "SEEN", "sensitivity_figure", "sensitivity_markdown", "sensitivity_table", "write_page"]
 
 SEEN = 3.0
 """Standard deviations from which on a fault counts as seen."""
 
-MARKS = "<!-- sensitivity: begin -->", "<!-- sensitivity: end -->"
+NAME = "sensitivity"
+"""Of the marks between which the tables stand in a page."""
+
 Cells = Mapping[tuple[str, str], float | None]
 
 
@@ -89,23 +91,8 @@ def write_page(page: Path, results: Mapping[str, Any]) -> None:
         FileNotFoundError: there is no such page.
         ValueError: a mark is missing.
     """
-    before, after = split_page(page)
-    write_atomically(page, "\n\n".join([before, sensitivity_markdown(results).rstrip(), after]).encode())
+    put(page, NAME, sensitivity_markdown(results))
     sensitivity_figure(results).savefig(page.with_suffix(".png"), dpi=110)
-
-
-def split_page(page: Path) -> tuple[str, str]:
-    """What stands in a page up to the first mark and from the second on.
-
-    Raises:
-        FileNotFoundError: there is no such page.
-        ValueError: a mark is missing.
-    """
-    text = page.read_text()
-    for mark in MARKS:
-        if text.count(mark) != 1:
-            raise ValueError(f"{page}: {mark!r} stands there {text.count(mark)} times; once is needed")
-    return text[: text.index(MARKS[0]) + len(MARKS[0])], text[text.index(MARKS[1]) :]
 
 
 def sensitivity_figure(results: Mapping[str, Any]) -> Figure:

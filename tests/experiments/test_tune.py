@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from experiments import tune as module
 from experiments.cli import app
 from experiments.config import load_config, resolve
+from experiments.marked_page import marks, split
 from experiments.run import run_experiment
 from experiments.space import default_space, plain_space, read_space
 from experiments.trained import Reporter
@@ -176,7 +177,9 @@ def test_every_trial_has_the_same_seconds(tmp_path: Path) -> None:
 def test_the_command_prints_first_and_best(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config()))
-    command = ["tune", str(path), "--model", "flow", "--trials", "2", "--metric", "wasserstein"]
+    page = tmp_path / "page.md"
+    page.write_text("\n".join(["Before.", *marks("searched"), "After."]))
+    command = ["tune", str(path), "--model", "flow", "--trials", "2", "--metric", "wasserstein", "--page", str(page)]
     result = CliRunner().invoke(
         app, [*command, "--out", str(tmp_path / "out"), "--set", "models.flow.training.steps=2"]
     )
@@ -184,6 +187,22 @@ def test_the_command_prints_first_and_best(tmp_path: Path) -> None:
     assert "flow, trial 2 of 2" in result.output
     assert "best.yaml" in result.output
     assert "validation events against training events" in result.output
+    before, after = split(page, "searched")
+    table = page.read_text().removeprefix(before).removesuffix(after)
+    best = min(lines(tmp_path / "out" / "flow" / "trials.jsonl"), key=lambda trial: trial["score"])
+    assert table.strip().startswith("`searched`: 2 trials of each model, their own steps each, judged by `wasserstein`")
+    assert table.strip().splitlines()[-1].startswith("| flow | 2 | 0 | ")
+    assert f"learning_rate {best['parameters']['training.learning_rate']:.3g}" in table
+
+
+def test_a_page_without_marks_is_refused_before_anything_trains(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("nothing")
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config()))
+    result = CliRunner().invoke(app, ["tune", str(path), "--out", str(tmp_path / "out"), "--page", str(page)])
+    assert str(result.exception) == f"{page}: '<!-- searched: begin -->' stands there 0 times; once is needed"
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("kind", [kind for kind in generators() if generator_class(kind).trains])
