@@ -161,12 +161,7 @@ class Autoregressive(BitGenerator):
 
     def arguments(self) -> dict[str, Any]:
         """Discretiser, columns and number of hidden units."""
-        return {
-            "discretiser": self.discretiser.spec(),
-            "n_conditions": self.n_conditions,
-            "conditional": self.uses_condition,
-            "hidden": self.hidden,
-        }
+        return {**super().arguments(), "hidden": self.hidden}
 
     @property
     def n_parameters(self) -> int:

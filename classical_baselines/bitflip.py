@@ -34,7 +34,6 @@ from classical_baselines.sizing import closest_size
 from qgen.data.dataset import Dataset
 from qgen.data.discretiser import Discretiser
 from qgen.data.transforms import Transform
-from qgen.generator import PROBABILITIES_AT_ONCE
 from qgen.random import derive_seed, new_generator, normal, uniform
 
 __all__ = ["BitFlip", "walsh_hadamard"]
@@ -107,7 +106,7 @@ class BitFlip(BitGenerator):
         if not 1 <= generators < 2**n:
             raise ValueError(f"generators is {generators}; {n} bits have 1 to {2**n - 1}")
         self.generators = generators
-        self.has_log_prob = n <= TABLE_BITS  # type: ignore[misc]
+        self.has_log_prob = n <= TABLE_BITS
         rng = new_generator(derive_seed(seed, "weights"))
         flipper, flipped = _generators(n, generators)
         self.register_buffer("flipper", flipper, persistent=False)
@@ -178,12 +177,7 @@ class BitFlip(BitGenerator):
 
     def arguments(self) -> dict[str, Any]:
         """Discretiser, columns and number of generators."""
-        return {
-            "discretiser": self.discretiser.spec(),
-            "n_conditions": self.n_conditions,
-            "conditional": self.uses_condition,
-            "generators": self.generators,
-        }
+        return {**super().arguments(), "generators": self.generators}
 
     @property
     def strings(self) -> Tensor:
@@ -232,17 +226,7 @@ class BitFlip(BitGenerator):
         return (walsh_hadamard(log_size.exp() * signs) / 2**n).clamp_min(0)
 
     def _log_prob_of_bits(self, bits: Tensor, condition: Tensor | None) -> Tensor:
-        row, distinct = self.distinct_conditions(condition, len(bits))
-        number = _numbers(bits)
-        at_once = max(1, PROBABILITIES_AT_ONCE // 2**self.discretiser.n_bits)
-        found, places = [], []
-        for start in range(0, 1 if distinct is None else len(distinct), at_once):
-            some = None if distinct is None else distinct[start : start + at_once]
-            which = ((row >= start) & (row < start + at_once)).nonzero().flatten()
-            found.append(self._distribution(some)[row[which] - start, number[which]])
-            places.append(which)
-        inside = torch.cat(found)[torch.cat(places).argsort()]
-        return inside.clamp_min(torch.finfo(inside.dtype).tiny).log()
+        return self._log_of_table(self._distribution, _numbers(bits), condition)
 
     def _own_loss(self, values: Tensor, condition: Tensor | None, generator: torch.Generator) -> Tensor:
         """The unbiased squared discrepancy between the flips and a batch, over random strings."""

@@ -70,6 +70,14 @@ class BitGenerator(DiscreteGenerator):
             return weight.new_empty(n, 0)
         return condition.to(weight)
 
+    def arguments(self) -> dict[str, Any]:
+        """Discretiser, columns and whether the condition acts."""
+        return {
+            "discretiser": self.discretiser.spec(),
+            "n_conditions": self.n_conditions,
+            "conditional": self.uses_condition,
+        }
+
     @classmethod
     def from_arguments(cls, arguments: dict[str, Any], transform: Transform, condition_transform: Transform) -> Self:
         """The model with these arguments, its weights fresh."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, Self
 
 import torch
 from annotated_types import Ge
@@ -65,7 +65,7 @@ class ConditionalFlow(Generator):
     (torch.Size([5, 2]), torch.Size([5]))
     """
 
-    has_log_prob: ClassVar[bool] = True
+    has_log_prob = True
 
     def __init__(
         self,

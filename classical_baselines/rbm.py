@@ -103,7 +103,7 @@ class BoltzmannMachine(BitGenerator):
         self.hidden = hidden
         self.gibbs_steps = gibbs_steps
         self.chain_steps = chain_steps
-        self.has_log_prob = min(n, hidden) <= SUMMED_BITS  # type: ignore[misc]
+        self.has_log_prob = min(n, hidden) <= SUMMED_BITS
         rng = new_generator(derive_seed(seed, "weights"))
 
         def small(*shape: int) -> nn.Parameter:
@@ -178,14 +178,8 @@ class BoltzmannMachine(BitGenerator):
 
     def arguments(self) -> dict[str, Any]:
         """Discretiser, columns, number of hidden units and of steps."""
-        return {
-            "discretiser": self.discretiser.spec(),
-            "n_conditions": self.n_conditions,
-            "conditional": self.uses_condition,
-            "hidden": self.hidden,
-            "gibbs_steps": self.gibbs_steps,
-            "chain_steps": self.chain_steps,
-        }
+        own = {"hidden": self.hidden, "gibbs_steps": self.gibbs_steps, "chain_steps": self.chain_steps}
+        return {**super().arguments(), **own}
 
     def _bias(self, inputs: Tensor) -> Tensor:
         """Visible biases under conditions, ``(m, n_bits)``."""

@@ -55,7 +55,7 @@ class ResampledHistogram(Generator):
     (True, 4)
     """
 
-    has_log_prob: ClassVar[bool] = True
+    has_log_prob = True
     trains: ClassVar[bool] = False
     edges: Tensor
     cells: Tensor
@@ -199,7 +199,7 @@ class IndependentMarginals(Generator):
     True
     """
 
-    has_log_prob: ClassVar[bool] = True
+    has_log_prob = True
     trains: ClassVar[bool] = False
 
     def __init__(

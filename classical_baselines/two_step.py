@@ -13,7 +13,7 @@ the density is that of the shower itself. An image without layers has one group,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, Self
 
 import torch
 from annotated_types import Ge
@@ -55,7 +55,7 @@ class TwoStepFlow(Generator):
     torch.Size([5, 4])
     """
 
-    has_log_prob: ClassVar[bool] = True
+    has_log_prob = True
 
     def __init__(
         self,

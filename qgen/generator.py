@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar, Self
 
 import torch
@@ -90,7 +91,7 @@ class Generator(nn.Module):
         ValueError: no feature, or a negative number of conditions.
     """
 
-    has_log_prob: ClassVar[bool] = False
+    has_log_prob: bool = False  # a class says it for all its models, or a model for its size
     has_own_loss: ClassVar[bool] = False
     trains: ClassVar[bool] = True
     runs_circuits: ClassVar[bool] = False
@@ -169,7 +170,7 @@ class Generator(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the model's tensors are."""
-        for tensor in (*self.parameters(), *self.buffers()):
+        for tensor in chain(self.parameters(), self.buffers()):
             return tensor.device
         return torch.device("cpu")
 
@@ -297,7 +298,7 @@ class DiscreteGenerator(Generator):
         condition_transform: the same for conditions.
     """
 
-    has_log_prob: ClassVar[bool] = True
+    has_log_prob = True
 
     def __init__(
         self,
@@ -385,18 +386,25 @@ class DiscreteGenerator(Generator):
         return density.masked_fill(self.discretiser.outside(values).any(1), -torch.inf)
 
     def _log_prob(self, values: Tensor, condition: Tensor | None) -> Tensor:
-        cells = self.discretiser.cell_index(values)
-        row, distinct = self.distinct_conditions(condition, len(values))
-        row, rng = row.to(cells.device), new_generator(0)
+        cells, rng = self.discretiser.cell_index(values), new_generator(0)
+        log_prob = self._log_of_table(lambda some: self.probabilities(some, rng), cells, condition)
+        return log_prob - self.discretiser.log_volume(cells)
+
+    def _log_of_table(
+        self, table: Callable[[Tensor | None], Tensor], columns: Tensor, condition: Tensor | None
+    ) -> Tensor:
+        """Log probability of each event's column ``(n,)`` in a table ``(m, n_cells)`` of distinct conditions."""
+        row, distinct = self.distinct_conditions(condition, len(columns))
+        row = row.to(columns.device)
         at_once = max(1, PROBABILITIES_AT_ONCE // self.discretiser.n_cells)
         parts, places = [], []
         for start in range(0, 1 if distinct is None else len(distinct), at_once):
             some = None if distinct is None else distinct[start : start + at_once]
             which = ((row >= start) & (row < start + at_once)).nonzero().flatten()
-            parts.append(self.probabilities(some, rng)[row[which] - start, cells[which]])
+            parts.append(table(some)[row[which] - start, columns[which]])
             places.append(which)
         inside = torch.cat(parts)[torch.cat(places).argsort()]
-        return inside.clamp_min(torch.finfo(inside.dtype).tiny).log() - self.discretiser.log_volume(cells)
+        return inside.clamp_min(torch.finfo(inside.dtype).tiny).log()
 
 
 def _distinct(rows: Tensor) -> tuple[Tensor, Tensor]:

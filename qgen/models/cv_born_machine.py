@@ -21,7 +21,7 @@ and their likelihood is known, so that any objective trains the machine.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import torch
 from annotated_types import Ge, Gt, Lt
@@ -136,7 +136,7 @@ class CVBornMachine(GeneratorOnModes, Generator):
     (18, torch.Size([4, 2]))
     """
 
-    has_log_prob: ClassVar[bool] = True
+    has_log_prob = True
 
     def __init__(
         self,
