@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -15,11 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from circuits import Circuit
-from circuits.backends import Backend, Capabilities, ParameterShift
-from circuits.backends.layers import layers, row_size, shots_of
+from circuits.backends import Backend, ParameterShift
+from circuits.backends.layers import layers, shots_of
 from experiments.distances import distances
 from experiments.experiment import Evaluation
 from experiments.judging import Judge, over_seeds
@@ -27,6 +24,7 @@ from experiments.rescored import BACKENDS, Rescoring, Role, read_rescoring, yaml
 from experiments.run import JOBS, Reporter, backend_for, claimed, environment
 from experiments.scores import COMPLETED
 from experiments.sections import is_folder_name, plain_backend
+from experiments.watched import BackendError, Watched, failure
 from qgen.device import find_device
 from qgen.files import write_atomically
 from qgen.plain import read_yaml, read_yaml_file
@@ -34,11 +32,7 @@ from qgen.random import derive_seed
 from qgen.registry import generator_class
 from qgen.run import GENERATOR, RESULTS, SAMPLES, Run, load_run, read_json
 
-__all__ = ["BackendError", "Rescored", "backend_of_text", "rescore"]
-
-
-class BackendError(RuntimeError):
-    """A backend cannot be made, or could not answer; the message is one line with its own reason."""
+__all__ = ["Rescored", "backend_of_text", "rescore"]
 
 
 @dataclass(frozen=True)
@@ -260,8 +254,7 @@ class _Job:
         if backend.capabilities.remote:
             each = len(torch.unique(judge.other.conditions, dim=0)) if generator.n_conditions else 1
             reporter.warning(f"{name}: up to {each} circuits, one for each condition, go to {backend.name}")
-        counted = _Counted(backend, shots)
-        generator.backend = counted
+        generator.backend = watched = Watched(backend)
         drawn = judge.draw(name, generator, seed, folder / SAMPLES)
         if drawn.events is None:
             reporter.warning(f"{name} on {self.place.name}, seed {seed}: {drawn.problem}")
@@ -270,7 +263,7 @@ class _Job:
         )
         status, trouble, found = drawn.problem or COMPLETED, None, {}
         try:
-            found = distances(generator, counted, shots, derive_seed(seed, name, "distances"))
+            found = distances(generator, watched, shots, derive_seed(seed, name, "distances"))
         except BackendError as error:
             trouble = error
             status = f"distances to the exact distribution are missing: {error}"
@@ -282,8 +275,8 @@ class _Job:
             "status": status,
             "metrics": metrics,
             "distances": found,
-            "circuits": counted.circuits,
-            "measured": counted.measured,
+            "circuits": watched.tally.executions,
+            "measured": watched.tally.shots,
             "jobs": [_plain(job) for one in layers(backend) for job in getattr(one, "jobs", ())],
             "finished": datetime.now(tz=UTC).isoformat(timespec="seconds"),
         }
@@ -299,7 +292,7 @@ class _Job:
         try:
             backend = backend_for(self.backend, name, seed, device, jobs)
         except Exception as error:  # whatever an engine raises costs this backend only
-            raise _failure(error) from error
+            raise failure(error) from error
         return backend.backend if isinstance(backend, ParameterShift) else backend  # no gradient is asked for
 
     def _over(self, name: str, seeds: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -321,62 +314,6 @@ class _Job:
             "measured": sum(one["measured"] for one in each),
             "seeds": seeds,
         }
-
-
-class _Counted:
-    """A backend that counts what it is asked for, and whose errors are those of a backend."""
-
-    def __init__(self, backend: Backend, shots: int | None) -> None:
-        self.backend = backend
-        self.shots = shots
-        self.circuits = 0
-        self.measured = 0
-
-    @property
-    def name(self) -> str:
-        return self.backend.name
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self.backend.capabilities
-
-    def row_size(self, circuit: Circuit, observables: Sequence[str] | None = None) -> int:
-        try:
-            return row_size(self.backend, circuit, observables)
-        except Exception as error:  # whatever an engine raises costs this backend only
-            raise _failure(error) from error
-
-    def _asked(self, angles: Tensor, shots: int | None) -> None:
-        circuits = math.prod(angles.shape[:-1])
-        self.circuits += circuits
-        self.measured += circuits * (shots or 0)
-
-    def probs(self, circuit: Circuit, angles: Tensor) -> Tensor:
-        self._asked(angles, self.shots)
-        try:
-            return self.backend.probs(circuit, angles)
-        except Exception as error:  # whatever an engine raises costs this backend only
-            raise _failure(error) from error
-
-    def expval(self, circuit: Circuit, angles: Tensor, observables: Sequence[str]) -> Tensor:
-        self._asked(angles, self.shots)
-        try:
-            return self.backend.expval(circuit, angles, observables)
-        except Exception as error:  # whatever an engine raises costs this backend only
-            raise _failure(error) from error
-
-    def sample(self, circuit: Circuit, angles: Tensor, shots: int, generator: torch.Generator | None = None) -> Tensor:
-        self._asked(angles, shots)
-        try:
-            return self.backend.sample(circuit, angles, shots, generator)
-        except Exception as error:  # whatever an engine raises costs this backend only
-            raise _failure(error) from error
-
-
-def _failure(error: Exception) -> BackendError:
-    reason = " ".join(str(error).split())
-    plain = isinstance(error, ValueError | ImportError | OSError)
-    return BackendError(reason if plain and reason else f"{type(error).__name__}: {reason}".rstrip(": "))
 
 
 def _role(backend: Backend) -> Role:

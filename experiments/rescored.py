@@ -74,8 +74,8 @@ class BackendScores(ModelScores):
 
     Args:
         distances: between the backend's and the exact distribution of the model's cells, by name.
-        circuits: how often the model asked for a circuit at certain angles, all seeds together; mitigation runs more.
-        measured: shots that it asked for.
+        circuits: that were run for it, all seeds together, each set of angles by itself; those of mitigation count.
+        measured: their shots.
         seeds: each seed's own numbers.
     """
 
@@ -134,8 +134,8 @@ class OnBackend:
         facts: the backend; None for the one on which the run judged the model.
         scores: metrics.
         distances: to the exact distribution.
-        circuits: how often the model asked for a circuit at certain angles, all seeds together.
-        measured: shots that it asked for.
+        circuits: that were run for it, all seeds together, each set of angles by itself.
+        measured: their shots.
     """
 
     label: str

@@ -37,7 +37,7 @@ class BackendRow:
         cells: by metric or distance.
         config: the backend's configuration in one line, empty where it is not known.
         shots: of each circuit when probabilities are asked for, as text.
-        asked: circuits and shots that the model asked for, as text.
+        run: circuits that were run for the model, and their shots, as text.
         seconds: of sampling, as text.
     """
 
@@ -46,7 +46,7 @@ class BackendRow:
     cells: dict[str, Cell]
     config: str = ""
     shots: str = ""
-    asked: str = ""
+    run: str = ""
     seconds: str = ""
 
 
@@ -94,8 +94,8 @@ def _model(name: str, rows: list[OnBackend], results: Results) -> ModelOnBackend
             continue
         config = "given as an object" if row.facts.config is None else yaml_line(row.facts.config)
         shots = "–" if row.facts.shots is None else str(row.facts.shots)
-        asked = f"{row.circuits} circuits, {row.measured} shots"
-        table.append(BackendRow(row.label, row.facts.role, cells, config, shots, asked, seconds))
+        cost = f"{row.circuits} circuits, {row.measured} shots"
+        table.append(BackendRow(row.label, row.facts.role, cells, config, shots, cost, seconds))
     trouble = [f"{row.label}: {row.scores.trouble}" for row in rows if row.scores.trouble]
     return ModelOnBackends(name, [*metrics, *known], table, _drawing(name, rows, metrics, known), trouble)
 

@@ -151,7 +151,7 @@ def test_the_exact_backend_gives_the_numbers_of_the_run_again(run: Run) -> None:
     assert joint.metrics["wasserstein"].seeds == 2
 
 
-def test_what_was_asked_of_the_backend_is_counted_and_where_it_ran_is_kept(run: Run) -> None:
+def test_what_was_run_is_counted_and_where_it_ran_is_kept(run: Run) -> None:
     rescore(run, {"shots": {"kind": "statevector", "shots": 50}})
     content = stored(run, "shots")
     assert content["backend"]["config"] == {"kind": "statevector", "shots": 50, "dtype": "complex128"}
@@ -164,6 +164,14 @@ def test_what_was_asked_of_the_backend_is_counted_and_where_it_ran_is_kept(run: 
     assert (conditional["circuits"], conditional["measured"]) == (2, 100)  # a circuit for each of two beam energies
     assert content["models"]["joint"]["circuits"] == 12
     assert joint["sample_seconds"] > 0
+
+
+def test_what_a_mitigation_runs_is_counted(run: Run) -> None:
+    noisy = {"kind": "density_matrix", "noise": {"depolarizing": 0.02}, "shots": 50}
+    scales = [1, 3, 5]
+    rescore(run, {"raw": noisy, "folded": {**noisy, "mitigation": [{"zne": {"scales": scales}}]}}, ["joint"])
+    raw, folded = (stored(run, label)["models"]["joint"] for label in ("raw", "folded"))
+    assert folded["circuits"] == len(scales) * raw["circuits"]
 
 
 def test_scores_from_shots_are_reproducible(run: Run, trained: Path, tmp_path: Path) -> None:
