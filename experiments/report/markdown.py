@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from experiments.config import config_names, load_config, resolve
 from experiments.cost import COLUMNS, short_cost
 from experiments.report.summary import Cell, headline_rows
 from experiments.scores import Results, read_results
 from qgen.files import write_atomically
-from qgen.run import Run
+from qgen.run import CONFIG, Run
 
 __all__ = ["FOOTNOTE", "PRICE", "further_table", "headline_table", "markdown", "write_markdown"]
 
@@ -45,7 +48,7 @@ def markdown(run: Run) -> str:
         str(config.get("description", "")).strip(),
         "",
         "```sh",
-        f"qgen run {results.name}",
+        _command(run),
         "```",
         "",
         f"{len(seeds)} training{'s' * (len(seeds) > 1)} of every model (seed{'s' * (len(seeds) > 1)} "
@@ -61,6 +64,19 @@ def markdown(run: Run) -> str:
     if remarks:
         lines += ["What its trainings remarked:", "", *remarks, ""]
     return "\n".join(lines)
+
+
+def _command(run: Run) -> str:
+    """What does the run again: by its name if the lab ships this very experiment, else by its own configuration."""
+    name = run.config["name"]
+    if name in config_names():
+        with suppress(ValueError):  # a configuration that is not allowed any more is not the lab's
+            there, shipped = (
+                one.model_copy(update={"description": ""}) for one in (resolve(run.config), load_config(name))
+            )
+            if there == shipped:
+                return f"qgen run {name}"
+    return shlex.join(["qgen", "run", str(run.folder / CONFIG), "--out", f"{run.folder}-again"])
 
 
 def write_markdown(runs: Sequence[Run], path: Path) -> Path:

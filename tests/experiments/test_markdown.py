@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from experiments.cli import app
-from experiments.config import resolve
+from experiments.config import load_config, resolve
+from experiments.report.markdown import markdown
 from experiments.run import run_experiment
-from qgen.run import load_run
+from qgen.run import Run, load_run
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,23 @@ def test_the_table_has_every_model_metric_and_number(folder: Path, tmp_path: Pat
     assert sum(cell.startswith("**") for row in rows.values() for cell in row[3:]) == 2
     assert "2 trainings of every model (seeds 3, 4)" in text
     assert "Two of them." in text
+
+
+def test_the_command_gives_the_run_again(folder: Path) -> None:
+    def command(run: Run) -> str:
+        (line,) = (line for line in markdown(run).splitlines() if line.startswith("qgen "))
+        return line
+
+    run = load_run(folder)
+    assert command(run) == f"qgen run {folder}/config.yaml --out {folder}-again"
+    assert load_config(folder / "config.yaml").plain() == run.config
+    shipped = load_config("quickstart-muon").plain() | {"description": "As it was."}
+    assert command(replace(run, config=shipped)) == "qgen run quickstart-muon"
+    del shipped["evaluation"]["max_events"]  # of a run before there was such a key
+    assert command(replace(run, config=shipped)) == "qgen run quickstart-muon"
+    changed = load_config("quickstart-muon", ["seeds=[7]"]).plain()
+    assert "config.yaml" in command(replace(run, config=changed))
+    assert "config.yaml" in command(replace(run, config={**shipped, "threads": 0}))
 
 
 def test_a_folder_that_is_not_there(folder: Path, tmp_path: Path) -> None:
