@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from circuits.channels import (
@@ -87,6 +88,18 @@ def read_noise(value: Mapping[str, Any] | str | NoiseModel | None) -> NoiseModel
 
 
 def _device_noise(name: str) -> NoiseModel:
+    if isinstance(name, str) and name.lower().startswith("fake"):
+        return _snapshot_noise(name)
+    return _calibration(name)
+
+
+@cache
+def _snapshot_noise(name: str) -> NoiseModel:
+    """That of a device which works offline: its calibration stays as it is, and takes half a second to read."""
+    return _calibration(name)
+
+
+def _calibration(name: str) -> NoiseModel:
     from circuits.backends.devices import find_device
 
     noise = NoiseModel.from_qiskit(find_device(name))

@@ -8,6 +8,7 @@ import os
 os.environ["NUMBA_NUM_THREADS"] = "1"
 
 import pytest
+import sklearn.ensemble
 import torch
 from hypothesis import settings
 
@@ -38,3 +39,10 @@ def affine(monkeypatch: pytest.MonkeyPatch) -> str:
     """A toy known as a kind of generator for the time of one test."""
     monkeypatch.setitem(registry._registered, "affine", Affine)
     return "affine"
+
+
+@pytest.fixture
+def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The classifier's area has 2 trees instead of 50, for tests that ask whether it is there, not what it is."""
+    trees = sklearn.ensemble.HistGradientBoostingClassifier
+    monkeypatch.setattr(sklearn.ensemble, trees.__name__, lambda **options: trees(**{**options, "max_iter": 2}))

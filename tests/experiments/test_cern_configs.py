@@ -33,6 +33,7 @@ def small(name: str) -> Experiment:
     return resolve(raw)
 
 
+@pytest.mark.usefixtures("few_trees")
 @pytest.mark.parametrize("name", config_names())
 def test_every_model_trains_and_is_judged(name: str, tmp_path: Path) -> None:
     experiment = small(name)

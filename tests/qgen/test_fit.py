@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -178,46 +177,51 @@ def test_resume_is_bit_identical(objective: Objective, tmp_path: Path) -> None:
     assert numbers(found.history) == numbers(expected.history)
 
 
-TRAINING = """
-    import sys
+KILLED = """
+    import os, signal, sys, time
     import torch
+    import torch._dynamo  # which optimisers import: here, so that no time to die passes with it
     from qgen import fit
     from qgen.training import Adversarial
     from qgen_toys import Affine, linear_events
+
     torch.set_num_threads(1)
     data = linear_events()
-    model = Affine.for_dataset(data)
-    print("ready", flush=True)
-    objective = Adversarial(discriminator={"kind": "mlp", "hidden": [8]})
-    fit(model, data, objective, steps=300, batch_size=32, checkpoint=sys.argv[1], checkpoint_every=3)
-    torch.save([p.detach() for p in model.parameters()], sys.argv[2])
+
+    def train(checkpoint, weights):
+        model = Affine.for_dataset(data)
+        objective = Adversarial(discriminator={"kind": "mlp", "hidden": [8]})
+        fit(model, data, objective, steps=300, batch_size=32, checkpoint=checkpoint, checkpoint_every=3)
+        torch.save([p.detach() for p in model.parameters()], weights)
+
+    folder, *delays = sys.argv[1:]
+    for delay in delays:
+        process = os.fork()
+        if not process:
+            train(f"{folder}/killed", f"{folder}/killed.pt")
+            os._exit(0)
+        time.sleep(float(delay))
+        os.kill(process, signal.SIGKILL)
+        print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+    train(f"{folder}/killed", f"{folder}/killed.pt")
+    train(f"{folder}/quiet", f"{folder}/quiet.pt")
 """
-
-
-def start(*arguments: Path) -> subprocess.Popen[str]:
-    root = Path(__file__).parents[2]
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(TRAINING), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": f"{root}:{root / 'tests'}", "OMP_NUM_THREADS": "1"},
-    )
 
 
 def test_sigkill_at_any_moment_loses_nothing(tmp_path: Path) -> None:
     """Killed again and again in the middle of steps and of checkpoints, it ends with the weights of a quiet run."""
-    with start(tmp_path / "quiet", tmp_path / "quiet.pt") as quiet:
-        assert quiet.wait() == 0
-    delays = torch.empty(3).exponential_(3.0, generator=torch.Generator().manual_seed(1)).tolist()
-    for delay in delays:
-        with start(tmp_path / "killed", tmp_path / "killed.pt") as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            time.sleep(min(delay, 1.0))
-            process.send_signal(signal.SIGKILL)
-    with start(tmp_path / "killed", tmp_path / "killed.pt") as last:
-        assert last.wait() == 0
+    delays = torch.empty(4).exponential_(12.0, generator=torch.Generator().manual_seed(1)).add(0.05).tolist()
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path), *map(str, delays)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": f"{root}:{root / 'tests'}", "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(-signal.SIGKILL) in done.stdout.split()
     expected, found = torch.load(tmp_path / "quiet.pt"), torch.load(tmp_path / "killed.pt")
     assert same(expected, found)
 
