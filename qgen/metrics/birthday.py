@@ -28,7 +28,8 @@ from qgen.metrics.columns import chosen
 from qgen.metrics.counting import ONE_SIGMA
 from qgen.metrics.image_similarity import SSIM_EVENTS, largest_pixel, ssim
 from qgen.metrics.lacks import lacks_images
-from qgen.metrics.neighbours import squared_distances, standardised
+from qgen.metrics.neighbours import standardised
+from qgen.metrics.pairs import squared_distances
 from qgen.metrics.result import MetricResult
 
 __all__ = ["duplicates", "support", "support_size", "support_ssim"]
@@ -117,7 +118,7 @@ def support(truth: Tensor, generated: Tensor, seed: int) -> Mapping[str, MetricR
     rows = [chosen(len(x), SUPPORT_EVENTS, seed, "support", w) for x, w in ((truth, "t"), (generated, "g"))]
     found, threshold = [], None
     for events in standardised(truth, truth[rows[0]], generated[rows[1]]):
-        squared = torch.cat([part for _, part in squared_distances(events, events)])
+        squared = squared_distances(events, events)
         threshold = _least_of(squared) if threshold is None else threshold
         found.append(duplicates(squared, threshold))
     return _compared(*found)

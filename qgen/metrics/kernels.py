@@ -22,6 +22,7 @@ from torch import Tensor
 
 from qgen.metrics.base import Estimator, metric
 from qgen.metrics.columns import chosen, spread
+from qgen.metrics.pairs import squared_distances
 from qgen.metrics.result import MetricResult
 from qgen.random import derive_seed, new_generator
 from qgen.text import unknown
@@ -61,7 +62,7 @@ class _Kernel:
             raise ValueError(f"widths are {list(widths)}; at least one is needed, each positive and finite")
         scaled = truth / scale
         centre = scaled.mean(0)
-        distances = _squared_distances(scaled - centre, scaled - centre)
+        distances = squared_distances(scaled - centre, scaled - centre)
         apart = distances[distances > 0]
         median = float(apart.median()) if len(apart) else 1.0
         return cls(name, scale, centre, tuple(width**2 * median for width in widths))
@@ -74,7 +75,7 @@ class _Kernel:
         """The matrix ``(n, m)`` of ``a`` ``(n, d)`` and ``b`` ``(m, d)``, both as from :meth:`frame`."""
         if self.name == "polynomial":
             return (a @ b.T / a.shape[1] + 1) ** DEGREE
-        squared = _squared_distances(a, b)
+        squared = squared_distances(a, b)
         if self.name == "energy":
             return squared.sqrt_().neg_()
         if self.name == "laplace":
@@ -187,12 +188,6 @@ def _all_pairs(truth: Tensor, generated: Tensor, seed: int, kernel: str, widths:
 
 def _shuffled(n: int, seed: int, which: str) -> Tensor:
     return torch.randperm(n, generator=new_generator(derive_seed(seed, "mmd", which)))
-
-
-def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    squares = (a * a).sum(1)[:, None] + (b * b).sum(1)
-    squared = squares - 2 * a @ b.T
-    return squared.masked_fill_(squared <= 1e-12 * squares, 0)
 
 
 def _pairs(kernel: Tensor, w: Tensor) -> Tensor:

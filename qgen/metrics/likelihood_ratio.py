@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from qgen.metrics.base import WithPValue, metric
+from qgen.metrics.pairs import squared_distances
 from qgen.metrics.permutation import check_permutations, choose, divisions, p_value, pooled_units, together
 from qgen.random import derive_seed, new_generator
 
@@ -93,16 +94,12 @@ def likelihood_ratio(
 
 def _features(x: Tensor, centres: Tensor) -> Tensor:
     """Orthonormal functions of the kernel's space at all events, ``(n + m, r)``."""
-    between = torch.cdist(centres, centres)
-    apart = between[between > 1e-9]
-    width = apart.median() if len(apart) else between.new_ones(())
-    values, vectors = torch.linalg.eigh(_gaussian(between, width))
+    between = squared_distances(centres, centres)
+    apart = between[between > 0]
+    variance = apart.median() if len(apart) else between.new_ones(())
+    values, vectors = torch.linalg.eigh(between.div_(-2 * variance).exp_())
     keep = values > 1e-9 * values[-1]
-    return _gaussian(torch.cdist(x, centres), width) @ (vectors[:, keep] / values[keep].sqrt())
-
-
-def _gaussian(distances: Tensor, width: Tensor) -> Tensor:
-    return (distances / width).square_().div_(-2).exp_()
+    return squared_distances(x, centres).div_(-2 * variance).exp_() @ (vectors[:, keep] / values[keep].sqrt())
 
 
 def _statistic(basis: Tensor, inside: Tensor, u: Tensor, pooled: Tensor) -> Tensor:

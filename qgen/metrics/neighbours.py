@@ -18,13 +18,12 @@ is covered if the weights of the events that cover it have a positive sum.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from qgen.metrics.base import Estimator, metric
 from qgen.metrics.columns import chosen, spread
+from qgen.metrics.pairs import parts_of_squared_distances
 
 __all__ = [
     "coverage",
@@ -32,7 +31,6 @@ __all__ = [
     "nearest_distances",
     "precision",
     "recall",
-    "squared_distances",
     "standardised",
 ]
 
@@ -40,8 +38,6 @@ NEIGHBOUR_EVENTS = 4000
 """Most events of each sample whose neighbours are looked at."""
 K = 5
 FARTHEST = 1e6
-CHUNK = 4_000_000
-"""Distances that are computed at a time."""
 
 
 def standardised(truth: Tensor, *samples: Tensor) -> list[Tensor]:
@@ -54,20 +50,6 @@ def standardised(truth: Tensor, *samples: Tensor) -> list[Tensor]:
     return [((x - centre) / scale).clamp_(-FARTHEST, FARTHEST) for x in samples]
 
 
-def squared_distances(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Squared distances of events ``(n, d)`` from events ``(m, d)``, some rows of the ``(n, m)`` at a time.
-
-    Events that are equal up to rounding have distance 0.
-    """
-    squares = (b * b).sum(1)
-    step = max(1, CHUNK // len(b))
-    for start in range(0, len(a), step):
-        rows = slice(start, min(start + step, len(a)))
-        both = (a[rows] * a[rows]).sum(1)[:, None] + squares
-        squared = torch.addmm(both, a[rows], b.T, alpha=-2)
-        yield rows, squared.masked_fill_(squared <= 1e-13 * both, 0)
-
-
 def nearest_distances(a: Tensor, b: Tensor, k: int) -> Tensor:
     """Distances of each event of ``(n, d)`` from its ``k`` nearest among ``(m, d)``, ``(n, k)``, the nearest first.
 
@@ -75,7 +57,7 @@ def nearest_distances(a: Tensor, b: Tensor, k: int) -> Tensor:
     tensor([[1., 3.]])
     """
     found = a.new_empty(len(a), k)
-    for rows, squared in squared_distances(a, b):
+    for rows, squared in parts_of_squared_distances(a, b):
         nearest = squared.topk(k, dim=1, largest=False).indices
         exact = (a[rows, None] - b[nearest]).square().sum(2)  # without the rounding of the difference of squares
         found[rows] = exact.sort(1).values.sqrt()
@@ -98,7 +80,7 @@ def _radii(centres: Tensor, k: int) -> tuple[Tensor, Tensor]:
     An event itself is among the latter unless others lie at the same place.
     """
     found, which = centres.new_empty(len(centres)), torch.empty(len(centres), k + 1, dtype=torch.long)
-    for rows, squared in squared_distances(centres, centres):
+    for rows, squared in parts_of_squared_distances(centres, centres):
         squared[torch.arange(len(squared)), torch.arange(rows.start, rows.stop)] = 0
         nearest = squared.topk(k + 1, dim=1, largest=False)
         found[rows], which[rows] = nearest.values[:, -1], nearest.indices
@@ -108,7 +90,7 @@ def _radii(centres: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def _inside(centres: Tensor, radii: Tensor, events: Tensor) -> Tensor:
     """Which events are in which balls, as 0 and 1, ``(balls, events)``."""
     found = torch.empty(len(centres), len(events), dtype=torch.float32)
-    for some, squared in squared_distances(centres, events):
+    for some, squared in parts_of_squared_distances(centres, events):
         found[some] = ((squared < radii[some, None]) | (squared == 0)).float()
     return found
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from qgen.metrics.base import WithPValue, metric
 from qgen.metrics.columns import chosen, spread
+from qgen.metrics.pairs import squared_distances
 from qgen.random import derive_seed, new_generator
 
 __all__ = [
@@ -209,9 +210,7 @@ def together(weights: tuple[Tensor, Tensor], rows: tuple[Tensor, Tensor]) -> Ten
 
 def _kernel(x: Tensor) -> Tensor:
     """Kernel between all events, 0 between an event and itself."""
-    squares = (x * x).sum(1)
-    squared = torch.addmm(squares[:, None] + squares, x, x.T, alpha=-2)
-    squared[squared <= 1e-12 * (squares[:, None] + squares)] = 0
+    squared = squared_distances(x, x)
     apart = squared[squared > 0]
     bandwidth = apart.median() if len(apart) else squared.new_ones(())
     gaussian = squared.div_(-8 * bandwidth).exp_()  # the widest; each next is the one before to the 4th

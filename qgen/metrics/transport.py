@@ -17,6 +17,7 @@ from torch import Tensor
 
 from qgen.metrics.base import Estimator, metric
 from qgen.metrics.columns import chosen, spread
+from qgen.metrics.pairs import squared_distances
 from qgen.random import derive_seed, new_generator
 
 __all__ = ["sinkhorn", "sliced_wasserstein"]
@@ -128,11 +129,11 @@ def sinkhorn(
     middle = w @ a, v @ b
     a, b = a - middle[0], b - middle[1]
     shift = middle[0] - middle[1]
-    distances = _costs(a, a)
+    distances = squared_distances(a, a)
     apart = distances[distances > 0]
     strength = epsilon * (float(apart.median()) if len(apart) else 1.0)
-    f, g = _potentials(_costs(a, b), w, v, strength)
-    p, q = _own_potential(distances, w, strength), _own_potential(_costs(b, b), v, strength)
+    f, g = _potentials(squared_distances(a, b), w, v, strength)
+    p, q = _own_potential(distances, w, strength), _own_potential(squared_distances(b, b), v, strength)
     f = f - p + 2 * a @ shift + shift @ shift
     g = g - q - 2 * b @ shift
 
@@ -141,10 +142,6 @@ def sinkhorn(
         return w @ f / w.sum() + v @ g / v.sum()
 
     return estimate
-
-
-def _costs(a: Tensor, b: Tensor) -> Tensor:
-    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square_()
 
 
 def _potentials(costs: Tensor, w: Tensor, v: Tensor, strength: float) -> tuple[Tensor, Tensor]:
