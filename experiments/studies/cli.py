@@ -342,6 +342,52 @@ def sensitivity(
         write_page(page, json.loads((out / "results.json").read_text()))
 
 
+@study.command()
+def amplification(
+    out: Annotated[Path, typer.Option(help="Folder of results.json and the figure.")] = Path("studies/amplification"),
+    sources: Annotated[str, typer.Option(help="Of double peak, muon events.")] = "double peak,muon events",
+    models: Annotated[str | None, typer.Option(help="Names of models; all if not given.")] = None,
+    events: Annotated[str, typer.Option(help="Sizes of training samples.")] = "100,1000",
+    factors: Annotated[str, typer.Option(help="Sizes of generated samples, over that of the training.")] = "1,10,100",
+    trainings: Annotated[int, typer.Option(help="Of each model, each with other events.")] = 5,
+    quantiles: Annotated[str, typer.Option(help="Of each column, one number for each source.")] = "20,4",
+    truth: Annotated[int, typer.Option(help="True events from which the cells of muon events are cut.")] = 1_000_000,
+    page: Annotated[
+        Path | None, typer.Option(help="A Markdown page with marks: the tables are put there, the figure beside it.")
+    ] = None,
+) -> None:
+    """How many true events a sample of each model is worth (GANplification)."""
+    import json
+
+    from experiments.marked_page import split
+    from experiments.studies.amplification import MODELS, Settings, amplification_study
+    from experiments.studies.amplification_view import NAME, amplification_figure, amplification_table, write_page
+
+    numbers, names = _numbers("quantiles", quantiles), _words(sources)
+    if len(numbers) != len(names):
+        raise ValueError(f"--quantiles: found {quantiles!r}; one number for each of {len(names)} sources is needed")
+    settings = Settings(
+        sources=names,
+        models=tuple(MODELS) if models is None else _words(models),
+        events=_numbers("events", events),
+        factors=_numbers("factors", factors),
+        trainings=trainings,
+        quantiles=dict(zip(names, numbers, strict=True)),
+        truth=truth,
+    )
+    if page is not None:
+        split(page, NAME)
+    _done(
+        out,
+        "amplification",
+        lambda tell: amplification_study(settings, tell),
+        amplification_table,
+        amplification_figure,
+    )
+    if page is not None:
+        write_page(page, json.loads((out / "results.json").read_text()))
+
+
 def _done(
     out: Path,
     name: str,
