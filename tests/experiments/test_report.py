@@ -126,6 +126,14 @@ def page_of(*runs: Run, at: Path) -> Page:
     return Page(write_report(runs, at / "report.html").read_text())
 
 
+@pytest.fixture
+def blank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made but come out as one blank pixel, for tests of what stands around them."""
+    stream = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(stream, format="png")
+    monkeypatch.setattr(Figure, "savefig", lambda self, file, **options: file.write(stream.getvalue()))
+
+
 @pytest.fixture(scope="module")
 def profile_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     models = {
@@ -258,6 +266,7 @@ def test_damaged_scores_on_other_backends_are_refused(profile_run, tmp_path):
         write_report([run], tmp_path / "report.html")
 
 
+@pytest.mark.usefixtures("blank")
 def test_several_runs_have_a_section_each(profile_run, tmp_path):
     other = make_run(tmp_path / "run", MUONS, {"copula": {"kind": "copula"}}, name="muons")
     text = write_report([profile_run, other], tmp_path / "both.html").read_text()
@@ -281,6 +290,7 @@ def test_names_are_escaped(tmp_path):
     assert all(str(image["src"]).startswith("data:") for image in page.images)
 
 
+@pytest.mark.usefixtures("blank")
 def test_diverged_model_is_flagged_in_words(tmp_path):
     reason = "training diverged at step 12: the loss is nan; kept the state of step 10"
     models = {"flow": {"kind": "flow", "n_parameters": 600, **TRAINED}}
@@ -310,6 +320,7 @@ def test_eighteen_models_all_look_different():
     assert len(set(looks(trained).values())) == 18
 
 
+@pytest.mark.usefixtures("blank")
 def test_kind_that_is_not_installed_is_said_and_the_rest_shown(tmp_path):
     run = make_run(tmp_path / "run", MUONS, {"ours": {"kind": "gone"}})
     path = run.folder / "seed-0" / "ours" / "generator.safetensors"
@@ -320,6 +331,7 @@ def test_kind_that_is_not_installed_is_said_and_the_rest_shown(tmp_path):
     assert len(page.images) == 2
 
 
+@pytest.mark.usefixtures("blank")
 def test_circuit_as_text_without_the_extra(profile_run, tmp_path, monkeypatch):
     def missing(self):
         raise ImportError("drawing needs pylatexenc")
