@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 # numba starts its threads once; the benchmarks ask for one, and with another number before them it refuses
 os.environ["NUMBA_NUM_THREADS"] = "1"
@@ -41,8 +42,10 @@ def affine(monkeypatch: pytest.MonkeyPatch) -> str:
     return "affine"
 
 
-@pytest.fixture
-def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def few_trees() -> Iterator[None]:
     """The classifier's area has 2 trees instead of 50, for tests that ask whether it is there, not what it is."""
     trees = sklearn.ensemble.HistGradientBoostingClassifier
-    monkeypatch.setattr(sklearn.ensemble, trees.__name__, lambda **options: trees(**{**options, "max_iter": 2}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sklearn.ensemble, trees.__name__, lambda **options: trees(**{**options, "max_iter": 2}))
+        yield

@@ -17,9 +17,11 @@ from experiments.scores import read_results
 from experiments.trained import Reporter
 from qgen.registry import generator_class, generators
 
+pytestmark = pytest.mark.usefixtures("few_trees")
+
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(few_trees: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("benchmark")
     result = CliRunner().invoke(app, ["benchmark", "--small", "--out", str(out), "--seconds", "0.1"])
     assert result.exit_code == 0, result.output
