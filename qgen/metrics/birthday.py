@@ -137,7 +137,7 @@ def support_ssim(truth: Tensor, generated: Tensor, seed: int) -> Mapping[str, Me
     """Decades by which the support is smaller than truth's, duplicates being images with a high SSIM.
 
     As :func:`support`; duplicates are pairs with an SSIM of at least that of the 20th most similar pair of truth, of at
-    most 800 events. See :func:`qgen.metrics.image_similarity.ssim`.
+    most 800 events. See :func:`qgen.metrics.image_similarity.ssim`. Blind to where the support lies.
     """
     largest = largest_pixel(truth)
     found, threshold = [], None

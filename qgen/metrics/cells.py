@@ -101,7 +101,7 @@ def jensen_shannon(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
 
     :math:`\frac12 \sum_i p_i \log_2 \frac{2 p_i}{p_i + q_i} + \frac12 \sum_i q_i \log_2 \frac{2 q_i}{p_i + q_i}`, where
     an empty cell adds nothing. A cell whose weights have a negative sum counts as empty. For the cells see
-    :func:`joint_cells`.
+    :func:`joint_cells`. Blind to structure within a cell, and in many columns to those that are never cut.
     """
     masses = _cell_masses(truth, generated)
 
@@ -118,7 +118,7 @@ def total_variation(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     r"""Total variation on joint cells of features and conditions, between 0 and 1.
 
     :math:`\frac12 \sum_i |p_i - q_i|`, the greatest difference in probability that any union of cells shows. For the
-    cells see :func:`joint_cells`.
+    cells see :func:`joint_cells`. Blind to structure within a cell, and in many columns to those that are never cut.
     """
     masses = _cell_masses(truth, generated)
 
@@ -144,7 +144,8 @@ def separation(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     :math:`\frac12 \sum_i (p_i - q_i)^2 / (p_i + q_i + 10^{-16})`. Histograms of 50 equal bins from truth's 0.5 % to its
     99.5 % quantile (from its smallest to its largest value where these agree); on either side one bin for truth's tail
     and one for all beyond truth's last event. Nothing is dropped, and samples that do not overlap have separation 1.
-    A bin whose weights have a negative sum counts as empty.
+    A bin whose weights have a negative sum counts as empty. Blind to dependence between features, and to where beyond
+    truth's range or how far apart separate peaks lie.
     """
 
     def shares(bins: Tensor, weights: Tensor) -> Tensor:

@@ -131,7 +131,8 @@ def correlation(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     """Mean absolute difference of Pearson correlations, over all pairs of columns, conditions included.
 
     A column that is constant, or whose variance negative weights cancel, has correlation 0 with every other: a
-    collapsed generator is scored, not refused.
+    collapsed generator is scored, not refused. Blind to the distribution of any single column, and to dependence that
+    is not linear.
     """
     d = truth.shape[1]
     rows, columns = torch.triu_indices(d, d, 1)

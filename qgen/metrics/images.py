@@ -66,7 +66,8 @@ def relative_entropy(p: Tensor, q: Tensor, least: float = LEAST_SHARE) -> Tensor
 def mean_image_entropy(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     """Relative entropy of the mean normalised image, true against generated.
 
-    If no generated event has energy, its mean image counts as uniform.
+    If no generated event has energy, its mean image counts as uniform. Blind to all that leaves the mean image as it
+    is: how much single events vary about it, and the energy itself.
     """
     x, y = _images(truth), _images(generated)
 
@@ -90,7 +91,8 @@ def mean_image_entropy(truth: Tensor, generated: Tensor, seed: int) -> Estimator
 def image_entropy(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     """Relative entropy of the mean image of each kind, true against generated, weighted as the kinds are in truth.
 
-    A kind that is never generated is compared with the mean of all generated images.
+    A kind that is never generated is compared with the mean of all generated images. Blind to how often each kind is
+    drawn, to what varies within a kind, and to the energy itself.
     """
     (x, kinds_x), (y, kinds_y) = _images_and_kinds(truth, generated, seed)
 
@@ -118,7 +120,8 @@ def image_entropy(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
 def image_distribution_entropy(truth: Tensor, generated: Tensor, seed: int) -> Estimator:
     """Relative entropy of how often each kind of image is drawn, true against generated.
 
-    A kind that is never generated counts as half an event.
+    A kind that is never generated counts as half an event. Blind to what images of a kind look like, as long as they
+    are nearest to its mean, and to the energy itself.
     """
     (_, kinds_x), (_, kinds_y) = _images_and_kinds(truth, generated, seed)
     half = 0.5 / len(generated)

@@ -65,7 +65,8 @@ def kl_published(truth: Tensor, generated: Tensor, seed: int, limits: Tensor) ->
     """Kullback-Leibler divergence as published for the style-based qGAN: 99 equal bins, 1e-100 in empty ones.
 
     The bins cover the feature's limits or, where it has none, truth's range; events beyond are left out. At 10,000
-    events it is about as large between two samples of truth as for a good generator: look at its floor.
+    events it is about as large between two samples of truth as for a good generator: look at its floor. Blind to nearly
+    all but empty bins.
     """
     low, high = (
         torch.where(limit.isnan(), extreme, limit)

@@ -50,8 +50,8 @@ def sliced_wasserstein(
 
     Mean over 50 ``directions``, drawn isotropically by ``seed``, of the Wasserstein distance of the projections: of
     ``order`` 1, :math:`\int |F - G| dx`, or 2, :math:`\int (F^{-1} - G^{-1})^2 du`, of whose mean the root is taken.
-    All events enter. With order 2 weights must not be negative. In ``d`` columns a fault of one of them is seen with
-    :math:`1 / \sqrt d` of its size only; the Wasserstein distance of each feature then is the sharper one.
+    All events enter. With order 2 weights must not be negative. Nearly blind to a fault of one of many columns:
+    of ``d`` it is seen with :math:`1 / \sqrt d` of its size; the Wasserstein distance of each feature is sharper then.
     """
     if not isinstance(directions, int) or not 1 <= directions <= MOST_DIRECTIONS:
         raise ValueError(f"directions is {directions}; a whole number from 1 to {MOST_DIRECTIONS} is allowed")
