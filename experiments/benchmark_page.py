@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.markdown_table import markdown_table
 from experiments.report.markdown import FOOTNOTE, PRICE, further_table, headline_table
 from experiments.report.summary import COMPATIBLE
 from experiments.scores import ModelScores, Results, Score, read_results, target
@@ -20,7 +21,8 @@ __all__ = ["by_rank", "numbers", "write_page"]
 BEGIN = "<!-- text by hand begins: it stays when the page is made anew -->"
 END = "<!-- text by hand ends -->"
 
-KEPT = ("kind", "n_parameters", "train_seconds", "sample_seconds", "status", "cost")
+KEPT = {"kind", "n_parameters", "train_seconds", "sample_seconds", "status", "cost"}
+"""What stands in ``benchmark.json`` of a model besides its metrics."""
 
 ALIKE = 1.5
 """Largest ratio of the numbers of parameters of two models of one size."""
@@ -43,9 +45,7 @@ def _slim(results: Results) -> dict[str, Any]:
         "seeds": results.seeds,
         "models": {
             name: {
-                **model.model_dump(
-                    include={"kind", "n_parameters", "train_seconds", "sample_seconds", "status", "cost"}
-                ),
+                **model.model_dump(include=KEPT),
                 "metrics": {
                     metric: model.metrics[metric].model_dump(exclude_none=True, exclude={"seeds"})
                     for metric in whole
@@ -176,25 +176,23 @@ def _ranking(results: Results) -> list[str]:
     excess = _excess(results)
     first = [min(values, key=values.__getitem__) for values in excess.values()]
     header = ["model", "family", "parameters", "training [s]", "mean rank", "like the truth", "first", "median pull"]
-    lines = [_line(header), _line(["---", "---", *["---:"] * (len(header) - 2)])]
+    rows = []
     for name, rank in by_rank(results).items():
         model = results.generators[name]
         own = [values[name] for values in excess.values()]
-        lines.append(
-            _line(
-                [
-                    f"{name} ({model.flags})" if model.trouble else name,
-                    family(model),
-                    str(model.n_parameters),
-                    f"{model.train_seconds:.1f}",
-                    f"{rank:.1f}",
-                    f"{sum(value < COMPATIBLE for value in own)} of {len(own)}",
-                    str(first.count(name)),
-                    f"{statistics.median(own):+.1f}" if own else "–",
-                ]
-            )
+        rows.append(
+            [
+                f"{name} ({model.flags})" if model.trouble else name,
+                family(model),
+                str(model.n_parameters),
+                f"{model.train_seconds:.1f}",
+                f"{rank:.1f}",
+                f"{sum(value < COMPATIBLE for value in own)} of {len(own)}",
+                str(first.count(name)),
+                f"{statistics.median(own):+.1f}" if own else "–",
+            ]
         )
-    return lines
+    return markdown_table(header, rows, left=(0, 1))
 
 
 def _winners(results: Results) -> list[str]:
@@ -221,24 +219,22 @@ def _equal_size(results: Results) -> list[str]:
     """Each quantum model beside the classical ones of its size."""
     quantum = {name: model for name, model in results.generators.items() if family(model) == "quantum"}
     others = {name: model for name, model in results.generators.items() if name not in quantum}
-    lines = [
-        _line(["quantum model", "parameters", "classical model", "parameters", "quantum better", "classical better"]),
-        _line(["---", "---:", "---", "---:", "---:", "---:"]),
-    ]
+    header = ["quantum model", "parameters", "classical model", "parameters", "quantum better", "classical better"]
+    rows = []
     for name, model in quantum.items():
         for other, rival in others.items():
             ratio = max(model.n_parameters, rival.n_parameters) / max(1, min(model.n_parameters, rival.n_parameters))
             if ratio <= ALIKE:
                 better, worse, n = _duel(model, rival)
                 sizes = (str(model.n_parameters), str(rival.n_parameters))
-                lines.append(_line([name, sizes[0], other, sizes[1], f"{better} of {n}", f"{worse} of {n}"]))
-    if len(lines) == 2:
+                rows.append([name, sizes[0], other, sizes[1], f"{better} of {n}", f"{worse} of {n}"])
+    if not rows:
         return ["No classical model is of a quantum one's size."]
     return [
         f"Models whose numbers of parameters differ by a factor of at most {ALIKE:g}. A model is better in a metric if "
         f"it is nearer to a perfect one by {SIGNIFICANT:g} standard deviations.",
         "",
-        *lines,
+        *markdown_table(header, rows, left=(0, 2)),
     ]
 
 
@@ -254,7 +250,3 @@ def _further(one: Score, other: Score, goal: float) -> float:
     difference = abs(one.value - goal) - abs(other.value - goal)
     sigma = math.hypot(one.sigma, other.sigma)
     return difference / sigma if sigma > 0 and math.isfinite(difference) and math.isfinite(sigma) else 0.0
-
-
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

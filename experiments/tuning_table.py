@@ -6,6 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from experiments.markdown_table import markdown_table
 from experiments.scores import measured
 from experiments.tune import Trial, Tuned, best_of
 
@@ -39,9 +40,7 @@ def tuning_markdown(tuned: Tuned) -> str:
             f"events (training events in their place: {_floor(tuned)}). The first trial is the configuration as it "
             "stands.",
             "",
-            _line(headings),
-            _line(["---", *["---:"] * (len(headings) - 2), "---"]),
-            *(_line(row) for row in _rows(tuned)),
+            *markdown_table(headings, _rows(tuned), left=(0, len(headings) - 1)),
         ]
     )
 
@@ -82,7 +81,3 @@ def _score(trial: Trial | None) -> str:
 
 def _floor(tuned: Tuned) -> str:
     return str(measured(tuned.floor.value, tuned.floor.uncertainty, digits=1))
-
-
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

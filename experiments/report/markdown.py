@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from experiments.config import config_names, load_config, resolve
 from experiments.cost import COLUMNS, short_cost
+from experiments.markdown_table import markdown_table
 from experiments.report.summary import Cell, headline_rows
 from experiments.scores import Results, read_results
 from qgen.files import write_atomically
@@ -102,14 +103,14 @@ def headline_table(results: Results) -> list[str]:
     """The lines of the table of models: parameters, times, prices of circuits and headline metrics."""
     metrics, shown = results.headline, _prices(results)
     header = ["model", "parameters", "training [s]", *(COLUMNS[key] for key in shown), *metrics]
-    lines = [_line(header), _line(["---", *["---:"] * (len(header) - 1)])]
+    rows = []
     for row in headline_rows(results, metrics):
         price = ["", "", *("" for _ in shown)]
         if row.scores is not None and row.role == "model":
             price = [str(row.scores.n_parameters), f"{row.scores.train_seconds:.1f}"]
             price += [short_cost(row.scores.cost).get(key, "") for key in shown]
-        lines.append(_line([row.name, *price, *(_number(row.cells[metric]) for metric in metrics)]))
-    return lines
+        rows.append([row.name, *price, *(_number(row.cells[metric]) for metric in metrics)])
+    return markdown_table(header, rows)
 
 
 def _prices(results: Results) -> list[str]:
@@ -120,9 +121,8 @@ def _prices(results: Results) -> list[str]:
 def further_table(results: Results) -> list[str]:
     """The lines of a table of the metrics that are not in the first one: a row for each, a column for each model."""
     rows = headline_rows(results, results.further)
-    lines = [_line(["metric", *(row.name for row in rows)]), _line(["---", *["---:"] * len(rows)])]
-    lines += [_line([metric, *(_number(row.cells[metric]) for row in rows)]) for metric in results.further]
-    return lines
+    lines = [[metric, *(_number(row.cells[metric]) for row in rows)] for metric in results.further]
+    return markdown_table(["metric", *(row.name for row in rows)], lines)
 
 
 def _number(cell: Cell) -> str:
@@ -130,7 +130,3 @@ def _number(cell: Cell) -> str:
         return "–"
     text = f"**{cell.number}**" if cell.best else str(cell.number)
     return f"{text} ({cell.pull})" if cell.pull else text
-
-
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

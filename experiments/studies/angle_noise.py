@@ -215,12 +215,18 @@ def draw(cells: Sequence[Cell], path: Path) -> None:
 def report(settings: AngleNoise, out: Path, tell: Callable[[str], None]) -> None:
     """Run a study and leave ``results.json``, ``angle-noise.png`` and a table on the screen.
 
+    Args:
+        settings: of the study.
+        out: its folder.
+        tell: called with a line for every cell.
+
     Raises:
         ValueError: see :meth:`AngleNoise.run`.
         OSError: ``out`` cannot be made or written.
     """
-    from rich.console import Console
     from rich.table import Table
+
+    from experiments.terminal import console
 
     out.mkdir(parents=True, exist_ok=True)
     cells = settings.run(out, tell)
@@ -228,14 +234,16 @@ def report(settings: AngleNoise, out: Path, tell: Callable[[str], None]) -> None
     for row in summary(cells):
         found = (row[f"{how}/{name}"] for how in PUBLISHED for name in METRICS)
         table.add_row(f"{100 * row['strength']:g} %", *(f"{mean:.3f} ± {spread:.3f}" for mean, spread in found))
-    Console(width=120).print(table)
+    results = console()
+    results.print(table)
     for how, published in PUBLISHED.items():
         limits = []
         for name in ("wasserstein", "correlation"):
             limit = threshold(cells, how, name)
             limits.append(f"{name} at {'no strength' if limit is None else f'{100 * limit:.1f} %'}")
-        tell(
+        results.print(
             f"{how}: {GROWTH:g} times the value without noise, {', '.join(limits)}; "
-            f"2307.05253 reports stable results up to about {100 * published:g} %"
+            f"2307.05253 reports stable results up to about {100 * published:g} %",
+            soft_wrap=True,
         )
     draw(cells, out / "angle-noise.png")

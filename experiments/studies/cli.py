@@ -54,11 +54,9 @@ def trainability(
     """
     import json
 
-    from rich.console import Console
-
+    from experiments.terminal import aside, console
     from qgen.files import write_atomically
 
-    console = Console(width=140)
     if config is not None:
         from experiments.config import load_config
         from experiments.studies.model_gradients import model_gradients, model_table
@@ -69,7 +67,7 @@ def trainability(
             raise ValueError(f"--model is missing; models of {config} are {listed(experiment.models)}")
         out.mkdir(parents=True, exist_ok=True)
         found = model_gradients(experiment, model, seeds=seeds, events=events, shots=shots)
-        console.print(model_table(found))
+        console().print(model_table(found))
         write_atomically(out / "results.json", (json.dumps(found, indent=1) + "\n").encode())
         return
     if model is not None:
@@ -91,9 +89,9 @@ def trainability(
         seed=seed,
     )
     out.mkdir(parents=True, exist_ok=True)
-    with console.status("") as status:
+    with aside().status("") as status:
         results = gradients_of_all(settings, status.update)
-    console.print(trainability_table(results))
+    console().print(trainability_table(results))
     write_atomically(out / "results.json", (json.dumps(results, indent=1) + "\n").encode())
     trainability_figure(results).savefig(out / "trainability.png", dpi=120)
 
@@ -132,7 +130,7 @@ def angle_noise(
         batch_size=batch_size,
         events=events,
     )
-    report(settings, out, typer.echo)
+    report(settings, out, lambda line: typer.echo(line, err=True))
 
 
 @study.command()
@@ -157,16 +155,14 @@ def conditions(
     ] = None,
 ) -> None:
     """Ask the models of a run at, between and beyond the energies they were trained at."""
-    from rich.console import Console
-
     from experiments.studies.conditions import HEADLINE, study_conditions
     from experiments.studies.conditions_view import conditions_figure, conditions_tables, corner
+    from experiments.terminal import aside, console, wrote
     from qgen.run import load_run
 
     run = load_run(folder)
     place = folder / "studies" / "conditions" if out is None else out
-    console = Console(width=140)
-    with console.status("") as status:
+    with aside().status("") as status:
         found = study_conditions(
             run,
             at or [],
@@ -180,11 +176,11 @@ def conditions(
             out=place,
             progress=status.update,
         )
-    console.print(conditions_tables(found))
+    console().print(conditions_tables(found))
     conditions_figure(found).savefig(place / "conditions.png", dpi=120)
     for energy in dict.fromkeys(show or []):
         corner(found, energy).savefig(place / f"corner-{energy:g}.png", dpi=120)
-    console.print(f"[bold]{place}[/bold]: results.json, conditions.png")
+    wrote(place, "results.json, conditions.png")
 
 
 @study.command("born-gap")
@@ -197,16 +193,14 @@ def born_gap(
     """A Born machine on 12 qubits: which code, order of bits, circuit, start and loss let it learn."""
     import json
 
-    from rich.console import Console
-
     from experiments.studies import born_gap as gap
+    from experiments.terminal import aside, console
     from qgen.files import write_atomically
 
     out.mkdir(parents=True, exist_ok=True)
-    console = Console(width=120)
     if quick:
         seeds, steps = 1, 20
-    with console.status("") as status:
+    with aside().status("") as status:
         results = gap.born_gap(
             seeds=seeds,
             steps=steps,
@@ -216,7 +210,7 @@ def born_gap(
         )
     for part, title in (("joint", "x, pT, eta at 100 GeV"), ("conditional", "E, pT, eta at 50, 100 and 200 GeV")):
         if part in results:
-            console.print(gap.born_gap_table(results[part], title))
+            console().print(gap.born_gap_table(results[part], title))
     write_atomically(out / "results.json", (json.dumps(results, indent=1) + "\n").encode())
     gap.born_gap_figure(results).savefig(out / "born-gap.png", dpi=120)
 
@@ -398,14 +392,12 @@ def _done(
     """Do a study, print its table and write ``results.json`` and its figure."""
     import json
 
-    from rich.console import Console
-
+    from experiments.terminal import aside, console
     from qgen.files import write_atomically
 
     out.mkdir(parents=True, exist_ok=True)
-    console = Console(width=140)
-    with console.status("") as status:
+    with aside().status("") as status:
         results = study(status.update)
-    console.print(table(results))
+    console().print(table(results))
     write_atomically(out / "results.json", (json.dumps(results, indent=1) + "\n").encode())
     figure(results).savefig(out / f"{name}.png", dpi=120)

@@ -154,7 +154,7 @@ def test_the_command(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert call(given, monkeypatch) == 0
     shown = capsys.readouterr()
     assert "small: ks" in shown.out
-    assert shown.err == ""
+    assert shown.err == f"{run}/studies/conditions: results.json, conditions.png\n"
     written = {path.name for path in (run / "studies" / "conditions").iterdir()}
     assert written == {"results.json", "conditions.png", "corner-30.png"}
 
