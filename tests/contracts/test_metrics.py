@@ -45,9 +45,14 @@ KINDS = {
 
 
 @cache
+def whole_of(kind: str) -> Dataset:
+    return KINDS[kind]()
+
+
+@cache
 def events(kind: str, part: int, n: int = N) -> Dataset:
     """Independent parts of one kind of events, ``n`` each."""
-    whole = KINDS[kind]()
+    whole = whole_of(kind)
     order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0))
     return whole.take(order[part * n : (part + 1) * n])
 

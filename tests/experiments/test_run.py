@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,9 +81,14 @@ def test_discretised_truth_goes_through_the_cells_of_each_model() -> None:
     assert ((shift.mean(0) / width).abs() < 0.1).all()
 
 
-def test_results_hold_every_number_with_its_uncertainty_and_floor(tmp_path: Path) -> None:
-    run_experiment(experiment(), tmp_path / "run")
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that is only read; who changes it takes a copy."""
+    return run_experiment(experiment(), tmp_path_factory.mktemp("finished") / "run")
+
+
+def test_results_hold_every_number_with_its_uncertainty_and_floor(finished: Path) -> None:
+    results = json.loads((finished / "results.json").read_text())
     assert set(results["models"]) == {"born", "gan", "marginals", "discretised truth"}
     for model in results["models"].values():
         assert {"n_parameters", "train_seconds", "sample_seconds", "status"} <= set(model)
@@ -94,9 +100,8 @@ def test_results_hold_every_number_with_its_uncertainty_and_floor(tmp_path: Path
     assert results["models"]["gan"]["train_seconds"] > 0
 
 
-def test_a_run_is_opened_again_with_all_it_holds(tmp_path: Path) -> None:
-    run_experiment(experiment(), tmp_path / "run")
-    run = load_run(tmp_path / "run")
+def test_a_run_is_opened_again_with_all_it_holds(finished: Path) -> None:
+    run = load_run(finished)
     assert run.models == ["born", "gan", "marginals"]
     assert [record["step"] for record in run.training("born")["history"]] == [2, 4, 6]
     lines = (run.place("born") / "metrics.jsonl").read_text().splitlines()
@@ -121,8 +126,8 @@ def test_seeds_give_mean_and_spread(tmp_path: Path) -> None:
     assert load_run(folder).samples("born", 4).samples.shape == (100, 2)
 
 
-def test_a_folder_with_a_run_is_not_written_over(tmp_path: Path) -> None:
-    folder = run_experiment(experiment(), tmp_path / "run")
+def test_a_folder_with_a_run_is_not_written_over(finished: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
     before = (folder / "results.json").read_bytes()
     with pytest.raises(FileExistsError, match="holds a run; go on with it by --resume"):
         run_experiment(experiment(), folder)
@@ -131,8 +136,8 @@ def test_a_folder_with_a_run_is_not_written_over(tmp_path: Path) -> None:
     assert (folder / "results.json").read_bytes() == before
 
 
-def test_resume_of_a_finished_run_repeats_no_training(tmp_path: Path) -> None:
-    folder = run_experiment(experiment(), tmp_path / "run")
+def test_resume_of_a_finished_run_repeats_no_training(finished: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
     before = {path: path.stat().st_mtime_ns for path in folder.glob("seed-*/*/generator.safetensors")}
     run_experiment(experiment(), folder, resume=True)
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -145,9 +150,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir() if p.name != ".lock") == ["thesis.tex"]
 
 
-def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    run_experiment(experiment(), tmp_path / "quiet")
-
+def test_an_interrupted_run_goes_on_to_the_same_weights(finished: Path, tmp_path: Path) -> None:
     class Killed(Exception):
         pass
 
@@ -160,12 +163,12 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="the run is not finished"):
         _ = load_run(tmp_path / "broken").results
     run_experiment(experiment(), tmp_path / "broken", resume=True)
-    assert same_weights(tmp_path / "quiet", tmp_path / "broken")
+    assert same_weights(finished, tmp_path / "broken")
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "seed-0/born/training.json", "seed-0/born/generator.safetensors"])
-def test_a_half_written_file_is_named(name: str, tmp_path: Path) -> None:
-    folder = run_experiment(experiment(), tmp_path / "run")
+def test_a_half_written_file_is_named(name: str, finished: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
     path = folder / name
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ValueError, match=Path(name).name) as info:
@@ -248,20 +251,19 @@ def test_sigkill_and_resume_from_the_command_line(tmp_path: Path) -> None:
     assert same_weights(killed, quiet)
 
 
-def test_a_run_cannot_be_mistaken_for_another_kind_of_folder(tmp_path: Path) -> None:
+def test_a_run_cannot_be_mistaken_for_another_kind_of_folder(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no run is here \(config.yaml is missing\)"):
         load_run(tmp_path)
     (tmp_path / "config.yaml").write_text("name: x")
     with pytest.raises(ValueError, match="damaged .dataset, models, seeds missing"):
         load_run(tmp_path)
-    folder = run_experiment(experiment(), tmp_path / "run")
     with pytest.raises(ValueError, match="model 'bron' is unknown; did you mean 'born'"):
-        load_run(folder).generator("bron")
+        load_run(finished).generator("bron")
     with pytest.raises(ValueError, match="seed 7 is unknown; seeds are 0"):
-        load_run(folder).generator("born", 7)
+        load_run(finished).generator("born", 7)
     with pytest.raises(ValueError, match=r"condition has 2 values; expected 1 \(beam_energy in GeV\)"):
-        load_run(folder).sample("born", 3, condition=[1.0, 2.0])
-    write_events(tmp_path / "samples.h5", load_run(folder).samples("born"))
+        load_run(finished).sample("born", 3, condition=[1.0, 2.0])
+    write_events(tmp_path / "samples.h5", load_run(finished).samples("born"))
 
 
 def test_a_model_that_cannot_be_built_is_named_before_anything_trains(tmp_path: Path) -> None:
