@@ -220,18 +220,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_events_of_a_run_in_python_come_with_the_warning(run: Path) -> None:
     with pytest.warns(ExtrapolationWarning, match="is 400: GaussianCopula was trained from 50 to 100"):
         load_run(run).sample("copula", 10, condition=[400.0])
+    load_run(run).sample("copula", 10, condition=[75.0])  # a warning here would be an error
 
 
-@pytest.mark.parametrize(("energy", "lines"), [("75", 0), ("400", 1)])
-def test_on_the_command_line_a_warning_is_one_line(run: Path, energy: str, lines: int) -> None:
+def test_on_the_command_line_a_warning_is_one_line(run: Path) -> None:
     command = [sys.executable, "-m", "experiments.cli", "sample", str(run), "--model", "copula", "-n", "10"]
-    command += ["--condition", energy, "--out", str(run.parent / "out.h5")]
+    command += ["--condition", "400", "--out", str(run.parent / "out.h5")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
     assert "10 events of copula" in done.stdout
-    printed = done.stderr.splitlines()
-    assert len(printed) == lines
-    for line in printed:
-        assert line == (
-            "qgen: warning: condition row 0, column 0 is 400: GaussianCopula was trained from 50 to 100 "
-            "and extrapolates"
-        )
+    assert done.stderr.splitlines() == [
+        "qgen: warning: condition row 0, column 0 is 400: GaussianCopula was trained from 50 to 100 and extrapolates"
+    ]
