@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from pathlib import Path
+
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from experiments.markdown_table import markdown_table
+from experiments.marked_page import put
 from experiments.scores import measured
 from experiments.tune import Trial, Tuned, best_of
+from qgen.files import write_atomically
+from qgen.run import read_json
 
-__all__ = ["tuning_markdown", "tuning_table"]
+__all__ = ["tuning_markdown", "tuning_table", "write_page"]
 
 
 def tuning_table(tuned: Tuned) -> Table:
@@ -43,6 +50,31 @@ def tuning_markdown(tuned: Tuned) -> str:
             *markdown_table(headings, _rows(tuned), left=(0, len(headings) - 1)),
         ]
     )
+
+
+def write_page(page: Path, tuned: Tuned) -> None:
+    """Put the table between the marks of the experiment's name, and all trials into a JSON file beside the page.
+
+    Args:
+        page: Markdown with the marks of :func:`experiments.marked_page.marks`; searches of other experiments stay.
+        tuned: a finished search.
+
+    Raises:
+        FileNotFoundError: there is no such page.
+        ValueError: a mark is missing, or the JSON file is damaged.
+    """
+    path = page.with_suffix(".json")
+    searches = read_json(path) if path.is_file() else {}
+    if not isinstance(searches, dict):
+        raise ValueError(f"{path}: found a {type(searches).__name__}; a mapping of experiments is expected")
+    put(page, tuned.name, tuning_markdown(tuned))
+    searches[tuned.name] = {
+        "seconds": tuned.seconds,
+        "metric": tuned.metric,
+        "floor": {"value": tuned.floor.value, "uncertainty": tuned.floor.uncertainty},
+        "trials": {name: [asdict(trial) for trial in trials] for name, trials in tuned.trials.items()},
+    }
+    write_atomically(path, (json.dumps(searches, indent=1) + "\n").encode())
 
 
 def _headings(tuned: Tuned) -> list[str]:

@@ -77,15 +77,16 @@ def tune(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search that is in the folder.")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     page: Annotated[
-        Path | None, typer.Option(help="A Markdown page with marks of the experiment's name: the table is put there.")
+        Path | None,
+        typer.Option(help="A Markdown page with the experiment's marks: the table is put there, all trials beside it."),
     ] = None,
 ) -> None:
     """Search the best settings of models, each with the same budget; validation events judge, test events never."""
     from experiments.config import load_config
-    from experiments.marked_page import put, split
+    from experiments.marked_page import split
     from experiments.tune import BEST
     from experiments.tune import tune as search
-    from experiments.tuning_table import tuning_markdown, tuning_table
+    from experiments.tuning_table import tuning_table, write_page
 
     experiment = load_config(source, overrides or ())
     if page is not None:
@@ -105,7 +106,7 @@ def tune(
         )
     console().print(tuning_table(found))
     if page is not None:
-        put(page, experiment.name, tuning_markdown(found))
+        write_page(page, found)
     wrote(found.folder / BEST, "the best settings; `qgen run` takes it")
 
 

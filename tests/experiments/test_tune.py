@@ -193,6 +193,10 @@ def test_the_command_prints_first_and_best(tmp_path: Path) -> None:
     assert table.strip().startswith("`searched`: 2 trials of each model, their own steps each, judged by `wasserstein`")
     assert table.strip().splitlines()[-1].startswith("| flow | 2 | 0 | ")
     assert f"learning_rate {best['parameters']['training.learning_rate']:.3g}" in table
+    beside = json.loads(page.with_suffix(".json").read_text())
+    assert [trial["score"] for trial in beside["searched"]["trials"]["flow"]] == [
+        trial["score"] for trial in lines(tmp_path / "out" / "flow" / "trials.jsonl")
+    ]
 
 
 def test_a_page_without_marks_is_refused_before_anything_trains(tmp_path: Path) -> None:
