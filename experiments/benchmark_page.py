@@ -106,7 +106,8 @@ def _section(name: str, tuned: Run, timed: Run, left_out: Mapping[str, str], sec
         "",
         *_ranking(results),
         "",
-        "*Mean rank*: over all metrics that every model has, by the distance from a perfect model beyond the floor. "
+        "*Mean rank*: over all metrics that every model has, by the distance of the mean over the trainings from a "
+        "perfect model. "
         f"*Like the truth*: metrics in which a model is less than {COMPATIBLE:g} standard deviations beyond the floor. "
         "*First*: metrics in which no model is nearer.",
         "",
@@ -161,10 +162,19 @@ def _excess(results: Results) -> dict[str, dict[str, float]]:
     return found
 
 
+def _distances(results: Results) -> dict[str, dict[str, float]]:
+    """By the same metrics, each model's distance from a perfect one: trainings that disagree do not make it smaller."""
+    models = results.generators
+    return {
+        metric: {name: abs(model.metrics[metric].value - target(metric)) for name, model in models.items()}
+        for metric in _excess(results)
+    }
+
+
 def by_rank(results: Results) -> dict[str, float]:
     """The mean rank of each model over the metrics, the best first; ties share their ranks."""
     ranks: dict[str, list[float]] = {name: [] for name in results.generators}
-    for values in _excess(results).values():
+    for values in _distances(results).values():
         for name, value in values.items():
             below, same = sum(v < value for v in values.values()), sum(v == value for v in values.values())
             ranks[name].append(below + (same + 1) / 2)
@@ -174,7 +184,7 @@ def by_rank(results: Results) -> dict[str, float]:
 
 def _ranking(results: Results) -> list[str]:
     excess = _excess(results)
-    first = [min(values, key=values.__getitem__) for values in excess.values()]
+    first = [min(values, key=values.__getitem__) for values in _distances(results).values()]
     header = ["model", "family", "parameters", "training [s]", "mean rank", "like the truth", "first", "median pull"]
     rows = []
     for name, rank in by_rank(results).items():
@@ -206,7 +216,7 @@ def _winners(results: Results) -> list[str]:
     parts = [f"{kind}: **{name}** (mean rank {ranks[name]:.1f})" for kind, name in best.items()]
     lines = [f"Best of each family: {'; '.join(parts)}.", ""]
     groups: dict[str, list[str]] = {}
-    for metric, values in _excess(results).items():
+    for metric, values in _distances(results).items():
         group: str = METRICS[metric].group if metric in METRICS else "other"
         groups.setdefault(group, []).append(family(results.generators[min(values, key=values.__getitem__)]))
     for group, winners in groups.items():
