@@ -16,7 +16,7 @@ from qgen.files import write_atomically
 from qgen.registry import generator_class
 from qgen.run import Run
 
-__all__ = ["by_rank", "numbers", "write_page"]
+__all__ = ["by_rank", "check_page", "numbers", "write_page"]
 
 BEGIN = "<!-- text by hand begins: it stays when the page is made anew -->"
 END = "<!-- text by hand ends -->"
@@ -84,18 +84,31 @@ def write_page(
     write_atomically(path, ("\n".join(lines).rstrip() + "\n").encode())
 
 
+def check_page(path: Path) -> None:
+    """See that no other file is in the page's place.
+
+    Raises:
+        ValueError: the name does not end with ``.md``, or the file that is there has not both marks, once each.
+    """
+    if path.suffix != ".md":
+        raise ValueError(f"{path}: the page's name must end with .md")
+    if path.exists():
+        text = path.read_text()
+        if (text.count(BEGIN), text.count(END)) != (1, 1) or text.index(END) < text.index(BEGIN):
+            raise ValueError(f"{path}: is there and no page of a benchmark; choose another name, or move it away")
+
+
 def _by_hand(path: Path) -> str:
-    text = path.read_text() if path.is_file() else ""
-    if BEGIN in text and END in text:
-        return text.split(BEGIN)[1].split(END)[0].strip("\n")
-    return ""
+    if not path.is_file():
+        return ""
+    return path.read_text().split(BEGIN)[1].split(END)[0].strip("\n")
 
 
 def _section(name: str, tuned: Run, timed: Run, left_out: Mapping[str, str], seconds: float) -> list[str]:
     results, at_time = read_results(tuned.results), read_results(timed.results)
     metrics = len(results.headline) + len(results.further)
     events = len(tuned.truth)
-    minutes = sum(model.train_seconds for model in results.generators.values()) * len(results.seeds) / 60
+    minutes = sum(_processor_seconds(model) for model in results.generators.values()) * len(results.seeds) / 60
     lines = [
         f"## {name.removeprefix('benchmark-')}",
         "",
@@ -108,7 +121,8 @@ def _section(name: str, tuned: Run, timed: Run, left_out: Mapping[str, str], sec
         "",
         "*Mean rank*: over all metrics that every model has, by the distance of the mean over the trainings from a "
         "perfect model. "
-        f"*Like the truth*: metrics in which a model is less than {COMPATIBLE:g} standard deviations beyond the floor. "
+        "*Like the truth*: metrics in which its distance from a perfect model exceeds that of truth against truth by "
+        f"less than {COMPATIBLE:g} standard deviations. "
         "*First*: metrics in which no model is nearer.",
         "",
         *_winners(results),
@@ -145,6 +159,11 @@ def family(scores: ModelScores) -> str:
     if "qubits" in scores.cost or "modes" in scores.cost:
         return "quantum"
     return "classical" if generator_class(scores.kind).trains else "closed form"
+
+
+def _processor_seconds(scores: ModelScores) -> float:
+    """Of a training, on average; waiting does not count."""
+    return scores.cost.get("train_cpu_seconds") or 0.0
 
 
 def _excess(results: Results) -> dict[str, dict[str, float]]:
@@ -185,7 +204,16 @@ def by_rank(results: Results) -> dict[str, float]:
 def _ranking(results: Results) -> list[str]:
     excess = _excess(results)
     first = [min(values, key=values.__getitem__) for values in _distances(results).values()]
-    header = ["model", "family", "parameters", "training [s]", "mean rank", "like the truth", "first", "median pull"]
+    header = [
+        "model",
+        "family",
+        "parameters",
+        "training [processor s]",
+        "mean rank",
+        "like the truth",
+        "first",
+        "median pull",
+    ]
     rows = []
     for name, rank in by_rank(results).items():
         model = results.generators[name]
@@ -195,7 +223,7 @@ def _ranking(results: Results) -> list[str]:
                 f"{name} ({model.flags})" if model.trouble else name,
                 family(model),
                 str(model.n_parameters),
-                f"{model.train_seconds:.1f}",
+                f"{_processor_seconds(model):.1f}",
                 f"{rank:.1f}",
                 f"{sum(value < COMPATIBLE for value in own)} of {len(own)}",
                 str(first.count(name)),

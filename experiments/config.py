@@ -64,7 +64,8 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Experiment
             raise FileNotFoundError(f"{line} (nor is it a file or the folder of a run)")
         raw = read_yaml_file(path)
     if not isinstance(raw, dict):
-        raise ValueError(f"{source}: found {type(raw).__name__}; expected keys and values")
+        what = "nothing" if raw is None else type(raw).__name__
+        raise ValueError(f"{source}: found {what}; expected keys and values")
     for override in overrides:
         _override(raw, override)
     return resolve(raw)

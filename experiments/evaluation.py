@@ -85,6 +85,10 @@ def judge_files(
     for path in known.values():
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file")
+    if reference is not None and reference.samefile(truth):
+        raise ValueError(
+            f"{reference}: is truth and reference at once; the floor is between truth and other true events"
+        )
     read: dict[str, Dataset] = {}
     for k, (what, path) in enumerate(known.items()):
         progress(f"reading {path.name}", k, len(known))

@@ -57,7 +57,8 @@ class Trial:
 
     Args:
         number: of the trial, from 0.
-        parameters: what was varied, by its place in the model's section.
+        parameters: what was varied, by its place in the model's section; none for a configuration as it stands that has
+            settings outside of the space.
         score: distance of the metric from its value for a perfect generator; None if there is none.
         uncertainty: of it.
         steps: of the training.
@@ -275,20 +276,20 @@ def _search(
     done = _read_trials(path)
     study = optuna.create_study()
     for trial in done:
-        study.add_trial(_frozen(optuna, trial, space))
+        _tell(optuna, study, trial, space)
     own = {place_: at(experiment.models[name].plain(), place_) for place_ in space}
     if len(done) < n_trials:
         _warm_up(experiment, name, folder, judge, device)
     for number in range(len(done), n_trials):
         reporter.stage(f"{name}, trial {number + 1} of {n_trials}", seed, steps_of(experiment.models[name]))
-        if number == 0 and all(own[place_] in values for place_, values in space.items()):
-            parameters = own
+        if number == 0:
+            parameters = own if all(own[place_] in values for place_, values in space.items()) else {}
         else:
             proposed = derive_seed(seed, name, "proposal", number) % 2**32
             study.sampler = optuna.samplers.TPESampler(seed=proposed, n_startup_trials=RANDOM_TRIALS)
             parameters = _proposal(study.ask(), space)
         trial = _tried(experiment, name, parameters, number, folder, judge, seed, device, reporter)
-        study.add_trial(_frozen(optuna, trial, space))
+        _tell(optuna, study, trial, space)
         done.append(trial)
         with path.open("a") as file:
             file.write(json.dumps(asdict(trial)) + "\n")
@@ -305,6 +306,12 @@ def _proposal(trial: optuna.Trial, space: Space) -> dict[str, Any]:
         else:
             parameters[path] = trial.suggest_float(path, values.low, values.high, log=values.log)
     return parameters
+
+
+def _tell(optuna: Any, study: optuna.Study, trial: Trial, space: Space) -> None:
+    """Let the search know of a trial; a configuration that is not in the space is none of its business."""
+    if trial.parameters:
+        study.add_trial(_frozen(optuna, trial, space))
 
 
 def _frozen(optuna: Any, trial: Trial, space: Space) -> Any:

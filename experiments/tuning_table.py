@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from experiments.markdown_table import markdown_table
-from experiments.marked_page import put
+from experiments.marked_page import put, split
 from experiments.scores import measured
 from experiments.tune import Trial, Tuned, best_of
 from qgen.files import write_atomically
 from qgen.run import read_json
 
-__all__ = ["tuning_markdown", "tuning_table", "write_page"]
+__all__ = ["check_search", "tuning_markdown", "tuning_table", "write_page"]
 
 
 def tuning_table(tuned: Tuned) -> Table:
@@ -40,7 +42,7 @@ def tuning_markdown(tuned: Tuned) -> str:
     """
     each = "their own steps" if tuned.seconds is None else f"{tuned.seconds:g} s of processor time"
     headings = [heading.replace("\n", ", ") for heading in _headings(tuned)]
-    trials = max(map(len, tuned.trials.values()))
+    trials = " or ".join(map(str, sorted({len(of_model) for of_model in tuned.trials.values()})))
     return "\n".join(
         [
             f"`{tuned.name}`: {trials} trials of each model, {each} each, judged by `{tuned.metric}` on validation "
@@ -50,6 +52,30 @@ def tuning_markdown(tuned: Tuned) -> str:
             *markdown_table(headings, _rows(tuned), left=(0, len(headings) - 1)),
         ]
     )
+
+
+def check_search(page: Path, name: str, models: Sequence[str] | None) -> None:
+    """See that the page can take the search of an experiment, before it begins.
+
+    Raises:
+        FileNotFoundError: there is no such page.
+        ValueError: a mark is missing, the JSON file is damaged, or only some models are to be searched.
+    """
+    if models:
+        raise ValueError(f"{page}: a page takes the search of all models; found --model {models[0]!r}")
+    split(page, name)
+    _searches(page)
+
+
+def _searches(page: Path) -> tuple[Path, dict[str, Any]]:
+    """The JSON file beside a page, and the searches that are in it."""
+    path = page.with_suffix(".json")
+    if path == page:
+        raise ValueError(f"{page}: the trials go there; a page in Markdown is needed")
+    found = read_json(path) if path.is_file() else {}
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: found a {type(found).__name__}; a mapping of experiments is expected")
+    return path, found
 
 
 def write_page(page: Path, tuned: Tuned) -> None:
@@ -63,10 +89,7 @@ def write_page(page: Path, tuned: Tuned) -> None:
         FileNotFoundError: there is no such page.
         ValueError: a mark is missing, or the JSON file is damaged.
     """
-    path = page.with_suffix(".json")
-    searches = read_json(path) if path.is_file() else {}
-    if not isinstance(searches, dict):
-        raise ValueError(f"{path}: found a {type(searches).__name__}; a mapping of experiments is expected")
+    path, searches = _searches(page)
     put(page, tuned.name, tuning_markdown(tuned))
     searches[tuned.name] = {
         "seconds": tuned.seconds,
@@ -86,7 +109,6 @@ def _rows(tuned: Tuned) -> list[list[str]]:
     rows = []
     for name, trials in tuned.trials.items():
         best = best_of(trials)
-        settings = {} if best is None else {path.split(".")[-1]: value for path, value in best.parameters.items()}
         rows.append(
             [
                 name,
@@ -96,13 +118,21 @@ def _rows(tuned: Tuned) -> list[list[str]]:
                 "–" if best is None else str(best.n_parameters),
                 _score(trials[0]),
                 _score(best),
-                ", ".join(
-                    f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
-                    for key, value in settings.items()
-                ),
+                _settings(best),
             ]
         )
     return rows
+
+
+def _settings(best: Trial | None) -> str:
+    if best is None:
+        return ""
+    if not best.parameters:
+        return "as configured"
+    named = {path.split(".")[-1]: value for path, value in best.parameters.items()}
+    return ", ".join(
+        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in named.items()
+    )
 
 
 def _score(trial: Trial | None) -> str:

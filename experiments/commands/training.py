@@ -83,14 +83,13 @@ def tune(
 ) -> None:
     """Search the best settings of models, each with the same budget; validation events judge, test events never."""
     from experiments.config import load_config
-    from experiments.marked_page import split
     from experiments.tune import BEST
     from experiments.tune import tune as search
-    from experiments.tuning_table import tuning_table, write_page
+    from experiments.tuning_table import check_search, tuning_table, write_page
 
     experiment = load_config(source, overrides or ())
     if page is not None:
-        split(page, experiment.name)
+        check_search(page, experiment.name, model)
     with interruptible("the same command with --resume goes on with the next trial"), progress() as reporter:
         found = search(
             experiment,

@@ -115,6 +115,10 @@ MODELS: dict[str, Model] = {
 """About 50 parameters for one feature and 100 for three; marginals of one feature are its copula."""
 
 
+QUANTILES = {"double peak": 20, "muon events": 4}
+"""Of each column, for each source, if not asked otherwise."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """What the study computes.
@@ -137,7 +141,7 @@ class Settings:
     events: Sequence[int] = (100, 1000)
     factors: Sequence[int] = (1, 10, 100)
     trainings: int = 5
-    quantiles: Mapping[str, int] = field(default_factory=lambda: {"double peak": 20, "muon events": 4})
+    quantiles: Mapping[str, int] = field(default_factory=lambda: dict(QUANTILES))
     truth: int = 1_000_000
 
     def __post_init__(self) -> None:
@@ -145,6 +149,11 @@ class Settings:
             for name in names:
                 if name not in known:
                     raise ValueError(unknown(what, name, known))
+        for what, values in vars(self).items():
+            if isinstance(values, tuple) and len(set(values)) < len(values):
+                raise ValueError(f"{what} is {list(values)}; each only once")
+        if list(self.factors) != sorted(self.factors):
+            raise ValueError(f"factors is {list(self.factors)}; the largest comes last")
         if not self.sources:
             raise ValueError("sources is empty; name at least one")
         if not self.factors or min(self.factors) < 1:

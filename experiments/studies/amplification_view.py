@@ -164,6 +164,4 @@ def _interval(value: float | None, low: float | None, high: float | None) -> str
 
 def _number(value: float) -> str:
     """Two digits at least, and no more than three that matter, in thousands' groups."""
-    if value >= 1000:
-        return f"{float(f'{value:.3g}'):,.0f}"
-    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
+    return f"{float(f'{value:.3g}'):,.0f}" if value >= 99.5 else f"{value:.2g}"

@@ -344,7 +344,9 @@ def amplification(
     events: Annotated[str, typer.Option(help="Sizes of training samples.")] = "100,1000",
     factors: Annotated[str, typer.Option(help="Sizes of generated samples, over that of the training.")] = "1,10,100",
     trainings: Annotated[int, typer.Option(help="Of each model, each with other events.")] = 5,
-    quantiles: Annotated[str, typer.Option(help="Of each column, one number for each source.")] = "20,4",
+    quantiles: Annotated[
+        str | None, typer.Option(help="Of each column, one number for each source; 20 and 4 if not given.")
+    ] = None,
     truth: Annotated[int, typer.Option(help="True events from which the cells of muon events are cut.")] = 1_000_000,
     page: Annotated[
         Path | None, typer.Option(help="A Markdown page with marks: the tables are put there, the figure beside it.")
@@ -354,19 +356,22 @@ def amplification(
     import json
 
     from experiments.marked_page import split
-    from experiments.studies.amplification import MODELS, Settings, amplification_study
+    from experiments.studies.amplification import MODELS, QUANTILES, Settings, amplification_study
     from experiments.studies.amplification_view import NAME, amplification_figure, amplification_table, write_page
 
-    numbers, names = _numbers("quantiles", quantiles), _words(sources)
-    if len(numbers) != len(names):
-        raise ValueError(f"--quantiles: found {quantiles!r}; one number for each of {len(names)} sources is needed")
+    names, of_sources = _words(sources), dict(QUANTILES)
+    if quantiles is not None:
+        numbers = _numbers("quantiles", quantiles)
+        if len(numbers) != len(names):
+            raise ValueError(f"--quantiles: found {quantiles!r}; one number for each of {len(names)} sources is needed")
+        of_sources = dict(zip(names, numbers, strict=True))
     settings = Settings(
         sources=names,
         models=tuple(MODELS) if models is None else _words(models),
         events=_numbers("events", events),
         factors=_numbers("factors", factors),
         trainings=trainings,
-        quantiles=dict(zip(names, numbers, strict=True)),
+        quantiles=of_sources,
         truth=truth,
     )
     if page is not None:

@@ -22,6 +22,9 @@ __all__ = ["Columns", "View", "as_dataset", "check_alike", "chosen", "rows_of", 
 LARGEST = 1e100
 """Largest magnitude of a value that can be squared and summed without overflow."""
 
+MOST_NAMED = 12
+"""Columns that a message names one by one."""
+
 View = Literal["samples", "joint", "observables", "events"]
 """What a metric looks at: the features; features and conditions; ``Dataset.observables()``; the dataset itself."""
 
@@ -117,6 +120,13 @@ def as_dataset(what: str, events: Dataset | Tensor, like: Dataset | None = None)
 def check_alike(what: str, columns: Columns, other_what: str, other: Columns) -> None:
     """Refuse samples whose columns have other names or units, or whose images have other pixels."""
     ours, theirs = (_stated(c.features) for c in (columns, other))
+    if ours != theirs and max(len(ours), len(theirs)) > MOST_NAMED:
+        place = next(i for i, pair in enumerate(zip_longest(ours, theirs)) if pair[0] != pair[1])
+        first, second = (names[place] if place < len(names) else "none" for names in (ours, theirs))
+        raise ValueError(
+            f"columns differ: {what} has {len(ours)}, {other_what} has {len(theirs)}; number {place + 1} is {first} in "
+            f"the one and {second} in the other"
+        )
     if ours != theirs:
         raise ValueError(f"columns differ: {what} has {listed(ours)}; {other_what} has {listed(theirs)}")
     ours, theirs = (_stated(c.events.condition_features) for c in (columns, other))

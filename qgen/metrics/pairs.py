@@ -21,7 +21,7 @@ def parts_of_squared_distances(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Te
     Events that are equal up to rounding have distance 0.
     """
     squares = (b * b).sum(1)
-    step = max(1, CHUNK // len(b))
+    step = max(1, CHUNK // max(1, len(b)))
     for start in range(0, len(a), step):
         rows = slice(start, min(start + step, len(a)))
         both = (a[rows] * a[rows]).sum(1)[:, None] + squares
@@ -36,7 +36,7 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     tensor([[9.0000, 0.0100],
             [8.4100, 0.0000]])
     """
-    if len(a) * len(b) <= CHUNK:
+    if 0 < len(a) * len(b) <= CHUNK:
         return next(part for _, part in parts_of_squared_distances(a, b))
     found = a.new_empty(len(a), len(b))
     for rows, part in parts_of_squared_distances(a, b):

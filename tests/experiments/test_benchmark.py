@@ -112,6 +112,30 @@ def test_the_ranking_is_by_the_distance_from_a_perfect_model() -> None:
     assert ranks == {"best": pytest.approx(3.5 / 3), "middle": pytest.approx(5.5 / 3), "worst": 3.0}
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("notes.md", "# my notes", "is there and no page of a benchmark"),
+        ("notes.md", f"{BEGIN} only", "is there and no page of a benchmark"),
+        ("notes.md", f"{END}{BEGIN}", "is there and no page of a benchmark"),
+        ("notes.json", "", "the page's name must end with .md"),
+    ],
+)
+def test_a_file_that_is_no_page_is_kept(name: str, text: str, message: str, tmp_path: Path) -> None:
+    page = tmp_path / name
+    page.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        benchmark(tmp_path / "runs", small=True, page=page)
+    assert page.read_text() == text
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_time_that_is_none_is_refused_before_anything_trains(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="compute is -1"):
+        benchmark(tmp_path / "runs", small=True, seconds=-1)
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("name", LARGE)
 def test_the_large_benchmark_has_five_seeds_and_every_kind_that_can_do_the_data(name: str) -> None:
     experiment = load_config(name)

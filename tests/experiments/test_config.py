@@ -202,7 +202,7 @@ def test_a_backend_is_set_from_the_command_line(tmp_path: Any) -> None:
     [
         ("name: [", "not valid YAML"),
         ("- 1\n- 2", "found list; expected keys and values"),
-        ("", "found NoneType; expected keys and values"),
+        ("", "found nothing; expected keys and values"),
         ("name: a\nname: b", "key 'name' is given twice"),
         ("name: !!python/object/apply:os.system ['true']", "not valid YAML"),
     ],

@@ -149,6 +149,8 @@ def test_mistakes_are_one_line(files: Path, tmp_path: Path, capsys: pytest.Captu
 
     different = line("--truth", bad["plain"], "--generated", bad["unit"])
     assert f"columns differ: {bad['plain']} has a [GeV], b; {bad['unit']} has a [MeV], b" in different
+    same = line("--truth", truth, "--generated", good, "--reference", truth)
+    assert f"{truth}: is truth and reference at once" in same
     for other in ("fine.h5", "muons.h5"):
         error = line("--truth", truth, "--generated", files / other)
         assert str(truth) in error

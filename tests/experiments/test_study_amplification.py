@@ -17,7 +17,7 @@ from experiments.cli import app
 from experiments.marked_page import marks
 from experiments.studies.amplification import MODELS, Settings, amplification_study, training_set
 from experiments.studies.amplification_sources import SOURCES, fit_two_peaks, two_peaks_worth
-from experiments.studies.amplification_view import NAME, amplification_markdown
+from experiments.studies.amplification_view import NAME, _number, amplification_markdown
 from qgen.data import Dataset, Feature
 from qgen.registry import generator_class
 
@@ -161,6 +161,26 @@ def test_an_interval_without_end_is_written() -> None:
 def test_mistakes_are_one_line(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}[^\n]*$"):
         Settings(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"events": (100, 100)}, r"events is \[100, 100\]; each only once"),
+        ({"sources": ("double peak", "double peak")}, "sources is .*; each only once"),
+        ({"factors": (10, 1)}, r"factors is \[10, 1\]; the largest comes last"),
+    ],
+)
+def test_sizes_go_up_and_nothing_is_asked_twice(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        Settings(**options)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(9.96, "10"), (99.4, "99"), (99.7, "100"), (999.7, "1,000"), (1234, "1,230")]
+)
+def test_a_number_is_never_in_powers_of_ten(value: float, text: str) -> None:
+    assert _number(value) == text
 
 
 def test_the_command_wants_a_number_of_quantiles_for_each_source() -> None:

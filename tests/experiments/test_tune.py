@@ -131,7 +131,8 @@ def test_test_events_are_never_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 def test_settings_that_cannot_work_are_failed_trials(tmp_path: Path) -> None:
     raw = config()
-    section = {**raw["models"]["gan"], "tune": {"n_parameters": [50, 1]}}  # of which no gan has 1
+    section = {**raw["models"]["gan"], "n_parameters": 50, "tune": {"n_parameters": [50, 1]}}  # of which no gan has 1
+    del section["hidden"]
     raw["models"] = {"gan": section}
     told: list[str] = []
     reporter = Reporter(warning=told.append)
@@ -144,7 +145,7 @@ def test_settings_that_cannot_work_are_failed_trials(tmp_path: Path) -> None:
     best = best_of(trials)
     assert best is not None
     assert best.parameters == {"n_parameters": 50}
-    section["tune"] = {"n_parameters": [1]}
+    section |= {"n_parameters": 1, "tune": {"n_parameters": [1]}}
     with pytest.raises(ValueError, match="every trial failed"):
         tune(resolve(raw), out=tmp_path / "none", trials=1, metric="wasserstein")
 
@@ -179,7 +180,7 @@ def test_the_command_prints_first_and_best(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(config()))
     page = tmp_path / "page.md"
     page.write_text("\n".join(["Before.", *marks("searched"), "After."]))
-    command = ["tune", str(path), "--model", "flow", "--trials", "2", "--metric", "wasserstein", "--page", str(page)]
+    command = ["tune", str(path), "--trials", "2", "--metric", "wasserstein", "--page", str(page)]
     result = CliRunner().invoke(
         app, [*command, "--out", str(tmp_path / "out"), "--set", "models.flow.training.steps=2"]
     )
@@ -191,12 +192,40 @@ def test_the_command_prints_first_and_best(tmp_path: Path) -> None:
     table = page.read_text().removeprefix(before).removesuffix(after)
     best = min(lines(tmp_path / "out" / "flow" / "trials.jsonl"), key=lambda trial: trial["score"])
     assert table.strip().startswith("`searched`: 2 trials of each model, their own steps each, judged by `wasserstein`")
-    assert table.strip().splitlines()[-1].startswith("| flow | 2 | 0 | ")
-    assert f"learning_rate {best['parameters']['training.learning_rate']:.3g}" in table
+    (row,) = [line for line in table.splitlines() if line.startswith("| flow | 2 | 0 | ")]
+    rate = best["parameters"].get("training.learning_rate")
+    assert ("as configured" if rate is None else f"learning_rate {rate:.3g}") in row
     beside = json.loads(page.with_suffix(".json").read_text())
     assert [trial["score"] for trial in beside["searched"]["trials"]["flow"]] == [
         trial["score"] for trial in lines(tmp_path / "out" / "flow" / "trials.jsonl")
     ]
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.02])
+def test_the_first_trial_is_the_configuration_as_it_stands(rate: float, tmp_path: Path) -> None:
+    raw = config()
+    raw["models"] = {"flow": {**raw["models"]["flow"], "tune": {"learning_rate": {"low": 0.001, "high": 0.1}}}}
+    raw["models"]["flow"]["training"]["learning_rate"] = rate
+    experiment = resolve(raw)
+    found = tune(experiment, out=tmp_path / "out", trials=2, metric="wasserstein")
+    first, second = found.trials["flow"]
+    # a rate outside of the space is no proposal of the search
+    assert first.parameters == ({"training.learning_rate": rate} if rate <= 0.1 else {})
+    assert 0.001 <= second.parameters["training.learning_rate"] <= 0.1
+    alone = tune(experiment, out=tmp_path / "alone", trials=1, metric="wasserstein")
+    assert alone.trials["flow"][0].score == first.score
+    best = load_config(tmp_path / "alone" / "best.yaml").models["flow"]
+    assert best.training == experiment.models["flow"].training
+
+
+def test_some_models_alone_do_not_go_on_a_page(tmp_path: Path) -> None:
+    page, path = tmp_path / "page.md", tmp_path / "config.yaml"
+    page.write_text("\n".join(marks("searched")))
+    path.write_text(yaml.safe_dump(config()))
+    command = ["tune", str(path), "--model", "gan", "--out", str(tmp_path / "out"), "--page", str(page)]
+    result = CliRunner().invoke(app, command)
+    assert str(result.exception) == f"{page}: a page takes the search of all models; found --model 'gan'"
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_page_without_marks_is_refused_before_anything_trains(tmp_path: Path) -> None:

@@ -36,3 +36,8 @@ def test_equal_events_have_distance_0_far_from_the_origin(columns: int) -> None:
     assert (found[:30].diagonal() == 0).all()
     assert (found[cdist(a, b) > 1e-2] > 0).all()
     np.testing.assert_allclose(found.sqrt(), cdist(a, b), atol=1e-2)
+
+
+@pytest.mark.parametrize(("n", "m"), [(0, 3), (3, 0), (0, 0)])
+def test_no_events_have_no_distances(n: int, m: int) -> None:
+    assert squared_distances(torch.zeros(n, 2), torch.zeros(m, 2)).shape == (n, m)

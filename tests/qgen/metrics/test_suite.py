@@ -203,6 +203,18 @@ def test_same_columns_in_another_order_are_refused():
         evaluate(TRUTH, replace(TRUTH.select("eta", "pt")))
 
 
+def test_of_many_columns_the_first_that_differs_is_named():
+    many = torch.rand(60, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    wide = Dataset(many, tuple(Feature(f"x{i}", "GeV") for i in range(30)))
+    other = replace(wide, features=(*wide.features[:20], Feature("x20", "MeV"), *wide.features[21:]))
+    with pytest.raises(
+        ValueError, match=r"truth has 30, .* has 30; number 21 is x20 \[GeV\] in the one and x20 \[MeV\]"
+    ):
+        evaluate(wide, other)
+    with pytest.raises(ValueError, match="truth has 30, .* has 29; number 30 is .* and none in the other"):
+        evaluate(wide, replace(wide, samples=many[:, :29], features=wide.features[:29]))
+
+
 values = st.one_of(
     st.sampled_from([0.0, -0.0, 1.0, 0.1, 1e-300, 5e-324, 1e99, -1e99]),
     st.floats(allow_nan=True, allow_infinity=True),
