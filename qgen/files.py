@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from pathlib import Path
 
 __all__ = ["check_place", "write_atomically"]
@@ -13,9 +14,18 @@ def check_place(path: Path | str) -> None:
     """Refuse a path at which no file can be written, before the work that it is to hold.
 
     Raises:
-        ValueError: the folder does not exist, or ``path`` is itself a folder.
+        ValueError: the folder does not exist, ``path`` is itself a folder, or its folder takes no files.
     """
-    path = Path(path)
+    _check_folder(Path(path))
+    parent = Path(path).parent
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise ValueError(f"{path}: the folder {parent} takes no files ({error.strerror})") from None
+
+
+def _check_folder(path: Path) -> None:
     if path.is_dir():
         raise ValueError(f"{path}: is a folder; the name of a file is needed")
     if not path.parent.is_dir():
@@ -36,7 +46,7 @@ def write_atomically(path: Path | str, content: bytes) -> None:
     b'new'
     """
     path = Path(path)
-    check_place(path)
+    _check_folder(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:

@@ -131,7 +131,8 @@ def _evaluate_files(truth: Path, generated: list[str], out: Path | None, report:
     if report is not None:
         from experiments.report.evaluation import write_evaluation
 
-        wrote(write_evaluation(judged, report), "the report")
+        with interruptible("the report was not written, the table stands above"):
+            wrote(write_evaluation(judged, report), "the report")
 
 
 def _evaluate_run(

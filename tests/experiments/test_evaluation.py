@@ -190,3 +190,22 @@ def test_any_text_is_options_and_bins_or_one_line(text: str) -> None:
         except ValueError as error:
             message = str(error)
         assert len(message.splitlines()) == 1
+
+
+def test_an_interruption_of_the_report_is_said_and_the_table_stays(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("experiments.report.evaluation.write_evaluation", interrupted)
+    words = ["--truth", files / "truth.h5", "--generated", files / "good.h5", "--metric", "ks", "--bootstrap", "2"]
+    words += ["--out", tmp_path / "t.json", "--report", tmp_path / "p.html"]
+    monkeypatch.setattr(sys, "argv", ["qgen", "evaluate", *map(str, words)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 130
+    told = capsys.readouterr()
+    assert "interrupted; the report was not written, the table stands above" in told.err
+    assert "ks" in told.out
+    assert json.loads((tmp_path / "t.json").read_text())

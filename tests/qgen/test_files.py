@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from qgen import files
 from qgen.data import Dataset, Feature, load_calorimeter, load_events, write_calorimeter, write_events
 from qgen.device import find_device
-from qgen.files import write_atomically
+from qgen.files import check_place, write_atomically
 from qgen.statefile import load_state, save_state
 
 
@@ -83,3 +84,17 @@ def test_a_table_of_many_rows_comes_back(tmp_path: Path) -> None:
 def test_devices_that_are_not_here_are_named(name: str, line: str) -> None:
     with pytest.raises(ValueError, match=line):
         find_device(name)
+
+
+def test_a_folder_that_takes_no_files_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_place(tmp_path / "x.json")
+    assert not list(tmp_path.iterdir())
+
+    def full(**options: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", full)
+    with pytest.raises(ValueError, match=r"x\.json: the folder .* takes no files \(Read-only file system\)$"):
+        check_place(tmp_path / "x.json")
