@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.markdown_table import markdown_table
 from experiments.marked_page import put
 
 if TYPE_CHECKING:
@@ -91,9 +92,7 @@ def amplification_markdown(results: Mapping[str, Any]) -> str:
     parts = []
     for source, n, title in _cases(results):
         heading, *lines = _table(results, source, n)
-        parts += [f"### {title}", "", f"| {' | '.join(heading)} |", "|---|" + "---:|" * (len(heading) - 1)]
-        parts += [f"| {' | '.join(line)} |" for line in lines]
-        parts.append("")
+        parts += [f"### {title}", "", *markdown_table(heading, lines), ""]
     return "\n".join(parts)
 
 
