@@ -29,8 +29,9 @@ import torch
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
-from classical_baselines.bits import TABLE_BITS, BitGenerator, Frame, fit_cells
 from classical_baselines.sizing import closest_size
+from qgen.bits.cells import Frame, fit_cells
+from qgen.bits.generator import TABLE_BITS, BitGenerator
 from qgen.data.dataset import Dataset
 from qgen.data.discretiser import Discretiser
 from qgen.data.transforms import Transform

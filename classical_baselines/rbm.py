@@ -24,8 +24,9 @@ from annotated_types import Ge, Lt
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
-from classical_baselines.bits import BitGenerator, Frame, bit_strings, fit_cells
 from classical_baselines.sizing import closest_size, closest_width
+from qgen.bits.cells import Frame, fit_cells
+from qgen.bits.generator import BitGenerator, bit_strings
 from qgen.data.dataset import Dataset
 from qgen.data.discretiser import Discretiser
 from qgen.data.transforms import Transform

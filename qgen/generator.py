@@ -79,7 +79,7 @@ class Generator(nn.Module):
     their weights, through which gradients flow where draws have none. ``weight_layers()``, for a circuit that can grow
     in training: the layer of every weight (:class:`qgen.training.layerwise.Growth`). ``penalty()``, ``records()`` and
     ``remarks(history)``, for a model whose simulation is approximate: what a training adds to its loss, records and
-    says at the end.
+    says at the end. ``no_samples``, for a model that may be too large to be sampled on a computer.
 
     Args:
         n_features: columns of a sample.
@@ -92,6 +92,7 @@ class Generator(nn.Module):
     """
 
     has_log_prob: bool = False  # a class says it for all its models, or a model for its size
+    no_samples: str = ""  # why no events can be drawn, which a model says for its size; empty where they can
     has_own_loss: ClassVar[bool] = False
     trains: ClassVar[bool] = True
     runs_circuits: ClassVar[bool] = False
@@ -196,9 +197,11 @@ class Generator(nn.Module):
             ``(n, n_features)`` float64, on the model's device.
 
         Raises:
-            ValueError: ``n`` is below 1, or the condition is missing, superfluous, of another shape or impossible (an
-                energy that is not positive, say).
+            ValueError: ``n`` is below 1, the condition is missing, superfluous, of another shape or impossible (an
+                energy that is not positive, say), or no events can be drawn (``no_samples`` says why).
         """
+        if self.no_samples:
+            raise ValueError(f"no events can be drawn: {self.no_samples}")
         if n < 1:
             raise ValueError(f"n is {n}; at least 1 event must be asked for")
         condition = self._check_condition(condition, n)

@@ -209,7 +209,8 @@ def fit(
                 some = validation.take(
                     torch.arange(min(len(validation), SPREAD_EVENTS), device=validation.values.device)
                 )
-                record["spread"] = spread(generator, some, new_generator(derive_seed(seed, "spread")))
+                if not generator.no_samples:
+                    record["spread"] = spread(generator, some, new_generator(derive_seed(seed, "spread")))
         except DivergedError as error:
             state.restore(good)
             _keep(state, keep)

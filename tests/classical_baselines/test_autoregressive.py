@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from classical_baselines import Autoregressive
-from classical_baselines.bits import bit_strings
+from qgen.bits import bit_strings
 from qgen.data import load_calorimeter
 from qgen.data.dataset import Dataset, Feature
 from qgen.data.discretiser import Discretiser

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from classical_baselines import BitFlip
 from classical_baselines.bitflip import walsh_hadamard
-from classical_baselines.bits import bit_strings
+from qgen.bits import bit_strings
 from qgen.data import load_calorimeter
 from qgen.data.dataset import Dataset, Feature
 from qgen.data.discretiser import Discretiser

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from classical_baselines import BoltzmannMachine
-from classical_baselines.bits import bit_strings
+from qgen.bits import bit_strings
 from qgen.data import load_calorimeter
 from qgen.data.dataset import Dataset, Feature
 from qgen.data.discretiser import Discretiser
