@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -9,40 +10,47 @@ from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from qgen.random import uniform
 
-__all__ = ["Discretiser"]
+__all__ = ["Code", "Discretiser", "Order"]
 
 _MAX_BITS = 62
 
-Code = Literal["binary", "gray"]
+Code = Literal["binary", "gray", "unary"]
 Order = Literal["by-feature", "interleaved", "snake"]
 
 
 class Discretiser(nn.Module):
-    """Cuts each feature into ``2**bits`` cells; an event is one cell in the grid of all features.
+    """Cuts each feature into cells; an event is one cell in the grid of all features.
 
     The flat number of a cell counts through the grid, the last feature fastest. Its bits are those of a circuit's
     wires, wire 0 first: which bit of which feature a wire holds is the ``order``, and how a feature's cells are
     written in bits the ``code``. With neither changed the bits of a cell are its flat number in binary; for the others
     :meth:`by_cell` and :meth:`by_state` bring a circuit's probabilities to the order of cells and back.
 
+    In the codes ``binary`` and ``gray`` every bit string is a cell: ``2**bits`` cells. In ``unary``, a thermometer,
+    ``bits + 1`` cells have a bit for each of the edges between them, which is 1 where the value has reached the edge:
+    the ones come first. A string in which they do not is no code of a cell; it is read as the cell of that many ones.
+
     A cell holds its lower edge, the last one also its upper edge. Values beyond the outer edges go to the outermost
     cells; :meth:`outside` tells which ones do.
 
     Args:
-        edges: for each feature its ``2**bits + 1`` strictly increasing edges; two of a feature that has no bits.
-        code: ``binary``, or ``gray`` where neighbouring cells differ in one bit.
+        edges: for each feature its strictly increasing edges, one more than cells; two of a feature that has no bits.
+        code: ``binary``, ``gray`` where neighbouring cells differ in one bit, or ``unary``.
         order: ``by-feature`` (all bits of feature 0, most significant first, then those of feature 1 ...),
             ``interleaved`` (the most significant bit of every feature, then the second ...) or ``snake``
-            (interleaved, the features backwards at every second significance).
+            (interleaved, the features backwards at every second significance). The bit of the lowest edge counts as
+            the most significant one of a unary code.
 
-    With more than 62 bits in all, cells have no flat numbers: :meth:`indices`, :meth:`encode` and the decoding of bits
-    are what is left.
+    With more than 2^62 cells in all, cells have no flat numbers: :meth:`indices`, :meth:`encode` and the decoding of
+    bits are what is left.
 
     Raises:
-        ValueError: edges that do not increase, a number of cells that is no power of 2, or another code or order.
+        ValueError: edges that do not increase, a number of cells that is no power of 2 where the code is not unary, or
+            another code or order.
 
     >>> event, edges = torch.tensor([[2.5, 15.0]]), [[0.0, 1.0, 2.0, 3.0, 4.0], [0.0, 10.0, 20.0]]
     >>> cells = Discretiser(edges)
@@ -50,6 +58,8 @@ class Discretiser(nn.Module):
     ([[1, 0, 1]], [5])
     >>> Discretiser(edges, code="gray", order="interleaved").encode(event).tolist()
     [[1, 1, 1]]
+    >>> Discretiser(edges, code="unary").encode(event).tolist()
+    [[1, 1, 0, 1]]
     """
 
     def __init__(self, edges: Sequence[Sequence[float]], code: Code = "binary", order: Order = "by-feature") -> None:
@@ -62,14 +72,16 @@ class Discretiser(nn.Module):
         bits = []
         for i, feature in enumerate(edges):
             cells = len(feature) - 1
-            if cells < 1 or cells & (cells - 1):
-                raise ValueError(f"feature {i} has {cells} cells; a power of 2 is needed")
+            if cells < 1 or (code != "unary" and cells & (cells - 1)):
+                needed = "at least 1" if code == "unary" else "a power of 2"
+                raise ValueError(f"feature {i} has {cells} cells; {needed} is needed")
             values = torch.tensor(list(feature), dtype=torch.float64)
             if not torch.isfinite(values).all() or any(a >= b for a, b in pairwise(feature)):
                 raise ValueError(f"edges of feature {i} must be finite and strictly increasing")
-            bits.append(cells.bit_length() - 1)
+            bits.append(cells - 1 if code == "unary" else cells.bit_length() - 1)
             self.register_buffer(f"edges_{i}", values)
         self.bits = tuple(bits)
+        self.cells = tuple(len(feature) - 1 for feature in edges)
         self.code = code
         self.order = order
 
@@ -88,7 +100,7 @@ class Discretiser(nn.Module):
 
         Args:
             values: ``(N, n_features)``.
-            bits: of every feature, or of each.
+            bits: of every feature, or of each; ``bits + 1`` cells in a unary code, else ``2**bits``.
             edges: ``linear`` for cells of equal width; ``quantile`` for cells with equally many *distinct* values, so
                 that a value that occurs very often (an empty pixel) does not take several cells.
             tails: share of the distinct values that lie beyond the outer edges on either side. They go to the
@@ -117,10 +129,10 @@ class Discretiser(nn.Module):
         for i, b in enumerate(each):
             if not 1 <= b <= 20:
                 raise ValueError(f"bits of feature {i} is {b}; allowed are 1 to 20")
-        if numbered and sum(each) > _MAX_BITS:
-            raise ValueError(f"{sum(each)} bits in all; at most {_MAX_BITS} can be numbered")
+        if numbered:
+            _check_numbered(sum(each), math.prod(_n_cells(b, code) for b in each))
         values = _finite(values)
-        return cls([_fitted_edges(values[:, i], i, b, edges, tails) for i, b in enumerate(each)], code, order)
+        return cls([_fitted_edges(values[:, i], i, b, code, edges, tails) for i, b in enumerate(each)], code, order)
 
     @property
     def n_features(self) -> int:
@@ -134,13 +146,19 @@ class Discretiser(nn.Module):
 
     @property
     def n_cells(self) -> int:
-        """Number of cells of the grid, ``2**n_bits``."""
-        self._check_numbered()
-        return 1 << self.n_bits
+        """Number of cells of the grid, ``2**n_bits`` where every bit string is a cell."""
+        cells = math.prod(self.cells)
+        _check_numbered(self.n_bits, cells)
+        return cells
+
+    @property
+    def one_to_one(self) -> bool:
+        """Whether every bit string is the code of a cell: not with a unary code of more than one bit for a feature."""
+        return self.code != "unary" or max(self.bits) <= 1
 
     @property
     def edges(self) -> list[Tensor]:
-        """The edges of each feature, ``2**bits + 1`` increasing numbers."""
+        """The edges of each feature, increasing numbers, one more than cells."""
         return [self.get_buffer(f"edges_{i}") for i in range(self.n_features)]
 
     def indices(self, values: Tensor) -> Tensor:
@@ -150,10 +168,8 @@ class Discretiser(nn.Module):
             ValueError: another number of features, or a value that is not finite (row and feature named).
         """
         values = _finite(self._check(values))
-        columns = [
-            torch.bucketize(values[:, i].contiguous(), edges[1:-1], right=True) for i, edges in enumerate(self.edges)
-        ]
-        return torch.stack(columns, dim=1)
+        inner = pad_sequence([edges[1:-1] for edges in self.edges], batch_first=True, padding_value=math.inf)
+        return torch.searchsorted(inner, values.T.contiguous(), right=True).T.contiguous()
 
     def outside(self, values: Tensor) -> Tensor:
         """Which values lie beyond the outer edges and so are assigned to the outermost cells, ``(N, n_features)`` bool.
@@ -176,24 +192,25 @@ class Discretiser(nn.Module):
 
     def flatten(self, indices: Tensor) -> Tensor:
         """Cells of each feature ``(N, n_features)`` to flat numbers ``(N,)``."""
-        self._check_numbered()
+        _check_numbered(self.n_bits, math.prod(self.cells))
         flat = torch.zeros_like(indices[:, 0])
-        for i, b in enumerate(self.bits):
-            flat = (flat << b) | indices[:, i]
+        for i, cells in enumerate(self.cells):
+            flat = flat * cells + indices[:, i]
         return flat
 
     def unflatten(self, cells: Tensor) -> Tensor:
         """Flat numbers ``(N,)`` to cells of each feature ``(N, n_features)``."""
         columns = []
-        shift = self.n_bits
-        for b in self.bits:
-            shift -= b
-            columns.append((cells >> shift) & ((1 << b) - 1))
-        return torch.stack(columns, dim=1)
+        for n in reversed(self.cells):
+            columns.append(cells % n)
+            cells = cells // n
+        return torch.stack(columns[::-1], dim=1)
 
     @property
     def wires(self) -> list[tuple[int, int]]:
         """For each bit of an event, wire 0 first: its feature, and its significance in it from 0, the highest.
+
+        Significance ``i`` of a unary code is the bit of the feature's inner edge ``i``, the lowest first.
 
         >>> Discretiser([[0.0, 1.0, 2.0, 3.0, 4.0], [0.0, 10.0, 20.0]], order="interleaved").wires
         [(0, 0), (1, 0), (0, 1)]
@@ -210,11 +227,15 @@ class Discretiser(nn.Module):
 
     def indices_to_bits(self, indices: Tensor) -> Tensor:
         """Cells of each feature ``(N, n_features)`` to the bits of the wires ``(N, n_bits)``, uint8."""
-        codes = indices
+        feature, place = self._places(indices.device)
+        # the narrowest numbers that hold them: images have many bits
+        codes = indices[:, feature].to(torch.uint8 if max(self.cells) <= 2**8 else torch.int32)
+        if self.code == "unary":
+            return (codes > place).to(torch.uint8)
         if self.code == "gray":
             codes = codes ^ (codes >> 1)
-        columns = [(codes[:, feature] >> (self.bits[feature] - 1 - place)) & 1 for feature, place in self.wires]
-        return torch.stack(columns, dim=1).to(torch.uint8)
+        shift = (self._of_bits(indices.device)[feature] - 1 - place).to(codes)
+        return ((codes >> shift) & 1).to(torch.uint8)
 
     def from_bits(self, bits: Tensor) -> Tensor:
         """Bits of the wires ``(N, n_bits)`` to flat numbers ``(N,)``."""
@@ -223,34 +244,49 @@ class Discretiser(nn.Module):
     def bits_to_indices(self, bits: Tensor) -> Tensor:
         """Bits of the wires ``(N, n_bits)`` to cells of each feature ``(N, n_features)``.
 
+        The cell of a unary code is the number of its ones, wherever they stand.
+
         >>> cells = Discretiser([[0.0, 1.0, 2.0, 3.0, 4.0], [0.0, 10.0, 20.0]], code="gray")
         >>> cells.bits_to_indices(torch.tensor([[1, 0, 1]])).tolist()
         [[3, 1]]
         """
-        position = {wire: i for i, wire in enumerate(self.wires)}
-        columns = []
-        for feature, b in enumerate(self.bits):
-            cells = bit = torch.zeros(len(bits), dtype=torch.int64, device=bits.device)
-            for place in range(b):
-                column = bits[:, position[feature, place]].to(torch.int64)
-                # a bit of a Gray code says whether the cell's binary digit differs from the one before
-                bit = bit ^ column if self.code == "gray" else column
-                cells = (cells << 1) | bit
-            columns.append(cells)
-        return torch.stack(columns, dim=1)
+        feature, place = self._places(bits.device)
+        indices = torch.zeros(len(bits), self.n_features, dtype=torch.int64, device=bits.device)
+        if self.code == "unary":
+            return indices.index_add_(1, feature, bits.to(torch.int64))
+        shift = self._of_bits(bits.device)[feature] - 1 - place
+        indices.index_add_(1, feature, bits.to(torch.int64) << shift)
+        if self.code == "gray":  # a digit is the parity of the bits from the highest down to its own
+            step = 1
+            while step < max(self.bits):
+                indices ^= indices >> step
+                step *= 2
+        return indices
+
+    def _places(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Feature and significance of each bit, both ``(n_bits,)``."""
+        feature, place = torch.tensor(self.wires, dtype=torch.int64, device=device).reshape(-1, 2).unbind(1)
+        return feature, place
+
+    def _of_bits(self, device: torch.device) -> Tensor:
+        return torch.tensor(self.bits, dtype=torch.int64, device=device)
 
     def by_cell(self, probabilities: Tensor) -> Tensor:
-        """Probabilities ``(..., n_cells)`` of a circuit's basis states, wire 0 most significant, in order of cells."""
+        """Probabilities ``(..., n_cells)`` of a circuit's basis states, wire 0 most significant, in order of cells.
+
+        Raises:
+            ValueError: the code is unary, so that there are more states than cells.
+        """
         states = self._states
         return probabilities if states is None else probabilities[..., states.to(probabilities.device)]
 
     def by_state(self, probabilities: Tensor) -> Tensor:
-        """The inverse of :meth:`by_cell`."""
+        """The inverse of :meth:`by_cell`, with the same error."""
         states = self._states
         return probabilities if states is None else probabilities[..., states.argsort().to(probabilities.device)]
 
     def from_states(self, states: Tensor) -> Tensor:
-        """Numbers of basis states, wire 0 most significant, to flat numbers of cells, both ``(N,)``.
+        """Numbers of basis states, wire 0 most significant, to flat numbers of cells, both ``(N,)``; error as there.
 
         >>> Discretiser([[0.0, 1.0, 2.0, 3.0, 4.0]], code="gray").from_states(torch.arange(4)).tolist()
         [0, 1, 3, 2]
@@ -261,10 +297,20 @@ class Discretiser(nn.Module):
     @cached_property
     def _states(self) -> Tensor | None:
         """The basis state of each cell; None where they are numbered alike."""
+        self.check_one_to_one()
         if self.code == "binary" and self.order == "by-feature":
             return None
         bits = self.to_bits(torch.arange(self.n_cells)).to(torch.int64)
         return bits @ (1 << torch.arange(self.n_bits - 1, -1, -1))
+
+    def check_one_to_one(self) -> None:
+        """Refuse a code in which not every bit string is a cell.
+
+        Raises:
+            ValueError: the code is unary, with more than one bit for a feature.
+        """
+        if not self.one_to_one:
+            raise ValueError("code is 'unary', whose bit strings are not all cells; allowed here are binary, gray")
 
     def decode(self, cells: Tensor, generator: torch.Generator) -> Tensor:
         """A value drawn uniformly within each cell.
@@ -309,7 +355,7 @@ class Discretiser(nn.Module):
         return (high - low).log().sum(1)
 
     def representatives(self) -> list[Tensor]:
-        """For each feature the middle of each of its cells, ``2**bits`` numbers."""
+        """For each feature the middle of each of its cells."""
         return [0.5 * (edges[:-1] + edges[1:]) for edges in self.edges]
 
     def arguments(self) -> dict[str, Any]:
@@ -332,13 +378,8 @@ class Discretiser(nn.Module):
         return cls(**spec["arguments"])
 
     def _bounds(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        low = torch.stack([edges[:-1][indices[:, i]] for i, edges in enumerate(self.edges)], dim=1)
-        high = torch.stack([edges[1:][indices[:, i]] for i, edges in enumerate(self.edges)], dim=1)
-        return low, high
-
-    def _check_numbered(self) -> None:
-        if self.n_bits > _MAX_BITS:
-            raise ValueError(f"{self.n_bits} bits in all; at most {_MAX_BITS} can be numbered")
+        edges = pad_sequence(self.edges)
+        return edges.gather(0, indices), edges.gather(0, indices + 1)
 
     def _check(self, values: Tensor) -> Tensor:
         if values.ndim != 2 or values.shape[1] != self.n_features:
@@ -354,17 +395,27 @@ def _finite(values: Tensor) -> Tensor:
     return values.to(torch.float64)
 
 
-def _fitted_edges(values: Tensor, feature: int, bits: int, kind: str, tails: float) -> list[float]:
+def _n_cells(bits: int, code: Code) -> int:
+    return bits + 1 if code == "unary" else 1 << bits
+
+
+def _check_numbered(bits: int, cells: int) -> None:
+    if cells > 1 << _MAX_BITS:
+        raise ValueError(f"{bits} bits in all; at most {_MAX_BITS} can be numbered")
+
+
+def _fitted_edges(values: Tensor, feature: int, bits: int, code: Code, kind: str, tails: float) -> list[float]:
+    n = _n_cells(bits, code)
     distinct = torch.unique(values)
     if len(distinct) < 2:
         raise ValueError(f"feature {feature} is constant ({distinct[0]:g}); it cannot be cut into cells")
     beyond = min(int(tails * len(distinct)), (len(distinct) - 2) // 2)
     distinct = distinct[beyond : len(distinct) - beyond]
     if kind == "linear":
-        edges = torch.linspace(0.0, 1.0, 2**bits + 1, dtype=torch.float64)
+        edges = torch.linspace(0.0, 1.0, n + 1, dtype=torch.float64)
         edges = distinct[0] * (1 - edges) + distinct[-1] * edges
     else:
-        at = torch.linspace(0.0, len(distinct) - 1.0, 2**bits + 1, dtype=torch.float64)
+        at = torch.linspace(0.0, len(distinct) - 1.0, n + 1, dtype=torch.float64)
         below = at.floor().long().clamp_max(len(distinct) - 2)
         edges = torch.lerp(distinct[below], distinct[below + 1], at - below)
     edges[0], edges[-1] = distinct[0], distinct[-1]

@@ -217,7 +217,62 @@ def test_wires_of_each_order() -> None:
 
 
 def test_unknown_code_and_order_are_named() -> None:
-    with pytest.raises(ValueError, match=r"^code is 'grey'; allowed are binary, gray$"):
+    with pytest.raises(ValueError, match=r"^code is 'grey'; allowed are binary, gray, unary$"):
         Discretiser([[0.0, 1.0, 2.0]], code="grey")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^order is 'z'; allowed are by-feature, interleaved, snake$"):
         Discretiser([[0.0, 1.0, 2.0]], order="z")  # type: ignore[arg-type]
+
+
+@given(bits=st.lists(st.integers(1, 5), min_size=1, max_size=3), order=ORDERS)
+@settings(max_examples=30, deadline=None)
+def test_a_unary_code_is_a_thermometer_and_any_string_counts_its_ones(bits: list[int], order: str) -> None:
+    cells = Discretiser([list(range(b + 2)) for b in bits], code="unary", order=order)
+    assert cells.bits == tuple(bits)
+    assert cells.n_cells == math.prod(b + 1 for b in bits)
+    numbers = torch.arange(cells.n_cells)
+    strings = cells.to_bits(numbers)
+    indices = np.stack(np.unravel_index(numbers.numpy(), [b + 1 for b in bits]), axis=1)
+    assert cells.unflatten(numbers).tolist() == indices.tolist()
+    for (feature, place), column in zip(cells.wires, strings.T, strict=True):
+        assert column.tolist() == (indices[:, feature] > place).astype(int).tolist()
+    assert torch.equal(cells.from_bits(strings), numbers)
+    free = torch.randint(2, (50, cells.n_bits), generator=rng())
+    feature = np.array([feature for feature, _ in cells.wires])
+    ones = np.stack([free.numpy()[:, feature == i].sum(1) for i in range(len(bits))], axis=1)
+    assert cells.bits_to_indices(free).tolist() == ones.tolist()
+    values = cells.decode(free, rng())
+    assert torch.equal(cells.indices(values), torch.from_numpy(ones))
+    rebuilt = Discretiser.from_spec(json.loads(json.dumps(cells.spec())))
+    assert torch.equal(rebuilt.to_bits(numbers), strings)
+
+
+def test_a_unary_code_is_fitted_with_one_cell_more_than_bits() -> None:
+    values = normal(3000, 2)
+    cells = Discretiser.fit(values, bits=[2, 5], code="unary")
+    assert cells.cells == (3, 6)
+    assert (cells.n_bits, cells.n_cells) == (7, 18)
+    counts = torch.bincount(cells.indices(values)[:, 0])
+    assert counts.max() - counts.min() <= 1
+
+
+def test_strings_beyond_the_cells_have_no_place_in_a_table() -> None:
+    several, single = Discretiser([[0.0, 1.0, 2.0, 3.0]], code="unary"), Discretiser([[0.0, 1.0, 2.0]], code="unary")
+    p = torch.tensor([0.25, 0.75])
+    assert single.one_to_one
+    assert torch.equal(single.by_cell(p), p)
+    assert not several.one_to_one
+    for call in (several.by_cell, several.by_state, several.from_states):
+        with pytest.raises(ValueError, match=r"^code is 'unary', whose bit strings are not all cells; allowed here"):
+            call(torch.arange(3))
+
+
+def test_a_thousand_features_are_one_of_many() -> None:
+    values = normal(50, 1000).clamp_min(0.0)
+    for code, bits in (("binary", 2), ("gray", 3), ("unary", 3)):
+        cells = Discretiser.fit(values, bits, code=code, order="interleaved", numbered=False)  # type: ignore[arg-type]
+        for i in (0, 1, 499, 999):
+            alone = Discretiser([cells.edges[i].tolist()], code=code)  # type: ignore[arg-type]
+            assert torch.equal(cells.indices(values)[:, i], alone.indices(values[:, i : i + 1])[:, 0])
+            own = [k for k, (feature, _) in enumerate(cells.wires) if feature == i]
+            assert torch.equal(cells.encode(values)[:, own], alone.encode(values[:, i : i + 1]))
+        assert torch.equal(cells.bits_to_indices(cells.encode(values)), cells.indices(values))
