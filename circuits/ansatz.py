@@ -12,6 +12,7 @@ from circuits.ansatz_identity import identity_blocks
 from circuits.cascade import cascade
 from circuits.circuit import Circuit, Gate
 from circuits.gate_table import GATES
+from circuits.iqp import iqp
 
 __all__ = [
     "ANSATZE",
@@ -23,6 +24,7 @@ __all__ = [
     "efficient_su2",
     "hardware_efficient",
     "identity_blocks",
+    "iqp",
     "mera_up",
     "real_amplitudes",
     "strongly_entangling_layers",
