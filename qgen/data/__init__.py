@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from qgen.data.binary import BitDataset, blob_events, ising_events
 from qgen.data.binning import Binning, load_binning
 from qgen.data.calorimeter import CalorimeterDataset, load_calorimeter, write_calorimeter
 from qgen.data.dataset import Dataset, Feature
@@ -18,6 +19,7 @@ from qgen.data.whiten import Whiten
 __all__ = [
     "DATASETS",
     "Binning",
+    "BitDataset",
     "CalorimeterDataset",
     "Dataset",
     "Discretiser",
@@ -26,9 +28,11 @@ __all__ = [
     "MuonDataset",
     "NormalCDF",
     "Whiten",
+    "blob_events",
     "describe",
     "gamma_events",
     "gaussian_events",
+    "ising_events",
     "load_binning",
     "load_calorimeter",
     "load_events",
@@ -47,6 +51,8 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "gamma": gamma_events,
     "gaussian": gaussian_events,
     "ring": ring_events,
+    "blobs": blob_events,
+    "ising": ising_events,
     "ttbar": load_ttbar,
 }
 """Kinds of events in a configuration file; a builder's keyword arguments are the kind's options."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qgen.data.binary import BitDataset
 from qgen.data.calorimeter import CalorimeterDataset, load_calorimeter, write_calorimeter
 from qgen.data.dataset import Dataset, Feature
 from qgen.data.hdf5 import WEIGHTS, create_hdf5, dataset, open_hdf5, read_rows, read_weights
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["describe", "load_events", "write_events"]
 
 Layout = Literal["CaloChallenge", "3DGAN", "table", "LHE", "CSV"]
-_KINDS: dict[str, type[Dataset]] = {"Dataset": Dataset, "MuonDataset": MuonDataset}
+_KINDS: dict[str, type[Dataset]] = {"Dataset": Dataset, "MuonDataset": MuonDataset, "BitDataset": BitDataset}
 
 
 def write_events(path: str | Path, events: Dataset) -> None:
@@ -50,7 +51,7 @@ def write_events(path: str | Path, events: Dataset) -> None:
         write_calorimeter(path, events)
         return
     columns = {
-        "kind": "MuonDataset" if isinstance(events, MuonDataset) else "Dataset",
+        "kind": next(name for name, kind in reversed(_KINDS.items()) if isinstance(events, kind)),
         "features": [asdict(feature) for feature in events.features],
         "conditions": [asdict(feature) for feature in events.condition_features],
     }
