@@ -2,5 +2,6 @@
 
 from qgen.bits.generator import BitGenerator, bit_strings
 from qgen.bits.sets import BitSets
+from qgen.bits.string_generator import StringGenerator
 
-__all__ = ["BitGenerator", "BitSets", "bit_strings"]
+__all__ = ["BitGenerator", "BitSets", "StringGenerator", "bit_strings"]

@@ -1,0 +1,243 @@
+r"""The squared maximum mean discrepancy from expectation values of Z strings: unbiased terms and their variance.
+
+For a string :math:`S` let :math:`a_i` be ``n`` independent unbiased values of :math:`\langle Z_S \rangle` of a model,
+and :math:`b_k = Z_S(x_k)` the signs of ``m`` events. The squared difference of the expectation values, a term of the
+discrepancy (:mod:`qgen.bits.kernels`), has the unbiased estimate
+
+.. math::
+    T_S = \frac{1}{n(n-1)} \sum_{i \neq i'} a_i a_{i'} - 2 \bar a \bar b
+    + \frac{1}{m(m-1)} \sum_{k \neq k'} b_k b_{k'},
+
+as in 2503.02934. Where the values carry no noise, or where each belongs to an event (its condition, say), it is the
+mean of :math:`d_k d_{k'}` over pairs of events with :math:`d_k = a_k - b_k`.
+
+The estimate is the mean over ``K`` random strings. All strings share the events, and those of one block the draws of
+the model, so that its variance is not that of ``K`` independent terms over ``K``: with :math:`s^2` the variance of the
+terms among the strings and :math:`c` the mean covariance of the terms of two strings that the shared draws bring,
+
+.. math:: \operatorname{Var} = s^2 / K + c .
+
+:math:`c` follows from Hoeffding's decomposition, as for the discrepancy of two samples (1611.04488): with
+:math:`\langle u, v \rangle` the mean of :math:`u_S v_S` over strings, :math:`\Delta` the difference of the expectation
+values and :math:`A`, :math:`B` the covariances of :math:`a` and :math:`b`,
+
+.. math::
+    \frac{4 \langle \Delta, A \Delta \rangle}{n} + \frac{4 \langle \Delta, B \Delta \rangle}{m}
+    + \frac{2 \operatorname{tr} A^2}{n(n-1)} + \frac{2 \operatorname{tr} B^2}{m(m-1)}
+    + \frac{4 \operatorname{tr} AB}{nm},
+
+less what a string has with itself. Near the data, where :math:`\Delta` vanishes, the last three terms are all there is.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["MMDEstimate", "exact_terms", "mean_by_kernel", "mmd_variance", "paired_terms", "unbiased_terms"]
+
+PAIRS_OF = 1024
+"""Draws, and events, whose pairs give the traces of the squared covariances; of more, these are the first ones."""
+
+
+def unbiased_terms(model: Tensor, data: Tensor) -> Tensor:
+    """The term of each string from independent draws of a model, ``(K,)``, differentiable.
+
+    Args:
+        model: unbiased values of each string, ``(K, n)``; at least two.
+        data: its signs in the events, ``(K, m)``; at least two.
+
+    >>> unbiased_terms(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]])).tolist()
+    [0.0]
+    """
+    _check(data, "events")
+    _check(model, "draws of the model")
+    n = model.shape[1]
+    mean = model.mean(1)
+    square = (mean.square() - model.square().mean(1) / n) * (n / (n - 1))
+    return square - 2 * mean * data.mean(1) + _square_of_signs(data)
+
+
+def exact_terms(expectations: Tensor, data: Tensor) -> Tensor:
+    """The term of each string from exact expectation values ``(K,)`` and signs of events ``(K, m)``, ``(K,)``.
+
+    >>> exact_terms(torch.tensor([0.5]), torch.tensor([[1.0, 1.0, 1.0]])).tolist()
+    [0.25]
+    """
+    _check(data, "events")
+    return expectations.square() - 2 * expectations * data.mean(1) + _square_of_signs(data)
+
+
+def paired_terms(differences: Tensor) -> Tensor:
+    """The term of each string from a value less a sign for each event, ``(K, m)`` to ``(K,)``: the mean over pairs.
+
+    >>> paired_terms(torch.tensor([[1.0, 1.0, -1.0]])).tolist()
+    [-0.3333333432674408]
+    """
+    _check(differences, "events")
+    m = differences.shape[1]
+    return (differences.sum(1).square() - differences.square().sum(1)) / (m * (m - 1))
+
+
+def mean_by_kernel(terms: Tensor, kernel: Tensor, shares: Tensor) -> Tensor:
+    """The discrepancy of each kernel, from the strings that :func:`~qgen.bits.kernels.draw_strings` gave.
+
+    Args:
+        terms: of each string, ``(K,)``.
+        kernel: of each string, ``(K,)`` int64.
+        shares: probability of each kernel that a string is not empty (``share_seen``), ``(n_kernels,)``.
+
+    Raises:
+        ValueError: a kernel has no string.
+
+    >>> mean_by_kernel(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), torch.tensor([0.5, 1.0])).tolist()
+    [1.0, 5.0]
+    """
+    count = torch.bincount(kernel, minlength=len(shares))
+    if (count == 0).any():
+        raise ValueError(f"kernel {int((count == 0).nonzero()[0])} has no string; draw more strings, or only its own")
+    sums = terms.new_zeros(len(shares)).index_add_(0, kernel, terms)
+    return shares.to(terms) * sums / count
+
+
+class MMDEstimate:
+    """The squared discrepancy and its variance, from blocks of random strings that are added one after another.
+
+    Memory does not grow with the number of strings. Every block must have the same events, in the same order, and
+    fresh draws of the model.
+
+    Args:
+        weight: what the mean over strings is multiplied by (``share_seen``).
+
+    >>> rng = torch.Generator().manual_seed(0)
+    >>> estimate = MMDEstimate()
+    >>> for _ in range(3):
+    ...     estimate.add(torch.randn(10, 40, generator=rng), torch.randn(10, 50, generator=rng) + 1)
+    >>> abs(estimate.value - 1) < 4 * estimate.variance**0.5
+    True
+    """
+
+    def __init__(self, weight: float = 1.0) -> None:
+        self.weight = weight
+        self.strings = 0
+        self._terms = self._terms_squared = 0.0
+        self._own = 0.0  # what a string's draws and events bring to the variance of its own term, summed over strings
+        # of the model's draws: first order, their covariance squared, that with the events, each over its divisor
+        self._draws = {1: 0.0, 2: 0.0}
+        self._first: Tensor | None = None
+        self._gram: Tensor | None = None
+        self._mixed = 0.0
+
+    def add(self, data: Tensor, model: Tensor | None = None) -> None:
+        """Add the strings of a block.
+
+        Args:
+            data: signs of the strings in the events ``(K, m)``; or, without ``model``, exact values less signs, or an
+                unbiased value for each event less its sign.
+            model: independent unbiased values of the strings ``(K, n)``.
+
+        Raises:
+            ValueError: fewer than 4 events or draws, or another number of events than before.
+        """
+        data = data.detach().to(torch.float64)
+        _check(data, "events", 4)
+        m = data.shape[1]
+        if self._first is not None and len(self._first) != m:
+            raise ValueError(f"the block has {m} events, those before had {len(self._first)}")
+        self.strings += len(data)
+        mean_b, var_b = data.mean(1), data.var(1)
+        if model is None:
+            terms = paired_terms(data)
+            mean_a = torch.zeros_like(mean_b)
+            own = 4 * terms * var_b / m + 2 * var_b.square() / (m * (m - 1))
+        else:
+            model = model.detach().to(data)
+            _check(model, "draws of the model", 4)
+            n = model.shape[1]
+            terms = unbiased_terms(model, data)
+            mean_a, var_a = model.mean(1), model.var(1)
+            own = 4 * terms * (var_a / n + var_b / m)
+            own += 2 * var_a.square() / (n * (n - 1)) + 2 * var_b.square() / (m * (m - 1)) + 4 * var_a * var_b / (n * m)
+            # each draw along the difference of the means, itself left out of its own
+            along = model.T @ (n / (n - 1) * mean_a - mean_b) - model.square().sum(0) / (n - 1)
+            a, b = model[:, :PAIRS_OF], data[:, :PAIRS_OF]
+            mixed = ((a - a.mean(1, keepdim=True)).T @ (b - b.mean(1, keepdim=True))).square().sum() / (
+                (a.shape[1] - 1) * (b.shape[1] - 1)
+            )
+            squared = _trace_of_square(a.T @ a)
+            first = (along.var() - squared / (n - 1) - mixed / m).clamp_min(0)
+            self._draws[1] += float(4 * first / n + 4 * mixed / (n * m))
+            self._draws[2] += float(2 * squared / (n * (n - 1)))
+            self._mixed += float(mixed / n)
+        self._terms += float(terms.sum())
+        self._terms_squared += float(terms.square().sum())
+        self._own += float(own.sum())
+        first_b = data.T @ (m / (m - 1) * mean_b - mean_a) - data.square().sum(0) / (m - 1)
+        gram = data[:, :PAIRS_OF].T @ data[:, :PAIRS_OF]
+        self._first = first_b if self._first is None else self._first + first_b
+        self._gram = gram if self._gram is None else self._gram + gram
+
+    @property
+    def value(self) -> float:
+        """The estimate; it may be negative."""
+        if not self.strings:
+            raise ValueError("no strings were added")
+        return self.weight * self._terms / self.strings
+
+    @property
+    def variance(self) -> float:
+        """Variance of :attr:`value`: strings, draws of the model and events are all taken as random."""
+        if self.strings < 2:
+            raise ValueError(f"{self.strings} strings were added; a variance needs at least 2")
+        count = self.strings
+        among = max(0.0, (self._terms_squared - self._terms**2 / count) / (count - 1))
+        together = sum(self._draws.values()) + self._events()
+        shared = max(0.0, together - self._own) / (count * (count - 1))
+        return self.weight**2 * (among / count + shared)
+
+    def _events(self) -> float:
+        """What the events bring to the variance of the sum of all terms, the strings taken as fixed."""
+        assert self._first is not None
+        assert self._gram is not None
+        m = len(self._first)
+        squared = _trace_of_square(self._gram)
+        first = (self._first.var() - squared / (m - 1) - self._mixed).clamp_min(0)
+        return float(4 * first / m + 2 * squared / (m * (m - 1)))
+
+
+def mmd_variance(data: Tensor, model: Tensor | None = None, *, weight: float = 1.0) -> float:
+    """Variance of ``weight`` times the mean of the terms of random strings, by :class:`MMDEstimate`.
+
+    Args:
+        data: signs of the strings in the events ``(K, m)``; or, without ``model``, differences as in
+            :func:`paired_terms`.
+        model: independent unbiased values of the strings ``(K, n)``, the draws shared by all of them.
+        weight: what the mean is multiplied by.
+    """
+    estimate = MMDEstimate(weight)
+    estimate.add(data, model)
+    return estimate.variance
+
+
+def _square_of_signs(data: Tensor) -> Tensor:
+    """Unbiased squares of the means of signs ``(K, m)``."""
+    m = data.shape[1]
+    return (m * data.mean(1).square() - 1) / (m - 1)
+
+
+def _trace_of_square(gram: Tensor) -> Tensor:
+    """Unbiased trace of the squared covariance of vectors with these products ``(n, n)``; never negative.
+
+    It is the unbiased estimate of the Hilbert-Schmidt independence criterion (Song et al., 2012) of a sample with
+    itself.
+    """
+    n = len(gram)
+    rest = gram - torch.diag(gram.diagonal())
+    rows = rest.sum(1)
+    total = rest.square().sum() + rows.sum().square() / ((n - 1) * (n - 2)) - 2 / (n - 2) * rows.square().sum()
+    return (total / (n * (n - 3))).clamp_min(0)
+
+
+def _check(values: Tensor, what: str, least: int = 2) -> None:
+    if values.ndim != 2 or values.shape[1] < least:
+        raise ValueError(f"values of strings have shape {tuple(values.shape)}; at least {least} {what} are needed")
