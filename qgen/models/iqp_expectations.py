@@ -62,17 +62,27 @@ def uniform_bits(
 
 
 def iqp_cosines(
-    gates: BitSets, angles: Tensor, strings: BitSets, draws: Tensor, *, dtype: torch.dtype = torch.float32
+    gates: BitSets,
+    angles: Tensor,
+    strings: BitSets,
+    draws: Tensor,
+    *,
+    factors: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """The cosine of each Z string for each drawn bit string, ``(n_strings, n_draws)``.
 
-    Differentiable in the angles; the gradient has their dtype.
+    Differentiable in the angles; the gradient has their dtype. With factors the angles of draw ``d`` are ``angles @
+    factors[:, d]``, which are never all there at once: a condition's 1 and its columns, say, or the indicators of
+    the components of a mixture.
 
     Args:
         gates: bits of each gate.
-        angles: ``(n_gates,)``, or ``(n_gates, n_draws)`` with angles of its own for each draw.
+        angles: ``(n_gates,)``; or ``(n_gates, n_draws)`` with angles of its own for each draw; with factors
+            ``(n_gates, n_terms)``.
         strings: bits of each Z string.
         draws: ``(n_draws, n_bits)`` uint8 of 0 and 1, see :func:`uniform_bits`.
+        factors: ``(n_terms, n_draws)``, without a gradient.
         dtype: float32 or float64, of the sums and of the result.
 
     Raises:
@@ -83,9 +93,12 @@ def iqp_cosines(
     >>> iqp_cosines(gates, torch.tensor([0.3, 0.2]), strings, draws).mean(1)
     tensor([0.7602, 0.8253])
     """
-    _check(gates, angles, strings, draws, dtype)
+    _check(gates, angles, strings, draws, factors, dtype)
+    if angles.ndim == 1:
+        angles, factors = angles[:, None], angles.new_ones(1, len(draws))
     product = _CPU if draws.device.type == "cpu" else _Torch
-    phases: Tensor = _Phases.apply(2 * angles, product.of(gates, strings, draws, dtype))
+    made = product.of(gates, strings, draws, None if factors is None else factors.to(dtype), dtype)
+    phases: Tensor = _Phases.apply(angles, made)
     return phases.cos()
 
 
@@ -128,7 +141,9 @@ def _check_sets(gates: BitSets, strings: BitSets) -> None:
         raise ValueError(f"strings have {strings.n_bits} bits; the gates have {gates.n_bits}")
 
 
-def _check(gates: BitSets, angles: Tensor, strings: BitSets, draws: Tensor, dtype: torch.dtype) -> None:
+def _check(
+    gates: BitSets, angles: Tensor, strings: BitSets, draws: Tensor, factors: Tensor | None, dtype: torch.dtype
+) -> None:
     _check_sets(gates, strings)
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype is {dtype}; allowed are torch.float32 and torch.float64")
@@ -138,12 +153,19 @@ def _check(gates: BitSets, angles: Tensor, strings: BitSets, draws: Tensor, dtyp
         )
     if draws.numel() and (largest := int(draws.max())) > 1:
         raise ValueError(f"draws have the entry {largest}; allowed are 0 and 1")
-    if angles.shape not in ((len(gates),), (len(gates), len(draws))):
-        raise ValueError(
-            f"angles have shape {tuple(angles.shape)}; expected ({len(gates)},) or ({len(gates)}, {len(draws)})"
-        )
-    if angles.device != draws.device:
-        raise ValueError(f"angles are on {angles.device}; the draws are on {draws.device}")
+    expected: list[tuple[int, ...]] = [(len(gates),), (len(gates), len(draws))]
+    if factors is not None:
+        expected = [(len(gates), len(factors))]
+        if factors.ndim != 2 or factors.shape[1] != len(draws) or not len(factors) or factors.requires_grad:
+            raise ValueError(
+                f"factors have shape {tuple(factors.shape)}{' and a gradient' * factors.requires_grad}; expected "
+                f"(n_terms, {len(draws)}) without a gradient"
+            )
+    if angles.shape not in expected:
+        raise ValueError(f"angles have shape {tuple(angles.shape)}; expected {' or '.join(map(str, expected))}")
+    for what, values in (("angles", angles), ("factors", factors)):
+        if values is not None and values.device != draws.device:
+            raise ValueError(f"{what} are on {values.device}; the draws are on {draws.device}")
 
 
 class _Phases(torch.autograd.Function):
@@ -151,15 +173,13 @@ class _Phases(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, angles: Tensor, product: _CPU | _Torch) -> Tensor:
-        ctx.product, ctx.like = product, (angles.ndim == 1, angles.dtype)
-        return product.phases(angles.detach().to(product.dtype).reshape(len(angles), -1))
+        ctx.product, ctx.dtype = product, angles.dtype
+        return product.phases(angles.detach().to(product.dtype))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        shared, dtype = ctx.like
-        found: Tensor = ctx.product.adjoint(gradient, shared).to(dtype)
-        return found[:, 0] if shared else found, None
+        return ctx.product.adjoint(gradient).to(ctx.dtype), None
 
 
 # on a CPU
@@ -204,10 +224,11 @@ class _CPU:
     gates: _Rows
     signs: np.ndarray
     n_draws: int
+    factors: Tensor | None
     dtype: torch.dtype
 
     @classmethod
-    def of(cls, gates: BitSets, strings: BitSets, draws: Tensor, dtype: torch.dtype) -> _CPU:
+    def of(cls, gates: BitSets, strings: BitSets, draws: Tensor, factors: Tensor | None, dtype: torch.dtype) -> _CPU:
         from qgen.models import iqp_kernels as kernels
 
         overlaps = _odd_overlaps(strings, gates)
@@ -215,39 +236,42 @@ class _CPU:
         packed = np.ascontiguousarray(np.packbits(draws.numpy(), axis=0, bitorder="little").T)
         signs = np.empty((len(gates), packed.shape[1]), np.uint8)
         kernels.sign_bytes(rows.pointers, rows.members, packed, signs)
-        return cls(overlaps, overlaps.transposed(len(gates)), signs, len(draws), dtype)
+        return cls(overlaps, overlaps.transposed(len(gates)), signs, len(draws), factors, dtype)
 
-    def _padded(self, values: Tensor) -> np.ndarray:
+    def _padded(self, values: Tensor | None) -> np.ndarray:
         """Columns of draws up to a full byte."""
-        return torch.nn.functional.pad(values, (0, 8 * self.signs.shape[1] - self.n_draws)).contiguous().numpy()
+        values = torch.empty(0, 0, dtype=self.dtype) if values is None else values
+        missing = 8 * self.signs.shape[1] - self.n_draws if len(values) else 0
+        return (torch.nn.functional.pad(values, (0, missing)) if missing else values.contiguous()).numpy()
 
     def phases(self, angles: Tensor) -> Tensor:
         from qgen.models import iqp_kernels as kernels
 
         rows, n_bytes = self.overlaps, self.signs.shape[1]
         used = np.diff(self.gates.pointers) > 0
-        columns = angles.contiguous().numpy() if angles.shape[1] == 1 else self._padded(angles)
+        factors = self._padded(self.factors)
+        columns = angles.contiguous().numpy() if len(factors) else self._padded(angles)
         table = kernels.sign_table(columns.dtype)
         out = np.empty((len(rows.pointers) - 1, 8 * n_bytes), columns.dtype)
 
         def part(first: int, last: int) -> None:
-            kernels.phases(rows.pointers, rows.members, used, self.signs, columns, table, first, last, out)
+            kernels.phases(rows.pointers, rows.members, used, self.signs, table, columns, factors, first, last, out)
 
         _in_parts(part, n_bytes, kernels.FORWARD)
         return torch.from_numpy(out)[:, : self.n_draws]
 
-    def adjoint(self, gradient: Tensor, shared: bool) -> Tensor:
+    def adjoint(self, gradient: Tensor) -> Tensor:
         from qgen.models import iqp_kernels as kernels
 
-        rows, columns = self.gates, self._padded(gradient)
+        rows, columns, factors = self.gates, self._padded(gradient), self._padded(self.factors)
         table = kernels.sign_table(columns.dtype)
-        out = np.zeros((len(self.signs), 1 if shared else columns.shape[1]), columns.dtype)
+        out = np.zeros((len(self.signs), len(factors) or columns.shape[1]), columns.dtype)
 
         def part(first: int, last: int) -> None:
-            kernels.angle_gradients(rows.pointers, rows.members, self.signs, columns, table, first, last, out)
+            kernels.angle_gradients(rows.pointers, rows.members, self.signs, table, columns, factors, first, last, out)
 
         _in_parts(part, len(self.signs), 1)
-        return torch.from_numpy(out)[:, : self.n_draws]
+        return torch.from_numpy(out) if len(factors) else torch.from_numpy(out)[:, : self.n_draws]
 
 
 def _in_parts(work: Callable[[int, int], None], total: int, step: int) -> None:
@@ -271,37 +295,40 @@ class _Torch:
     overlaps: Tensor
     gates: Tensor
     draws: Tensor
+    factors: Tensor | None
     dtype: torch.dtype
 
     @classmethod
-    def of(cls, gates: BitSets, strings: BitSets, draws: Tensor, dtype: torch.dtype) -> _Torch:
+    def of(cls, gates: BitSets, strings: BitSets, draws: Tensor, factors: Tensor | None, dtype: torch.dtype) -> _Torch:
         odd = _odd_overlaps(strings, gates)
         overlaps = BitSets(len(gates), torch.from_numpy(odd.pointers), torch.from_numpy(odd.members).long())
-        return cls(_matrix(overlaps, dtype, draws.device), _matrix(gates, dtype, draws.device), draws, dtype)
+        return cls(_matrix(overlaps, dtype, draws.device), _matrix(gates, dtype, draws.device), draws, factors, dtype)
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Signs of the gates, ``(n_gates, block)``, a block of draws at a time."""
+        """Twice the signs of the gates, ``(n_gates, block)``, a block of draws at a time."""
         step = max(1, AT_ONCE // max(1, len(self.gates)))
         for start in range(0, len(self.draws), step):
             ones = self.gates @ self.draws[start : start + step].T.to(self.dtype)
-            yield slice(start, start + step), 1 - 2 * ones.remainder(2)
+            yield slice(start, start + step), 2 - 4 * ones.remainder(2)
 
     def phases(self, angles: Tensor) -> Tensor:
         out = angles.new_empty(len(self.overlaps), len(self.draws))
         for block, signs in self._blocks():
-            out[:, block] = self.overlaps @ (signs * (angles if angles.shape[1] == 1 else angles[:, block]))
+            columns = angles[:, block] if self.factors is None else angles @ self.factors[:, block]
+            out[:, block] = self.overlaps @ (signs * columns)
         return out
 
-    def adjoint(self, gradient: Tensor, shared: bool) -> Tensor:
-        columns = gradient.new_zeros(len(self.gates), 1 if shared else len(self.draws))
+    def adjoint(self, gradient: Tensor) -> Tensor:
         transposed = self.overlaps.T
+        n_columns = len(self.draws if self.factors is None else self.factors)
+        out = gradient.new_zeros(len(self.gates), n_columns)
         for block, signs in self._blocks():
-            terms = signs * (transposed @ gradient[:, block])
-            if shared:
-                columns += terms.sum(1, keepdim=True)
+            columns = signs * (transposed @ gradient[:, block])
+            if self.factors is None:
+                out[:, block] = columns
             else:
-                columns[:, block] = terms
-        return columns
+                out += columns @ self.factors[:, block].T
+        return out
 
 
 def _matrix(sets: BitSets, dtype: torch.dtype, device: torch.device) -> Tensor:

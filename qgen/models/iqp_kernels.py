@@ -2,7 +2,8 @@
 
 A sparse matrix of zeros and ones is its rows: those of row ``k`` are ``members[pointers[k] : pointers[k + 1]]``. The
 signs of the gates for eight drawn bit strings are one byte: bit ``i`` is set where the gate has an odd number of ones
-in draw ``i``; a table gives the eight numbers +1 and -1 of each byte. One thread, no Python: others run meanwhile.
+in draw ``i``; a table gives the eight numbers +2 and -2 of each byte (a phase is twice a sum). One thread, no Python:
+others run meanwhile.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ BACKWARD = 64
 
 
 def sign_table(dtype: np.dtype) -> Reals:
-    """The eight signs of each byte, ``(256, 8)``."""
-    return (1 - 2 * ((np.arange(256)[:, None] >> np.arange(8)) & 1)).astype(dtype)
+    """Twice the eight signs of each byte, ``(256, 8)``."""
+    return (2 - 4 * ((np.arange(256)[:, None] >> np.arange(8)) & 1)).astype(dtype)
 
 
 @compiled
@@ -100,46 +101,52 @@ def phases(
     gates: Integers,
     used: Reals,
     signs: Reals,
-    angles: Reals,
     table: Reals,
+    angles: Reals,
+    factors: Reals,
     first: int,
     last: int,
     out: Reals,
 ) -> None:
-    """``out[k, d]``, the sum of angle times sign in draw ``d`` over the gates of row ``k``.
+    """``out[k, d]``, twice the sum of angle times sign in draw ``d`` over the gates of row ``k``.
 
     Args:
         pointers: of the strings.
         gates: gates of each string.
         used: ``(n_gates,)``, whether a string has the gate.
         signs: sign bytes of the gates.
-        angles: ``(n_gates, 1)``, or a column for each draw.
         table: :func:`sign_table`.
+        angles: ``(n_gates, n_terms)``; without factors ``(n_gates, 8 n_bytes)``, those of each draw.
+        factors: ``(n_terms, 8 n_bytes)``: the angles of draw ``d`` are ``angles @ factors[:, d]``; or ``(0, 0)``.
         first: first byte of draws.
         last: first byte that is not done.
         out: ``(n_strings, 8 n_bytes)``.
     """
-    shared = angles.shape[1] == 1
     terms = np.empty((len(signs), 8 * FORWARD), out.dtype)
     for start in range(first, last, FORWARD):
         n_bytes = min(FORWARD, last - start)
+        begin, end = 8 * start, 8 * (start + n_bytes)
         for gate in range(len(signs)):
             if used[gate]:
                 row = terms[gate]
+                if len(factors):
+                    row[:] = 0
+                    for term in range(len(factors)):
+                        angle, of_draws = angles[gate, term], factors[term, begin:end]
+                        for d in range(end - begin):
+                            row[d] += angle * of_draws[d]
+                else:
+                    row[: end - begin] = angles[gate, begin:end]
                 for byte in range(n_bytes):
                     sign = table[signs[gate, start + byte]]
-                    if shared:
-                        for i in range(8):
-                            row[8 * byte + i] = angles[gate, 0] * sign[i]
-                    else:
-                        for i in range(8):
-                            row[8 * byte + i] = angles[gate, 8 * (start + byte) + i] * sign[i]
+                    for i in range(8):
+                        row[8 * byte + i] *= sign[i]
         for string in range(len(pointers) - 1):
-            total = out[string, 8 * start : 8 * (start + n_bytes)]
+            total = out[string, begin:end]
             total[:] = 0
             for entry in range(pointers[string], pointers[string + 1]):
                 row = terms[gates[entry]]
-                for d in range(8 * n_bytes):
+                for d in range(end - begin):
                     total[d] += row[d]
 
 
@@ -148,43 +155,46 @@ def angle_gradients(
     pointers: Integers,
     strings: Integers,
     signs: Reals,
-    gradient: Reals,
     table: Reals,
+    gradient: Reals,
+    factors: Reals,
     first: int,
     last: int,
     out: Reals,
 ) -> None:
-    """The gradient of the angles of some gates: that of the phases summed over the gate's strings, times the sign.
+    """The adjoint of :func:`phases`: the gradient of the angles of some gates.
 
     Args:
         pointers: of the gates.
         strings: strings of each gate.
         signs: sign bytes of the gates.
-        gradient: of the phases, ``(n_strings, 8 n_bytes)``.
         table: :func:`sign_table`.
+        gradient: of the phases, ``(n_strings, 8 n_bytes)``.
+        factors: as there.
         first: first gate.
         last: first gate that is not done.
-        out: zeros, ``(n_gates, 1)`` for the sum over draws, or a column for each draw.
+        out: zeros of the shape of the angles.
     """
-    shared = out.shape[1] == 1
     total = np.empty(8 * BACKWARD, out.dtype)
     for start in range(0, signs.shape[1], BACKWARD):
         n_bytes = min(BACKWARD, signs.shape[1] - start)
+        begin, end = 8 * start, 8 * (start + n_bytes)
         for gate in range(first, last):
             if pointers[gate] == pointers[gate + 1]:
                 continue
             total[:] = 0
             for entry in range(pointers[gate], pointers[gate + 1]):
-                row = gradient[strings[entry], 8 * start : 8 * (start + n_bytes)]
-                for d in range(8 * n_bytes):
+                row = gradient[strings[entry], begin:end]
+                for d in range(end - begin):
                     total[d] += row[d]
-            if shared:
-                for byte in range(n_bytes):
-                    sign = table[signs[gate, start + byte]]
-                    for i in range(8):
-                        out[gate, 0] += total[8 * byte + i] * sign[i]
+            for byte in range(n_bytes):
+                sign = table[signs[gate, start + byte]]
+                for i in range(8):
+                    total[8 * byte + i] *= sign[i]
+            if len(factors):
+                for term in range(len(factors)):
+                    of_draws = factors[term, begin:end]
+                    for d in range(end - begin):
+                        out[gate, term] += total[d] * of_draws[d]
             else:
-                for byte in range(n_bytes):
-                    sign = table[signs[gate, start + byte]]
-                    for i in range(8):
-                        out[gate, 8 * (start + byte) + i] = total[8 * byte + i] * sign[i]
+                out[gate, begin:end] = total[: end - begin]
