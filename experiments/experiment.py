@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import yaml
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Gt, MinLen
 from pydantic import BaseModel, ConfigDict
 
 from qgen.registry import generator_class
 
-__all__ = ["Choice", "Evaluation", "Experiment", "ModelConfig"]
+__all__ = ["Choice", "Evaluation", "Experiment", "ModelConfig", "StringOptions"]
 
 
 class Choice(BaseModel):
@@ -48,11 +48,28 @@ class ModelConfig(BaseModel):
         return {**self.generator.plain(), **backend, **trained, **tune}
 
 
+class StringOptions(BaseModel):
+    """How models are judged by expectation values of strings of Z.
+
+    ``scales`` are the bandwidths, in units of a bit, and ``strings`` the random strings of each; ``pairs`` and
+    ``triples`` the most of bits whose correlations are compared.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    scales: Annotated[list[Annotated[float, Gt(0)]], MinLen(1)] | None = None
+    strings: Annotated[int, Ge(10)] = 500
+    pairs: Annotated[int, Ge(1)] = 2000
+    triples: Annotated[int, Ge(1)] = 1000
+
+
 class Evaluation(BaseModel):
     """How models are judged.
 
     ``metrics`` are names of metrics and groups of them, ``options`` are theirs by metric and name, ``bins`` those of
     conditions in which everything is judged as well: by name their number or their edges.
+
+    ``strings`` says whether, or how, all models are also judged by expectation values of the bits of those on bits; if
+    it is None they are where one of them cannot be sampled.
 
     ``backends`` are further ones, by a name that is a folder's, on which trained models are judged as well;
     ``models_on_backends`` are those models, all that run circuits if it is None.
@@ -64,12 +81,14 @@ class Evaluation(BaseModel):
     bins: dict[str, Annotated[int, Ge(1)] | Annotated[list[float], MinLen(2)]] = {}
     bootstrap: Annotated[int, Ge(2)] = 20
     max_events: Annotated[int, Ge(20)] | None = None
+    strings: bool | StringOptions | None = None
     backends: dict[str, Any] = {}
     models_on_backends: Annotated[list[str], MinLen(1)] | None = None
 
     def plain(self) -> dict[str, Any]:
-        """As it stands in YAML, without options, bins and backends if there are none."""
+        """As it stands in YAML, without options, bins, strings and backends if there are none."""
         without = {name for name in ("options", "bins") if not getattr(self, name)}
+        without |= {"strings"} if self.strings is None else set()
         return self.model_dump(exclude=without | (set() if self.backends else {"backends", "models_on_backends"}))
 
 

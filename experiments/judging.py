@@ -68,6 +68,8 @@ class Judge:
             seed: of its training.
             save: the file to write, HDF5.
         """
+        if generator.no_samples:
+            return Drawn(None, 0.0, f"no samples, {generator.no_samples}")
         rng = new_generator(derive_seed(seed, model, "samples"))
         started = time.perf_counter()
         try:

@@ -20,6 +20,7 @@ from experiments.cost import mean_cost, model_cost
 from experiments.experiment import Evaluation, Experiment
 from experiments.judging import Judge, over_seeds
 from experiments.scores import COMPLETED, DISCRETISED_TRUTH
+from experiments.strings import STRINGS, StringJudging, check_strings, string_options
 from experiments.trained import JOBS, Reporter, as_json, backend_for, built, named, put_on_backend, steps_of, trained
 from qgen.data import DATASETS, Dataset, Discretiser
 from qgen.data.transforms import Transform
@@ -162,23 +163,24 @@ def _judged(
     judge = Judge.of(dataset, experiment.evaluation)
     samples: dict[str, Dataset] = {}
     facts: dict[str, dict[str, Any]] = {}
+    problems: dict[str, str] = {}
     for name, generator in generators.items():
         with metering() as drawing:
             drawn = judge.draw(name, generator, seed, folder / f"seed-{seed}" / name / SAMPLES)
-        status = trainings[name]["status"]
         if drawn.events is not None:
             samples[name] = drawn.events
         else:
-            status = drawn.problem if status == COMPLETED else f"{status}; {drawn.problem}"
-            reporter.warning(f"{name}, seed {seed}: {drawn.problem}")
+            problems[name] = drawn.problem
         facts[name] = {
             "kind": experiment.models[name].generator.kind,
             "n_parameters": generator.n_parameters,
             "train_seconds": trainings[name]["seconds"],
             "sample_seconds": drawn.seconds,
-            "status": status,
+            "status": trainings[name]["status"],
+            "sampled": drawn.events is not None,
             "cost": model_cost(generator, trainings[name], len(judge.other), drawn.seconds, drawing),
         }
+    own = dict(samples)
     for label, discretised in discretised_truth(generators, judge.other, seed).items():
         samples[label] = discretised
         facts[label] = {
@@ -188,11 +190,22 @@ def _judged(
             "sample_seconds": 0.0,
             "status": COMPLETED,
         }
-    if not samples:
-        return {name: {**facts[name], "metrics": {}} for name in facts}
     reporter.stage("judging", seed, 0)
-    table = judge.scores(samples, seed, reporter.warning)
-    return {name: {**facts[name], "metrics": table.get(name, {})} for name in facts}
+    table = judge.scores(samples, seed, reporter.warning) if samples else {}
+    by_strings: dict[str, dict[str, dict[str, float]]] = {}
+    if (options := string_options(experiment.evaluation, generators, dataset)) is not None:
+        judging = StringJudging.of(judge, generators, options, seed)
+        by_strings, kept = judging.scores(own, generators, reporter.warning)
+        write_atomically(folder / f"seed-{seed}" / STRINGS, as_json(kept))
+    for name, problem in problems.items():
+        status = facts[name]["status"]
+        if name in by_strings:
+            problem += ": judged by expectation values alone"
+        elif status == COMPLETED:
+            status = ""
+        facts[name]["status"] = f"{status}; {problem}".removeprefix("; ")
+        reporter.warning(f"{name}, seed {seed}: {problem}")
+    return {name: {**facts[name], "metrics": table.get(name, {}) | by_strings.get(name, {})} for name in facts}
 
 
 def _judge_elsewhere(experiment: Experiment, folder: Path, device: str, reporter: Reporter) -> None:
@@ -221,7 +234,7 @@ def discretised_truth(generators: Mapping[str, Generator], events: Dataset, seed
             if key not in found:
                 rng = new_generator(derive_seed(seed, name, "discretised"))
                 values = transform(events.samples, events.conditions)
-                values = Discretiser(edges).roundtrip(values, rng)
+                values = Discretiser(edges, code="unary").roundtrip(values, rng)
                 found[key] = ([], events.with_samples(transform.inverse(values, events.conditions)))
             found[key][0].append(name)
     if len(found) == 1:
@@ -295,6 +308,8 @@ def _rehearse(experiment: Experiment, dataset: Dataset, device: torch.device) ->
     if len(truth) < MINIMUM_EVENTS:
         raise ValueError(f"dataset: {len(truth)} test events; at least {MINIMUM_EVENTS} are needed to judge a model")
     _rehearse_judging(truth, dataset, experiment.evaluation)
+    if experiment.evaluation.strings:
+        check_strings(experiment, dataset)
     for name, config in experiment.models.items():
         seed = experiment.seeds[0]
         generator = built(name, config, dataset, seed).to(device)

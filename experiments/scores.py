@@ -24,6 +24,7 @@ __all__ = [
     "p_text",
     "read_results",
     "score_of",
+    "string_score",
 ]
 
 DISCRETISED_TRUTH = "discretised truth"
@@ -181,7 +182,8 @@ class ModelScores(BaseModel):
     @property
     def flags(self) -> str:
         """What went wrong in a word each, for a narrow column; empty if nothing did."""
-        words = [word for word in ("diverged", "collapsed", "unbalanced", "not judged") if word in self.trouble]
+        known = ("diverged", "collapsed", "unbalanced", "not judged", "no samples")
+        words = [word for word in known if word in self.trouble]
         return ", ".join(words) or ("see below" if self.trouble else "")
 
 
@@ -209,12 +211,19 @@ class Results(BaseModel):
 
     @property
     def headline(self) -> list[str]:
-        """The metrics of whole samples that are shown first: all if they are few, else those taken by default."""
+        """The metrics of whole samples that are shown first: all if they are few, else those taken by default.
+
+        Scores of strings are there because they were asked for, or are all that a model has.
+        """
         from qgen.metrics import METRICS
 
         if len(self._whole) <= MOST_FIRST:
             return self._whole
-        default = [metric for metric in self._whole if metric in METRICS and METRICS[metric].by_default]
+        default = [
+            metric
+            for metric in self._whole
+            if string_score(metric) or (metric in METRICS and METRICS[metric].by_default)
+        ]
         return default or self._whole[:MOST_FIRST]
 
     @property
@@ -287,6 +296,17 @@ def target(metric: str) -> float:
 
     name, _, feature = metric.split(" @ ")[0].partition("/")
     return METRICS[name].target_of(feature) if name in METRICS else 0.0
+
+
+def string_score(metric: str) -> str:
+    """What a score of strings is, in a line; empty for any other metric.
+
+    >>> string_score("two_body (iqp, bitflip)")
+    'Squared distance of the covariances of bits; 1 is what independent bits score.'
+    """
+    from qgen.bits.judging import DESCRIPTIONS
+
+    return DESCRIPTIONS.get(metric.partition("/")[0].partition(" (")[0], "")
 
 
 def read_results(results: Any, where: str = "results.json") -> Results:

@@ -54,7 +54,8 @@ class Events:
         for model, each in models.items():
             seeds = run.results["models"].get(model, {}).get("seeds", {})
             for seed in run.seeds:
-                if not seeds.get(str(seed), {}).get("metrics", True):
+                one = seeds.get(str(seed), {})
+                if not one.get("metrics", True) or not one.get("sampled", True):
                     continue
                 samples = run.samples(model, seed)
                 found = [f.name for f in samples.features]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.scores import Measured, ModelScores, Results, Score, measured, p_text, target
+from experiments.scores import Measured, ModelScores, Results, Score, measured, p_text, string_score, target
 
 __all__ = ["PULL_STEPS", "Cell", "MetricNote", "Row", "cell", "flat", "headline_rows", "metric_notes", "verdict"]
 
@@ -111,13 +111,14 @@ def metric_notes(metrics: list[str]) -> list[MetricNote]:
     """What the metrics are, as far as they are installed here."""
     from qgen.metrics import METRICS
 
-    return [
+    known = [
         MetricNote(
             name, METRICS[name].description, METRICS[name].unit, f"{METRICS[name].target:g}", METRICS[name].reference
         )
         for name in metrics
         if name in METRICS
     ]
+    return known + [MetricNote(name, string_score(name), "", "0", "") for name in metrics if string_score(name)]
 
 
 def flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:

@@ -99,7 +99,7 @@ def _slices(dataset: CalorimeterDataset) -> tuple[str, Tensor]:
 
 
 def _means(cells: Tensor, energies: Tensor, n_cells: int) -> Tensor:
-    """Mean energy of the events in each cell, ``(n_cells,)``; where there are none, of the nearest cell that has some."""
+    """Mean energy of the events in each cell ``(n_cells,)``; a cell without any has that of the nearest with some."""
     count = torch.bincount(cells, minlength=n_cells)
     sums = torch.zeros(n_cells, dtype=torch.float64).index_add_(0, cells, energies)
     filled = count.nonzero().flatten()

@@ -1,0 +1,276 @@
+"""Models on bits judged by expectation values of strings of Z: the step of a run, and what it leaves in the folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from experiments.experiment import Evaluation, Experiment, StringOptions
+from qgen.bits.adjacency import neighbouring_bits
+from qgen.bits.columns import Columns
+from qgen.bits.judging import Described, Judged, StringJudge
+from qgen.bits.kernels import flip_rate
+from qgen.bits.profile import Profile
+from qgen.bits.sets import BitSets
+from qgen.bits.string_generator import StringGenerator
+from qgen.data import CalorimeterDataset, Dataset, Discretiser
+from qgen.data.transforms import Transform
+from qgen.generator import DiscreteGenerator, Generator
+from qgen.metrics.result import MetricResult
+from qgen.random import derive_seed, new_generator
+from qgen.registry import generator_class
+
+if TYPE_CHECKING:
+    from experiments.judging import Judge
+
+__all__ = ["STRINGS", "StringJudging", "check_strings", "read_strings", "string_options"]
+
+STRINGS = "strings.json"
+"""The numbers behind the scores, in the folder of a seed."""
+
+MOST_NUMBERS = 500
+"""Strings of each kind whose expectation values are kept."""
+
+FIRST_ORDERS = 6
+"""Orders of correlation whose weights in a kernel are kept."""
+
+
+def string_options(
+    evaluation: Evaluation, generators: Mapping[str, Generator], dataset: Dataset
+) -> StringOptions | None:
+    """How strings are judged; None if they are not.
+
+    If nobody asks for it they are where a model cannot be sampled, as far as it can be done.
+    """
+    if isinstance(evaluation.strings, StringOptions):
+        return evaluation.strings
+    asked = evaluation.strings
+    if asked is None:
+        unsampled = any(generator.no_samples for generator in generators.values())
+        on_bits = any(isinstance(generator, DiscreteGenerator) for generator in generators.values())
+        asked = unsampled and on_bits and dataset.weights is None
+    return StringOptions() if asked else None
+
+
+def check_strings(experiment: Experiment, dataset: Dataset) -> None:
+    """Refuse what cannot be judged by strings.
+
+    Raises:
+        ValueError: no model is on bits, events have weights, or an impossible bandwidth.
+    """
+    kinds = [generator_class(model.generator.kind) for model in experiment.models.values()]
+    if not any(issubclass(kind, DiscreteGenerator) for kind in kinds):
+        raise ValueError("evaluation.strings: no model of this experiment is on bits")
+    if dataset.weights is not None:
+        raise ValueError("evaluation.strings: the events have weights, with which expectation values are not judged")
+    options = experiment.evaluation.strings
+    for scale in options.scales or () if isinstance(options, StringOptions) else ():
+        try:
+            flip_rate(scale)
+        except ValueError as error:
+            raise ValueError(f"evaluation.strings.scales: {error}") from None
+
+
+def cells_of(generator: DiscreteGenerator) -> str:
+    """What two models have in common whose bits are the same, in whatever order."""
+    cells = generator.discretiser
+    return json.dumps([generator.transform.spec(), [edges.tolist() for edges in cells.edges], cells.code])
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Models with the same cells, and the true events in them.
+
+    Args:
+        label: in the names of the scores; empty if there is one group.
+        models: on these cells.
+        cells: their bits in a common order, feature by feature.
+        transform: to the space of the cells.
+        other: bits of the events of the floor.
+        judge: holds the strings.
+        floor: scores of the other events.
+        axis: of the profile, empty if there is none.
+    """
+
+    label: str
+    models: list[str]
+    cells: Discretiser
+    transform: Transform
+    judge: StringJudge
+    floor: Judged
+    axis: str
+
+    def bits(self, events: Dataset) -> Tensor:
+        """The bits of events."""
+        return self.cells.encode(self.transform(events.samples, events.conditions))
+
+    def named(self, metric: str) -> str:
+        """The name of a score in the tables.
+
+        It says which models' cells are meant, if there are several kinds.
+        """
+        base, slash, feature = metric.partition("/")
+        return f"{base} ({self.label}){slash}{feature}" if self.label else metric
+
+
+@dataclass(frozen=True)
+class StringJudging:
+    """The cells of a run's models, each with its strings, true values and floors.
+
+    Args:
+        groups: one for each kind of cells.
+        other: the events under whose conditions models are asked.
+        seed: of the training.
+    """
+
+    groups: list[_Group]
+    other: Dataset
+    seed: int
+
+    @classmethod
+    def of(cls, judge: Judge, generators: Mapping[str, Generator], options: StringOptions, seed: int) -> StringJudging:
+        """Choose the strings for the cells of every model that has such."""
+        of_cells: dict[str, list[str]] = {}
+        for name, generator in generators.items():
+            if isinstance(generator, DiscreteGenerator):
+                of_cells.setdefault(cells_of(generator), []).append(name)
+        several = len(of_cells) > 1
+        return cls(
+            [
+                _group(judge, generators[names[0]], names, ", ".join(names) if several else "", options, seed)
+                for names in of_cells.values()
+            ],
+            judge.other,
+            seed,
+        )
+
+    def scores(
+        self, samples: Mapping[str, Dataset], generators: Mapping[str, Generator], warn: Callable[[str], None]
+    ) -> tuple[dict[str, dict[str, dict[str, float]]], list[dict[str, Any]]]:
+        """By model and name the value, uncertainty, floor and floor's uncertainty; and the numbers behind them.
+
+        Args:
+            samples: events of models by name; they are put into the cells of every group.
+            generators: by name; those without events, that know expectation values, are judged by these.
+            warn: is told what could not be had, and why.
+        """
+        scores: dict[str, dict[str, dict[str, float]]] = {}
+        kept = []
+        for group in self.groups:
+            for name, why in group.judge.missing.items():
+                warn(f"{group.named(name)}: {why}")
+            judged: dict[str, Judged] = {}
+            asked: dict[str, Tensor | Columns] = {name: group.bits(events) for name, events in samples.items()}
+            asked |= {
+                name: _columns(generators[name], group.cells, self.other, derive_seed(self.seed, name, "strings"))
+                for name in group.models
+                if name in generators and name not in samples and isinstance(generators[name], StringGenerator)
+            }
+            for name, model in asked.items():
+                try:
+                    judged[name] = group.judge.judge(model)
+                except ValueError as error:
+                    warn(f"{name}: not judged by strings: {error}")
+            for name, one in judged.items():
+                rows = {group.named(m): _row(score, group.floor.scores[m]) for m, score in one.scores.items()}
+                scores.setdefault(name, {}).update(rows)
+            kept.append(_kept(group, judged))
+        return scores, kept
+
+
+def _group(
+    judge: Judge, generator: Generator, models: list[str], label: str, options: StringOptions, seed: int
+) -> _Group:
+    assert isinstance(generator, DiscreteGenerator)
+    transform = Transform.from_spec(generator.transform.spec())
+    cells = Discretiser([edges.tolist() for edges in generator.discretiser.edges], generator.discretiser.code)
+    # the Gaussian frame's directions are no voxels
+    voxels = generator.transform.spec() == judge.training.transform.spec()
+
+    def bits(events: Dataset) -> Tensor:
+        return cells.encode(transform(events.samples, events.conditions))
+
+    profile = None
+    if voxels and isinstance(judge.training, CalorimeterDataset):
+        training = judge.training
+        profile = Profile.of(cells, cells.indices(transform(training.samples, training.conditions)), training)
+    # strings are chosen by events of which there is no floor, if there are enough
+    n = len(judge.other)
+    rest = range(n, len(judge.training)) if len(judge.training) >= 2 * n else range(len(judge.training))
+    strings = StringJudge.of(
+        bits(judge.truth),
+        bits(judge.training.take(rest)),
+        scales=options.scales,
+        near=neighbouring_bits(judge.training, cells, frame="features" if voxels else "gaussian"),
+        profile=profile,
+        pairs=options.pairs,
+        triples=options.triples,
+        strings=options.strings,
+        seed=derive_seed(seed, "evaluation"),
+    )
+    floor = strings.judge(bits(judge.other))
+    return _Group(label, models, cells, transform, strings, floor, profile.axis if profile else "")
+
+
+def _columns(generator: Generator, cells: Discretiser, other: Dataset, seed: int) -> Columns:
+    """The expectation values of a model, a column for each of the conditions, its bits in the common order."""
+    assert isinstance(generator, StringGenerator)
+    place = {wire: bit for bit, wire in enumerate(generator.discretiser.wires)}
+    of_bit = torch.tensor([place[wire] for wire in cells.wires])
+    rng = new_generator(seed)
+    condition = None
+    if generator.uses_condition:
+        condition = generator.condition_transform(other.conditions.to(generator.device))
+
+    @torch.no_grad()
+    def values(strings: BitSets) -> Tensor:
+        # members stand in ascending order
+        order = (strings.rows * strings.n_bits + of_bit[strings.members]).sort().values
+        own = BitSets(strings.n_bits, strings.pointers, order % strings.n_bits).to(generator.device)
+        return generator.string_values(own, condition, len(other), rng)
+
+    return values
+
+
+def _row(score: MetricResult, floor: MetricResult) -> dict[str, float]:
+    return {**score.to_dict(), "floor": floor.value, "floor_uncertainty": floor.uncertainty}
+
+
+def _kept(group: _Group, judged: Mapping[str, Judged]) -> dict[str, Any]:
+    """What is drawn of a group, JSON values."""
+    weights = group.judge.weights
+    orders = [[*row[1 : 1 + FIRST_ORDERS].tolist(), row[1 + FIRST_ORDERS :].sum().item()] for row in weights]
+    return {
+        "label": group.label,
+        "models": group.models,
+        "n_bits": group.cells.n_bits,
+        "scales": list(group.judge.scales),
+        "orders": [[float(f"{weight:.4g}") for weight in row] for row in orders],
+        "axis": group.axis,
+        "truth": _numbers(group.judge.numbers()),
+        "floor": _numbers(group.floor.numbers),
+        "of": {name: _numbers(one.numbers) for name, one in judged.items()},
+    }
+
+
+def _numbers(found: Mapping[str, Described]) -> dict[str, dict[str, list[float]]]:
+    kept = {}
+    for name, numbers in found.items():
+        n = len(numbers.values)
+        some = torch.linspace(0, n - 1, min(n, MOST_NUMBERS)).round().long()
+        kept[name] = {
+            "values": [float(f"{x:.5g}") for x in numbers.values[some].tolist()],
+            "errors": [float(f"{x:.3g}") for x in numbers.errors[some].tolist()],
+        }
+    return kept
+
+
+def read_strings(path: Path) -> list[dict[str, Any]]:
+    """What :meth:`StringJudging.scores` kept, nothing where the run was not judged so."""
+    return list(json.loads(path.read_text())) if path.is_file() else []
