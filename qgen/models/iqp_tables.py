@@ -1,0 +1,108 @@
+"""Blocks of qubits of an IQP circuit by the tables of their amplitudes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from circuits.backends.draws import draw_bits
+from circuits.backends.memory import check_memory
+from qgen.bits.sets import BitSets
+from qgen.models.walsh import walsh_hadamard
+
+__all__ = ["Tables"]
+
+_ALWAYS_FREE = 2**24  # bytes; asking the system takes longer than a small table
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """Blocks of equal size; all their tables are computed together.
+
+    Args:
+        order: bits of all blocks, one block after the other.
+        size: bits of each.
+        gates: numbers of the gates that act on them.
+        places: for each the place of its members, as a number, in the tables of all blocks one after the other.
+
+    >>> tables = Tables.of(BitSets.of(3, [(0,), (1, 2)]), [(1, 2)])
+    >>> tables.at(torch.tensor([0.0, torch.pi / 2])).draw(2, torch.Generator().manual_seed(0))[0].tolist()
+    [[1, 1], [1, 1]]
+    """
+
+    order: tuple[int, ...]
+    size: int
+    gates: Tensor
+    places: Tensor
+
+    @classmethod
+    def of(cls, gates: BitSets, blocks: Sequence[tuple[int, ...]]) -> Self:
+        """The tables of these blocks, all of one size, in a circuit of these gates."""
+        size = len(blocks[0])
+        order = [bit for block in blocks for bit in block]
+        value, number = torch.zeros(2, gates.n_bits, dtype=torch.int64)
+        value[order] = (1 << torch.arange(size - 1, -1, -1)).repeat(len(blocks))
+        number[order] = torch.arange(len(blocks)).repeat_interleave(size)
+        first = torch.zeros(len(gates), dtype=torch.int64)
+        first[gates.rows] = gates.members
+        inside = ((gates.sizes > 0) & (value[first] > 0)).nonzero().flatten()
+        mine = gates.take(inside)
+        masks = torch.zeros(len(mine), dtype=torch.int64).index_add_(0, mine.rows, value[mine.members])
+        return cls(tuple(order), size, inside, (number[first[inside]] << size) + masks)
+
+    def at(self, angles: Tensor) -> Amplitudes:
+        """The tables at these angles, ``(n_gates,)`` of the whole circuit in radians.
+
+        Raises:
+            ValueError: more memory is needed than there is.
+        """
+        n_blocks = len(self.order) // self.size
+        numbers = n_blocks << self.size
+        needed = 8 * 6 * numbers  # both parts, twice in a transform, probabilities and their sums
+        if needed > _ALWAYS_FREE:
+            check_memory(needed, None, angles.device, f"amplitudes of {n_blocks} blocks of {self.size} qubits")
+        phase = torch.zeros(numbers, dtype=torch.float64, device=angles.device)
+        phase.index_add_(0, self.places.to(angles.device), angles[self.gates.to(angles.device)].to(torch.float64))
+        phase = walsh_hadamard(phase.reshape(n_blocks, -1))
+        parts = torch.empty(2, *phase.shape, dtype=phase.dtype, device=phase.device)
+        torch.cos(phase, out=parts[0])
+        torch.sin(phase, out=parts[1])
+        del phase
+        return Amplitudes(walsh_hadamard(parts).div_(1 << self.size))
+
+
+@dataclass(frozen=True, eq=False)
+class Amplitudes:
+    """:class:`Tables` at given angles.
+
+    Args:
+        parts: real and imaginary parts, ``(2, n_blocks, 2**size)``.
+    """
+
+    parts: Tensor
+
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Bits and their amplitudes.
+
+        Args:
+            n: how many.
+            generator: source of randomness.
+
+        Returns:
+            ``(n, n_blocks * size)`` uint8; logarithm of the modulus and phase of each, ``(2, n)``.
+        """
+        bits = draw_bits(self.parts.square().sum(0), n, generator).transpose(0, 1).reshape(n, -1)
+        return bits, self.amplitude(bits)
+
+    def amplitude(self, bits: Tensor) -> Tensor:
+        """The amplitudes of bits ``(n, n_blocks * size)``, as :meth:`draw` gives them."""
+        n_blocks = self.parts.shape[1]
+        states = torch.zeros(len(bits), n_blocks, dtype=torch.int64, device=bits.device)
+        for column in bits.reshape(len(bits), n_blocks, -1).unbind(2):
+            states = 2 * states + column
+        real, imaginary = self.parts.gather(2, states.T.expand(2, -1, -1))
+        return torch.stack([torch.hypot(real, imaginary).log().sum(0), torch.atan2(imaginary, real).sum(0)])
