@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
+from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
+from qgen.bits.learned import MOST_CELLS, learned_edges
 from qgen.data.calorimeter import CalorimeterDataset
 from qgen.data.dataset import Dataset
 from qgen.data.discretiser import Code, Discretiser, Order
 from qgen.data.gaussianise import Gaussianise, NormalCDF
-from qgen.data.transforms import Compose, Transform
+from qgen.data.marginals import EMPTY, Marginals, ZeroSuppress
+from qgen.data.transforms import Compose, EnergyFraction, Transform
 
-__all__ = ["Frame", "fit_cells"]
+__all__ = ["Edges", "Frame", "Occupancy", "Threshold", "Voxels", "fit_cells"]
 
 CONSTANT_WIDTH = 1e-6
 """Width of the cell around the value of a feature that never changes."""
@@ -27,84 +30,240 @@ SHARED = 0.01
 ABOVE_ZERO = 1e-9
 """Distance of the lowest edge of the other cells from the value of an empty pixel."""
 
-Frame = Literal["features", "gaussian"]
+Frame = Literal["features", "gaussian", "marginals"]
+Edges = Literal["quantile", "linear", "learned"]
+Threshold = Annotated[float, Gt(0)] | Literal["calorimeter"] | None
+Voxels = Annotated[int, Ge(1)] | None
+Occupancy = Annotated[float, Ge(0), Lt(1)]
 
 
 def fit_cells(
     dataset: Dataset,
     bits: int | Sequence[int],
-    edges: Literal["quantile", "linear"],
+    edges: Edges,
     tails: float,
     code: Code,
     order: Order,
     frame: Frame,
+    *,
+    threshold: Threshold = None,
+    voxels: Voxels = None,
+    occupancy: Occupancy = 0.0,
 ) -> tuple[Discretiser, Transform]:
     """The cells of the training events and the transform to the space they are in.
 
     Args:
         dataset: its ``train`` split is cut.
-        bits: of every feature, or of each.
-        edges: cells of equal probability or of equal width.
+        bits: of every feature, or of each: ``2**bits`` cells, or ``bits + 1`` in a unary code.
+        edges: cells with equally many distinct values (``quantile``), of equal width (``linear``), or with the smallest
+            expected squared distance from the mean of the cell (``learned``), in physical units; of energies, under
+            the mean incident energy.
         tails: share of the training values beyond the outer edges on either side.
         code: how a feature's cells are written in bits.
         order: which bit of which feature each bit of an event is.
-        frame: ``features`` cuts the transform's values, with a cell of its own for a pixel that is empty in more than
-            1 % of the images, and a single cell, so no bits, for a feature that never changes; ``gaussian`` the
-            directions of :class:`~qgen.data.gaussianise.Gaussianise` into cells of equal normal probability, whatever
-            ``edges`` and ``tails`` are.
+        frame: ``features`` cuts the transform's values, and a draw is uniform in its cell there. ``marginals`` cuts
+            the same values (of a calorimeter: shares of the incident energy), and a draw has the distribution of the
+            training values of its cell, see :class:`~qgen.data.marginals.Marginals`. In both, a pixel that is empty in
+            more than 1 % of the images has a cell of its own for that, and a feature that never changes has a single
+            cell, so no bits. ``gaussian`` cuts the directions of :class:`~qgen.data.gaussianise.Gaussianise` into cells
+            of equal normal probability, whatever ``edges`` and ``tails`` are.
+        threshold: pixels with less (MeV) count as empty, and what is not empty has at least as much; ``calorimeter``
+            takes the dataset's own.
+        voxels: only so many pixels have bits, those with most energy; the others are always empty.
+        occupancy: pixels that are not empty in a smaller share of the images have no bits and are always empty.
 
     Raises:
         ValueError: an option is impossible for these events.
     """
-    if frame not in ("features", "gaussian"):
-        raise ValueError(f"frame is {frame!r}; allowed are 'features' and 'gaussian'")
+    _check(dataset, edges, frame, {"threshold": threshold, "voxels": voxels, "occupancy": occupancy or None})
     train = dataset.train
-    values = dataset.transform(train.samples, train.conditions)
+    if frame == "gaussian":
+        values = dataset.transform(train.samples, train.conditions)
+        straight = Compose([dataset.transform, Gaussianise.fit(values, train.conditions), NormalCDF()])
+        corners = torch.tensor([[0.0], [1.0]]).expand(2, dataset.n_features)
+        return Discretiser.fit(corners, bits, "linear", code=code, order=order, numbered=False), straight
+    events = _Events.of(train, frame, _limit(dataset, threshold))
+    suppressed = _suppressed(train.samples, events.empty, voxels, occupancy)
+    found = _edges(events, suppressed, bits, edges, tails, code)
     if frame == "features":
-        constant = values.amin(0) == values.amax(0)
-        if constant.all():
-            raise ValueError("all features are constant; there is nothing to cut into cells")
-        stand_in = torch.arange(len(values), dtype=values.dtype)[:, None]
-        cells = Discretiser.fit(
-            torch.where(constant, stand_in, values), bits, edges, tails, code, order, numbered=False
-        )
-        if constant.any():
-            cells = _with_constants(cells, values[0], constant)
-        if isinstance(dataset, CalorimeterDataset):
-            cells = _with_empty_cells(cells, values, train.samples == 0, edges)
-        return cells, dataset.transform
-    straight = Compose([dataset.transform, Gaussianise.fit(values, train.conditions), NormalCDF()])
-    corners = torch.tensor([[0.0], [1.0]]).expand(2, dataset.n_features)
-    return Discretiser.fit(corners, bits, "linear", code=code, order=order, numbered=False), straight
+        return Discretiser(found, code, order), events.transform
+    apart = events.often_empty | suppressed
+    marginals = Marginals.fit(events.values, apart)
+    return Discretiser(_as_shares(found, marginals), code, order), Compose([events.transform, marginals])
 
 
-def _with_constants(cells: Discretiser, values: Tensor, constant: Tensor) -> Discretiser:
-    """The same cells, but features that are ``constant`` have a single narrow one around their value."""
-    edges = [each.tolist() for each in cells.edges]
-    for i in constant.nonzero().flatten().tolist():
-        edges[i] = [values[i].item() - CONSTANT_WIDTH / 2, values[i].item() + CONSTANT_WIDTH / 2]
-    return Discretiser(edges, cells.code, cells.order)
+class _Events(NamedTuple):
+    """Training events in the space whose cells are sought.
 
-
-def _with_empty_cells(cells: Discretiser, values: Tensor, empty: Tensor, kind: str) -> Discretiser:
-    """The same cells, but the lowest one of a pixel that is often empty holds the empty pixels alone.
-
-    It lies below the value of an empty pixel, where the transform's inverse gives exactly 0.
+    Args:
+        values: ``(N, n_features)``.
+        empty: which pixels are empty, same shape; none of a table.
+        often_empty: features that have a cell for the empty.
+        zero: value of an empty pixel, ``(n_features,)``.
+        narrow: a small width, of each feature.
+        transform: physical units to these values.
+        base: the same without a threshold.
+        condition: the mean condition, ``(1, n_conditions)``.
     """
-    edges = [each.tolist() for each in cells.edges]
-    for i in (empty.to(torch.float64).mean(0) > SHARED).nonzero().flatten().tolist():
-        zero = values[empty[:, i], i].max().item()
-        if len(edges[i]) == 2:
-            edges[i] = [zero - 1, zero + ABOVE_ZERO]
-            continue
-        filled = values[~empty[:, i], i].unique()
-        low, high, n = zero + ABOVE_ZERO, max(edges[i][-1], zero + 2 * ABOVE_ZERO), len(edges[i]) - 2
-        share = torch.linspace(0, 1, n + 1, dtype=torch.float64)[1:-1]
-        if kind == "linear" or len(filled) < 2 * n:
-            inner = low + (high - low) * share
-        else:
-            inner = torch.from_numpy(np.quantile(filled.numpy(), share.numpy())).clamp(low, high)
-        made = [zero - 1, low, *inner.tolist(), high]
-        if all(a < b for a, b in pairwise(made)):
+
+    values: Tensor
+    empty: Tensor
+    often_empty: Tensor
+    zero: Tensor
+    narrow: Tensor
+    transform: Transform
+    base: Transform
+    condition: Tensor
+
+    @classmethod
+    def of(cls, train: Dataset, frame: Frame, limit: float | None) -> _Events:
+        pixels = isinstance(train, CalorimeterDataset)
+        of_shares = pixels and frame == "marginals"
+        base = EnergyFraction() if of_shares else train.transform
+        transform = base if limit is None else Compose([ZeroSuppress(limit), base])
+        values = transform(train.samples, train.conditions)
+        empty = torch.zeros_like(train.samples, dtype=torch.bool)
+        if pixels:
+            empty = train.samples == 0 if limit is None else train.samples < limit
+        often = empty.to(torch.float64).mean(0) > SHARED
+        zero = transform(torch.zeros_like(train.samples[:1]), train.conditions[:1])[0] if pixels else values[0]
+        # shares of the incident energy are tiny, other values of order one
+        narrow = values.abs().amax(0) if of_shares else torch.ones_like(values[0])
+        narrow = ABOVE_ZERO * torch.where(narrow > 0, narrow, 1)
+        return cls(values, empty, often, zero, narrow, transform, base, train.conditions.mean(0, keepdim=True))
+
+    def physical(self) -> Tensor:
+        """The values in physical units, all under the mean condition."""
+        return self.base.inverse(self.values, self.condition.expand(len(self.values), -1))
+
+    def from_physical(self, energies: Tensor) -> Tensor:
+        """Physical units under the mean condition, ``(m, n_features)``, to values."""
+        return self.base(energies, self.condition.expand(len(energies), -1))
+
+
+def _edges(
+    events: _Events, suppressed: Tensor, bits: int | Sequence[int], kind: Edges, tails: float, code: Code
+) -> list[list[float]]:
+    """The edges of each feature; two of a feature without bits."""
+    values, zero, narrow = events.values, events.zero.tolist(), events.narrow.tolist()
+    single = suppressed | (values.amin(0) == values.amax(0))
+    if single.all():
+        raise ValueError("all features are constant or without bits; there is nothing to cut into cells")
+    stand_in = torch.arange(len(values), dtype=values.dtype)[:, None]
+    cut = torch.where(single, stand_in, values)
+    fitted = Discretiser.fit(cut, bits, "linear" if kind == "learned" else kind, tails, code, numbered=False)
+    edges = [each.tolist() for each in fitted.edges]
+    learned = _learned(events, edges, single) if kind == "learned" else {}
+    often = events.often_empty.tolist()
+    for i, alone in enumerate(single.tolist()):
+        if suppressed[i] or (alone and often[i]):
+            edges[i] = [zero[i] - 1, zero[i] + narrow[i]]
+        elif alone:
+            value = values[0, i].item()
+            edges[i] = [value - CONSTANT_WIDTH / 2, value + CONSTANT_WIDTH / 2]
+        elif often[i]:
+            edges[i] = _with_empty_cell(events, i, edges[i], kind, learned.get(i))
+        elif i in learned and _increases(made := [edges[i][0], *learned[i], edges[i][-1]]):
             edges[i] = made
-    return Discretiser(edges, cells.code, cells.order)
+    return edges
+
+
+def _with_empty_cell(
+    events: _Events, i: int, edges: list[float], kind: Edges, learned: list[float] | None
+) -> list[float]:
+    """Edges of a pixel that is often empty: the lowest cell holds the empty pixels alone.
+
+    It lies below the value of an empty pixel, where the transform's inverse gives exactly 0. The others are of the
+    asked kind if the pixel was not empty at least twice as often as there are cells, else equally wide.
+    """
+    zero, narrow = events.zero[i].item(), events.narrow[i].item()
+    filled = events.values[~events.empty[:, i], i].unique()
+    low, high, n = zero + narrow, max(edges[-1], zero + 2 * narrow), len(edges) - 2
+    share = torch.linspace(0, 1, n + 1, dtype=torch.float64)[1:-1]
+    linear = (low + (high - low) * share).tolist()
+    inner = linear
+    if len(filled) >= 2 * n and learned is not None:
+        inner = learned
+    elif len(filled) >= 2 * n and kind == "quantile":
+        inner = torch.from_numpy(np.quantile(filled.numpy(), share.numpy())).clamp(low, high).tolist()
+    for some in (inner, linear):
+        if _increases(made := [zero - 1, low, *some, high]):
+            return made
+    raise ValueError(f"feature {i} has too few distinct values ({len(filled)}) for {n + 1} cells")
+
+
+def _learned(events: _Events, edges: list[list[float]], single: Tensor) -> dict[int, list[float]]:
+    """The learned inner edges of each feature, by its number; of a pixel that is often empty those of the others."""
+    outer = torch.tensor([[each[0], each[-1]] for each in edges], dtype=torch.float64)
+    counted = (events.values >= outer[:, 0]) & (events.values <= outer[:, 1])
+    counted &= ~(events.empty & events.often_empty)
+    cells = torch.tensor([len(each) - 1 for each in edges]) - events.often_empty.long()
+    if cells.max() > MOST_CELLS:
+        raise ValueError(f"edges is 'learned' with {int(cells.max())} cells of a feature; at most {MOST_CELLS} are")
+    physical = events.physical()
+    found: dict[int, list[float]] = {}
+    for n in cells.unique().tolist():
+        which = ((cells == n) & ~single & counted.any(0)).nonzero().flatten()
+        if n < 2 or not len(which):
+            continue
+        energies = physical.new_zeros(n - 1, physical.shape[1])
+        energies[:, which] = learned_edges(physical[:, which], counted[:, which], n).T
+        found.update(zip(which.tolist(), events.from_physical(energies)[:, which].T.tolist(), strict=True))
+    return found
+
+
+def _as_shares(edges: list[list[float]], marginals: Marginals) -> list[list[float]]:
+    """Edges of values as edges of their shares; the cell of the empty is all that is negative."""
+    inner = [each[2 if empty else 1 : -1] for each, empty in zip(edges, marginals.empty.tolist(), strict=True)]
+    table = torch.zeros(max(map(len, inner)), len(inner), dtype=torch.float64)
+    for i, each in enumerate(inner):
+        table[: len(each), i] = torch.tensor(each, dtype=torch.float64)
+    shares = marginals(table)
+    found = []
+    for i, each in enumerate(inner):
+        below = [2 * EMPTY, 0.0] if marginals.empty[i] else [0.0]
+        alone = len(edges[i]) == 2
+        made = below if alone and marginals.empty[i] else [*below, *shares[: len(each), i].tolist(), 1.0]
+        if not _increases(made):
+            raise ValueError(f"feature {i} has too few distinct values for {len(edges[i]) - 1} cells")
+        found.append(made)
+    return found
+
+
+def _suppressed(samples: Tensor, empty: Tensor, voxels: int | None, occupancy: float) -> Tensor:
+    """The features that have no bits because too little is in them, ``(n_features,)`` bool."""
+    energy = torch.where(empty, 0, samples).sum(0)
+    suppressed = (~empty).to(torch.float64).mean(0) < occupancy
+    if voxels is not None:
+        if voxels > len(energy):
+            raise ValueError(f"voxels is {voxels}; the images have {len(energy)}")
+        suppressed[energy.argsort(descending=True, stable=True)[voxels:]] = True
+    return suppressed
+
+
+def _limit(dataset: Dataset, threshold: Threshold) -> float | None:
+    """The threshold in MeV."""
+    if threshold != "calorimeter" or not isinstance(dataset, CalorimeterDataset):
+        return threshold  # type: ignore[return-value]
+    if dataset.threshold == 0:
+        raise ValueError("threshold is 'calorimeter', but these images have none; give it in MeV")
+    return dataset.threshold
+
+
+def _check(dataset: Dataset, edges: str, frame: str, options: Mapping[str, object]) -> None:
+    for name, value, allowed in (("frame", frame, get_args(Frame)), ("edges", edges, get_args(Edges))):
+        if value not in allowed:
+            raise ValueError(f"{name} is {value!r}; allowed are {', '.join(map(repr, allowed))}")
+    for name, option in options.items():
+        if option is None:
+            continue
+        if not isinstance(dataset, CalorimeterDataset):
+            raise ValueError(f"{name} is {option!r}, but only the pixels of calorimeter images can be empty")
+        if frame == "gaussian":
+            raise ValueError(f"{name} is {option!r}, but frame 'gaussian' cuts directions, not pixels")
+    if frame == "gaussian" and edges == "learned":
+        raise ValueError("edges is 'learned', but frame 'gaussian' has cells of equal normal probability")
+
+
+def _increases(edges: Sequence[float]) -> bool:
+    return all(a < b for a, b in pairwise(edges))

@@ -9,6 +9,7 @@ from qgen.data.dataset import Dataset, Feature
 from qgen.data.discretiser import Discretiser
 from qgen.data.events import describe, load_events, write_events
 from qgen.data.gaussianise import Gaussianise, NormalCDF
+from qgen.data.marginals import Marginals, ZeroSuppress
 from qgen.data.muon import MuonDataset, muon_events, simulate_muon
 from qgen.data.muon_files import load_muon
 from qgen.data.ring import ring_events
@@ -25,9 +26,11 @@ __all__ = [
     "Discretiser",
     "Feature",
     "Gaussianise",
+    "Marginals",
     "MuonDataset",
     "NormalCDF",
     "Whiten",
+    "ZeroSuppress",
     "blob_events",
     "describe",
     "gamma_events",
