@@ -387,6 +387,40 @@ def amplification(
         write_page(page, json.loads((out / "results.json").read_text()))
 
 
+@study.command("iqp-published")
+def iqp_published(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run of iqp-blobs or iqp-ising.")],
+    truths: Annotated[int, typer.Option(min=2, help="Samples of true events that are judged like models.")] = 20,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of results.json; RUN/studies/iqp-published if not given.")
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="A Markdown page with marks of the run's name: the table is put there.")
+    ] = None,
+) -> None:
+    """A run beside the published rows at 16 bits: exact discrepancies from the truth, over the seeds."""
+    import json
+
+    from experiments.marked_page import put, split
+    from experiments.studies.iqp_published import iqp_published as compared
+    from experiments.studies.iqp_published import iqp_published_markdown, iqp_published_table
+    from experiments.terminal import aside, console
+    from qgen.files import write_atomically
+    from qgen.run import load_run
+
+    run = load_run(folder)
+    if page is not None:
+        split(page, run.config["name"])
+    with aside().status("") as status:
+        results = compared(run, truths=truths, progress=status.update)
+    place = folder / "studies" / "iqp-published" if out is None else out
+    place.mkdir(parents=True, exist_ok=True)
+    console().print(iqp_published_table(results))
+    write_atomically(place / "results.json", (json.dumps(results, indent=1) + "\n").encode())
+    if page is not None:
+        put(page, run.config["name"], iqp_published_markdown(results))
+
+
 def _done(
     out: Path,
     name: str,
