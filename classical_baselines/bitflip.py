@@ -11,11 +11,9 @@ and the Walsh-Hadamard transform of these :math:`2^n` numbers is the distributio
 :math:`p(x) = 2^{-n} \sum_S (-1)^{S \cdot x} \langle Z_S \rangle`. Under a condition,
 :math:`p_j = \sigma(\lambda_j + u_j \cdot c)`.
 
-Its own loss is the squared maximum mean discrepancy with Gaussian kernels of the Hamming distance, as a mean over
-random strings (2503.02934), which needs neither the distribution nor samples. With conditions it takes the product
-with a Gaussian kernel of the conditions, as random Fourier features :math:`f(c) = \sqrt 2 \cos(w \cdot c + \phi)`:
-with :math:`d_i = (\langle Z_S \rangle_{c_i} - Z_S(x_i)) f(c_i)` for the event :math:`i` of :math:`m`, the unbiased
-estimate is the mean over strings and features of :math:`\sum_{i \neq k} d_i d_k / m (m - 1)`.
+Its own loss is that of :class:`~qgen.bits.string_generator.StringGenerator`: the squared maximum mean discrepancy with
+Gaussian kernels of the Hamming distance, as a mean over random strings (2503.02934), which needs neither the
+distribution nor samples.
 """
 
 from __future__ import annotations
@@ -23,15 +21,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import chain, combinations, islice
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 import torch
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
 from classical_baselines.sizing import closest_size
 from qgen.bits.cells import Frame, fit_cells
-from qgen.bits.generator import TABLE_BITS, BitGenerator
+from qgen.bits.covariance_start import covariance_flips
+from qgen.bits.gate_sets import GateChoice, choose_gates, ties, training_bits
+from qgen.bits.generator import TABLE_BITS
+from qgen.bits.sets import BitSets
+from qgen.bits.string_generator import StringGenerator
 from qgen.data.dataset import Dataset
 from qgen.data.discretiser import Discretiser
 from qgen.data.transforms import Transform
@@ -41,6 +44,9 @@ __all__ = ["BitFlip", "walsh_hadamard"]
 
 RARE = -3.0
 """Initial logit of the flips of more than one bit; that of single bits is 0, which is an even chance."""
+
+RAREST = 0.002
+"""Smallest probability of a flip that a start from the data gives."""
 
 PAIRS_UP_TO = 32
 """Bits up to which all pairs are generators if nothing else is asked for."""
@@ -55,7 +61,7 @@ AT_ONCE = 2**23
 """Flips drawn at a time."""
 
 
-class BitFlip(BitGenerator):
+class BitFlip(StringGenerator):
     """Independent random flips of groups of bits, each with a trained probability.
 
     Trained by its own loss (:class:`qgen.training.Own`) at any number of bits; up to 16 bits the distribution is known
@@ -66,24 +72,27 @@ class BitFlip(BitGenerator):
         discretiser: bits to cells, in the transform's space.
         n_conditions: columns of a condition, 0 for an unconditional model.
         conditional: whether the condition acts on the flips.
-        generators: number of generators: all single bits, then all pairs, then all triples and so on, in order of the
+        generators: the bits of each generator; or their number: all single bits, then all pairs, then all triples and
+            so on, in order of the bits.
+        shared: the number of each generator's weight, counted from 0; a weight each if not given.
+        scales: bandwidths of the own loss; if not given, 0.25, 1 and 4 times the square root of half the number of
             bits.
+        n_strings: random strings of the own loss at each step.
         seed: fixes the initial weights.
         transform: physical units to order one.
         condition_transform: the same for conditions.
 
     Raises:
-        ValueError: no generator, or more than there are.
+        ValueError: no generator, more than there are, or one twice.
 
     >>> events = torch.rand(200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     >>> model = BitFlip(Discretiser.fit(events, bits=2), generators=10)
-    >>> model.strings.sum(1).tolist()
-    [1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
+    >>> model.gates.sizes.tolist()
+    [1, 1, 1, 1, 2, 2, 2, 2, 2, 2]
     """
 
-    has_own_loss: ClassVar[bool] = True
-    flipper: Tensor
-    flipped: Tensor
+    exact_strings = True
+    weight_of: Tensor
 
     def __init__(
         self,
@@ -91,31 +100,43 @@ class BitFlip(BitGenerator):
         n_conditions: int = 0,
         *,
         conditional: bool = True,
-        generators: int,
+        generators: int | Sequence[Sequence[int]],
+        shared: Sequence[int] | None = None,
+        scales: Sequence[float] | None = None,
+        n_strings: int = STRINGS,
         seed: int = 0,
         transform: Transform | None = None,
         condition_transform: Transform | None = None,
     ) -> None:
+        n = discretiser.n_bits
         super().__init__(
             discretiser,
             n_conditions,
             conditional=conditional,
+            scales=[scale * math.sqrt(n / 2) for scale in SCALES] if scales is None else scales,
+            n_strings=n_strings,
             transform=transform,
             condition_transform=condition_transform,
         )
-        n = discretiser.n_bits
-        if not 1 <= generators < 2**n:
-            raise ValueError(f"generators is {generators}; {n} bits have 1 to {2**n - 1}")
-        self.generators = generators
+        self.gates = _generators(n, generators)
+        self.generators = len(self.gates)
+        self._asked, self._shared = generators, shared
         self.has_log_prob = n <= TABLE_BITS
+        weights = torch.arange(self.generators) if shared is None else torch.as_tensor(shared, dtype=torch.int64)
+        n_weights = int(weights.max()) + 1
+        if len(weights) != self.generators or len(weights.unique()) != n_weights or int(weights.min()) != 0:
+            raise ValueError(
+                f"shared has {len(weights)} numbers from {int(weights.min())} to {n_weights - 1} for {self.generators} "
+                "generators; one each, from 0 without a gap"
+            )
+        self.register_buffer("weight_of", weights, persistent=False)
         rng = new_generator(derive_seed(seed, "weights"))
-        flipper, flipped = _generators(n, generators)
-        self.register_buffer("flipper", flipper, persistent=False)
-        self.register_buffer("flipped", flipped, persistent=False)
-        rare = torch.where(torch.arange(generators) < n, 0.0, RARE)
-        self.logits = nn.Parameter(rare + 0.3 * normal((generators,), rng, dtype=torch.float64))
+        rare = torch.zeros(n_weights, dtype=torch.float64)
+        rare[weights[self.gates.sizes > 1]] = RARE
+        self.logits = nn.Parameter(rare + 0.3 * normal((n_weights,), rng, dtype=torch.float64))
         if self.n_inputs:
-            self.by_condition = nn.Parameter(0.1 * normal((generators, self.n_inputs), rng, dtype=torch.float64))
+            self.by_condition = nn.Parameter(0.1 * normal((n_weights, self.n_inputs), rng, dtype=torch.float64))
+        self._incidence = _csr(self.gates)
 
     @classmethod
     def for_dataset(
@@ -130,7 +151,14 @@ class BitFlip(BitGenerator):
         order: Literal["by-feature", "interleaved", "snake"] = "interleaved",
         frame: Frame = "features",
         conditional: bool = True,
+        gates: GateChoice = "all",
         weight: Annotated[int, Ge(1)] | None = None,
+        reach: Annotated[int, Ge(0)] | None = None,
+        long_range: Annotated[int, Ge(0)] = 0,
+        tied: bool = False,
+        start: Literal["random", "covariance"] = "random",
+        scales: Sequence[Annotated[float, Gt(0)]] | None = None,
+        strings: Annotated[int, Ge(1)] = STRINGS,
         n_parameters: Annotated[int, Ge(1)] | None = None,
     ) -> Self:
         """A fresh model for these events.
@@ -147,7 +175,18 @@ class BitFlip(BitGenerator):
                 normal probability; ``edges`` and ``tails`` then have no effect.
             conditional: whether the dataset's conditions act on the flips. If not, they still enter through the
                 transform (energies as fractions of the incident one, say).
-            weight: largest number of bits that a generator flips; if not given, 2 up to 32 bits, then 1.
+            gates: generators on ``all`` small sets of bits, or on ``neighbours``: see
+                :func:`~qgen.bits.gate_sets.choose_gates`.
+            weight: largest number of bits that a generator flips; if not given, 2 for neighbours and up to 32 bits,
+                else 1.
+            reach: steps from pixel to pixel up to which bits are neighbours; 1 if not given.
+            long_range: further pairs, those that the training events correlate most.
+            tied: whether generators on several bits that a shift of the image brings onto each other share a weight.
+            start: ``covariance`` begins with the means of the bits of the training events, and with their covariances
+                as far as flips can have them.
+            scales: bandwidths of the own loss, in units of a bit; if not given, 0.25, 1 and 4 times the square root of
+                half the number of bits.
+            strings: random strings of the own loss at each step.
             n_parameters: wanted number of parameters, reached within 10 % in place of ``weight``: the number of
                 generators is chosen.
 
@@ -158,51 +197,89 @@ class BitFlip(BitGenerator):
             bits = 4 if dataset.n_features <= 4 else 2
         discretiser, transform = fit_cells(dataset, bits, edges, tails, code, order, frame)
         n = discretiser.n_bits
-        if weight is None:
-            weight = 2 if n <= PAIRS_UP_TO else 1
-        generators = sum(math.comb(n, k) for k in range(1, weight + 1))
+        looks = long_range > 0 or start == "covariance"
+        of_events = training_bits(dataset, discretiser, transform) if looks else None
+        generators: int | list[tuple[int, ...]]
+        shared = None
         if n_parameters is not None:
+            if gates != "all" or reach is not None or long_range or tied:
+                raise ValueError("n_parameters chooses the generators; gates, reach, long_range and tied go without it")
             each = 1 + (dataset.n_conditions if conditional else 0)
-            generators = max(1, min(round(n_parameters / each), 2**n - 1))
-            size = generators * each
-            closest_size([(generators, size)], n_parameters, f"a BitFlip on {n} bits")
-        return cls(
+            count = max(1, min(round(n_parameters / each), 2**n - 1))
+            generators = closest_size([(count, count * each)], n_parameters, f"a BitFlip on {n} bits")
+        else:
+            if weight is None:
+                weight = 2 if n <= PAIRS_UP_TO or gates == "neighbours" else 1
+            chosen = choose_gates(
+                dataset,
+                discretiser,
+                gates=gates,
+                weight=min(weight, n),
+                reach=reach,
+                long_range=long_range,
+                bits=of_events,
+                frame=frame,
+            )
+            # the list of all small sets is known from its length
+            generators = len(chosen) if gates == "all" and not long_range else list(chosen)
+            shared = ties(dataset, discretiser, chosen, frame).tolist() if tied else None
+        model = cls(
             discretiser,
             dataset.n_conditions,
             conditional=conditional,
             generators=generators,
+            shared=shared,
+            scales=scales,
+            n_strings=strings,
             seed=seed,
             transform=transform,
             condition_transform=dataset.condition_transform,
         )
+        if start == "covariance" and of_events is not None:
+            model._begin_with(covariance_flips(model.gates, of_events))
+        return model
+
+    @torch.no_grad()
+    def _begin_with(self, flips: Tensor) -> None:
+        """Set the weights to these probabilities of the generators, the mean of those that share a weight."""
+        count = torch.bincount(self.weight_of)
+        mean = flips.new_zeros(len(count)).index_add_(0, self.weight_of, flips) / count
+        self.logits.copy_(mean.clamp(RAREST, 1 - RAREST).logit())
 
     def arguments(self) -> dict[str, Any]:
-        """Discretiser, columns and number of generators."""
-        return {**super().arguments(), "generators": self.generators}
-
-    @property
-    def strings(self) -> Tensor:
-        """The bits that each generator flips as ones, ``(generators, n_bits)``."""
-        strings = self.logits.new_zeros(self.generators, self.discretiser.n_bits).detach()
-        strings[self.flipper, self.flipped] = 1
-        return strings
+        """Discretiser, columns, bandwidths, strings, generators and which of them share a weight."""
+        generators = self._asked if isinstance(self._asked, int) else [list(gate) for gate in self.gates]
+        return {**super().arguments(), "generators": generators, "shared": self._shared}
 
     def _activation(self, condition: Tensor | None) -> Tensor:
         """Logits of the flips, ``(m, generators)``; ``m`` is 1 where no condition acts."""
-        if condition is None or not self.uses_condition:
-            return self.logits[None]
-        return self.logits + condition.to(self.logits) @ self.by_condition.T
+        logits = self.logits[None]
+        if condition is not None and self.uses_condition:
+            logits = self.logits + condition.to(self.logits) @ self.by_condition.T
+        return logits if self._shared is None else logits[:, self.weight_of]
 
     def flip_probabilities(self, condition: Tensor | None) -> Tensor:
         """The ``p_j``, ``(m, generators)``, under conditions in the condition transform's space."""
         return self._activation(condition).sigmoid()
 
-    def expectations(self, strings: Tensor, condition: Tensor | None) -> Tensor:
-        """Expectation values of strings ``(k, n_bits)`` of Z, ``(m, k)``, differentiable."""
-        shared = strings.T.to(self.logits)[self.flipped]
-        odd = shared.new_zeros(self.generators, len(strings)).index_add_(0, self.flipper, shared) % 2
+    def string_values(self, strings: BitSets, condition: Tensor | None, n: int, generator: torch.Generator) -> Tensor:
+        """Expectation values of strings, exact and differentiable: ``(n_strings, n)``, or one column for all.
+
+        Args:
+            strings: sets of bits.
+            condition: of each column, ``(n, n_inputs)`` in the condition transform's space; None where none acts.
+            n: number of columns.
+            generator: not used.
+        """
+        odd = _csr(strings) @ self._incidence.T.tocsr()
+        odd.data = odd.data % 2
+        odd.eliminate_zeros()
         log_size, negative = self._factors(condition)
-        return (log_size @ odd).exp() * (1 - 2 * ((negative @ odd) % 2))
+        logarithm: Tensor = _SparseProduct.apply(log_size.T, odd)
+        if not negative.any():
+            return logarithm.exp()
+        count = torch.from_numpy(odd @ negative.T.cpu().numpy()).to(negative.device)
+        return logarithm.exp() * (1 - 2 * (count % 2))
 
     def _factors(self, condition: Tensor | None) -> tuple[Tensor, Tensor]:
         """``log |1 - 2 p_j|``, and 1 where ``1 - 2 p_j`` is negative, both ``(m, generators)``."""
@@ -218,7 +295,7 @@ class BitFlip(BitGenerator):
         """Probability of each bit string, the first bit most significant."""
         log_size, negative = self._factors(condition)
         n = self.discretiser.n_bits
-        place = _numbers(self.strings)
+        place = _numbers(self.gates.dense().to(log_size.device))
         # a sum over the generators that share an odd number of bits with S is half of (all - signed by parity)
         spread = torch.stack([log_size, negative]).new_zeros(2, len(log_size), 2**n)
         spread = spread.index_copy(2, place, torch.stack([log_size, negative]))
@@ -229,33 +306,33 @@ class BitFlip(BitGenerator):
     def _log_prob_of_bits(self, bits: Tensor, condition: Tensor | None) -> Tensor:
         return self._log_of_table(self._distribution, _numbers(bits), condition)
 
-    def _own_loss(self, values: Tensor, condition: Tensor | None, generator: torch.Generator) -> Tensor:
-        """The unbiased squared discrepancy between the flips and a batch, over random strings."""
-        bits = self.discretiser.encode(values).to(self.logits)
-        m, n = bits.shape
-        like: dict[str, Any] = {"dtype": bits.dtype, "device": bits.device}
-        scales = torch.tensor(SCALES, **like) * math.sqrt(n / 2)
-        rates = (1 - torch.exp(-1 / (2 * scales.square()))) / 2
-        rate = rates[torch.arange(STRINGS, device=bits.device) % len(SCALES)]
-        strings = (uniform((STRINGS, n), generator, **like) < rate[:, None]).to(bits)
-        of_events = 1 - 2 * ((bits @ strings.T) % 2)
-        differences = self.expectations(strings, condition) - of_events
-        if condition is not None and self.uses_condition:
-            slopes = normal((condition.shape[1], STRINGS), generator, **like)
-            phase = 2 * math.pi * uniform((STRINGS,), generator, **like)
-            differences = differences * (math.sqrt(2) * (condition.to(bits) @ slopes + phase).cos())
-        pairs = differences.sum(0).square() - differences.square().sum(0)
-        return pairs.mean() / (m * (m - 1))
-
     def _draw_bits(self, n: int, condition: Tensor | None, generator: torch.Generator) -> Tensor:
         probability = self.flip_probabilities(condition).expand(n, -1)
+        flipped_by = self._incidence.T.tocsr()
         parts = []
         for some in probability.split(max(1, AT_ONCE // self.generators)):
             like: dict[str, Any] = {"dtype": some.dtype, "device": some.device}
-            flips = (uniform(tuple(some.shape), generator, **like) < some).to(some)
-            bits = flips.new_zeros(self.discretiser.n_bits, len(some))
-            parts.append((bits.index_add_(0, self.flipped, flips.T[self.flipper]) % 2).T.to(torch.uint8))
+            flips = (uniform(tuple(some.shape), generator, **like) < some).to(torch.int32).T
+            bits = torch.from_numpy(flipped_by @ flips.cpu().numpy()) % 2
+            parts.append(bits.T.to(some.device, torch.uint8))
         return torch.cat(parts)
+
+
+class _SparseProduct(torch.autograd.Function):
+    """A fixed sparse matrix times a dense one, with compiled loops whatever the device."""
+
+    @staticmethod
+    def forward(ctx: Any, dense: Tensor, matrix: Any) -> Tensor:
+        """``matrix @ dense``; ``matrix`` is of scipy."""
+        ctx.matrix = matrix
+        return torch.from_numpy(matrix @ dense.detach().cpu().numpy()).to(dense.device)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """``matrix.T @ gradient``."""
+        found = ctx.matrix.T @ gradient.cpu().numpy()
+        return torch.from_numpy(np.ascontiguousarray(found)).to(gradient.device), None
 
 
 def walsh_hadamard(values: Tensor) -> Tensor:
@@ -280,9 +357,23 @@ def _numbers(bits: Tensor) -> Tensor:
     return (bits.to(torch.int64) << places).sum(1)
 
 
-def _generators(n_bits: int, count: int) -> tuple[Tensor, Tensor]:
-    """The first ``count`` sets of bits, small ones first, as pairs of a set and a bit in it, both ``(n_pairs,)``."""
-    every = chain.from_iterable(combinations(range(n_bits), size) for size in range(1, n_bits + 1))
-    pairs = [(row, bit) for row, members in enumerate(islice(every, count)) for bit in members]
-    flipper, flipped = torch.tensor(pairs).unbind(1)
-    return flipper, flipped
+def _generators(n_bits: int, asked: int | Sequence[Sequence[int]]) -> BitSets:
+    """These sets of bits, or so many of all sets, small ones first."""
+    if isinstance(asked, int):
+        if not 1 <= asked < 2**n_bits:
+            raise ValueError(f"generators is {asked}; {n_bits} bits have 1 to {2**n_bits - 1}")
+        every = chain.from_iterable(combinations(range(n_bits), size) for size in range(1, n_bits + 1))
+        return BitSets.of(n_bits, islice(every, asked))
+    sets = BitSets.of(n_bits, asked, "generator")
+    if not len(sets):
+        raise ValueError("generators are empty; at least one is needed")
+    sets.check_distinct("generator")
+    return sets
+
+
+def _csr(sets: BitSets) -> Any:
+    """The sets as rows of a sparse matrix of scipy, ``(n_sets, n_bits)`` int32."""
+    from scipy.sparse import csr_array
+
+    ones = np.ones(len(sets.members), dtype=np.int32)
+    return csr_array((ones, sets.members.cpu().numpy(), sets.pointers.cpu().numpy()), shape=(len(sets), sets.n_bits))

@@ -19,7 +19,7 @@ __all__ = ["adjacent_features", "grid_shape", "neighbouring_bits"]
 
 def grid_shape(dataset: Dataset, frame: Frame = "features") -> tuple[int, ...] | None:
     """Numbers of pixels along the axes of a regular image, the last axis fastest; None of anything else."""
-    if frame == "features" and isinstance(dataset, CalorimeterDataset) and "voxel" not in dataset.geometry.axes:
+    if frame != "gaussian" and isinstance(dataset, CalorimeterDataset) and "voxel" not in dataset.geometry.axes:
         return dataset.geometry.shape
     return None
 
@@ -44,7 +44,7 @@ def adjacent_features(dataset: Dataset, frame: Frame = "features") -> Tensor:
             for axis, size in enumerate(shape)
         ]
         return torch.cat(pairs).unique(dim=0)
-    if frame == "features" and isinstance(dataset, CalorimeterDataset) and dataset.geometry.binning is not None:
+    if frame != "gaussian" and isinstance(dataset, CalorimeterDataset) and dataset.geometry.binning is not None:
         return torch.from_numpy(_adjacent_voxels(dataset.geometry.binning))
     first = torch.arange(dataset.n_features - 1)
     return torch.stack([first, first + 1], 1)

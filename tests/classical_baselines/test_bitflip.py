@@ -11,7 +11,7 @@ from torch import Tensor
 
 from classical_baselines import BitFlip
 from classical_baselines.bitflip import walsh_hadamard
-from qgen.bits import bit_strings
+from qgen.bits import BitSets, bit_strings
 from qgen.data import load_calorimeter
 from qgen.data.dataset import Dataset, Feature
 from qgen.data.discretiser import Discretiser
@@ -36,7 +36,7 @@ def by_brute_force(model: BitFlip, condition: Tensor | None) -> Tensor:
     """Probability of each bit string: a sum over which generators flip."""
     chances = model.flip_probabilities(condition)[0].tolist()
     table = torch.zeros(2**model.discretiser.n_bits, dtype=torch.float64)
-    generators = [int("".join(str(int(b)) for b in row), 2) for row in model.strings.tolist()]
+    generators = [int("".join(str(int(b)) for b in row), 2) for row in model.gates.dense().tolist()]
     for flips in itertools.product((0, 1), repeat=len(chances)):
         state, weight = 0, 1.0
         for flip, chance, generator in zip(flips, chances, generators, strict=True):
@@ -70,7 +70,12 @@ def test_expectations_by_brute_force() -> None:
     table = by_brute_force(model, None)
     strings = bit_strings(4)
     signs = 1 - 2 * ((strings @ strings.T) % 2)
-    torch.testing.assert_close(model.expectations(strings, None)[0].detach(), signs @ table)
+    sets = BitSets.from_dense(strings)
+    found = model.string_values(sets, None, 1, new_generator(0)).detach()
+    torch.testing.assert_close(found, (signs @ table)[:, None])
+    mean, error = model.expectations(sets, generator=new_generator(0))
+    torch.testing.assert_close(mean, signs @ table)
+    assert not error.any()
 
 
 def test_it_is_an_iqp_circuit_whose_gates_have_lost_their_coherence() -> None:
@@ -81,7 +86,7 @@ def test_it_is_an_iqp_circuit_whose_gates_have_lost_their_coherence() -> None:
     angles = model.flip_probabilities(None)[0].detach().sqrt().asin()
     rho = torch.zeros(8, 8, dtype=torch.complex128)
     rho[0, 0] = 1
-    for angle, string in zip(angles, model.strings, strict=True):
+    for angle, string in zip(angles, model.gates.dense(), strict=True):
         gate = torch.ones(1, 1, dtype=torch.complex128)
         for bit in string:
             gate = torch.kron(gate, x if bit else one)
