@@ -24,6 +24,7 @@ from experiments.rescored import BACKENDS, Rescoring, Role, read_rescoring, yaml
 from experiments.run import JOBS, Reporter, backend_for, claimed, environment
 from experiments.scores import COMPLETED
 from experiments.sections import is_folder_name, plain_backend
+from experiments.strings import StringJudging
 from experiments.watched import BackendError, Watched, failure
 from qgen.device import find_device
 from qgen.files import write_atomically
@@ -183,6 +184,7 @@ class _Job:
     force: bool
     models: dict[str, Any]
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    strings: dict[int, StringJudging | None] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, run: Run, label: str, backend: Mapping[str, Any] | str | Backend, force: bool) -> _Job:
@@ -258,9 +260,13 @@ class _Job:
         drawn = judge.draw(name, generator, seed, folder / SAMPLES)
         if drawn.events is None:
             reporter.warning(f"{name} on {self.place.name}, seed {seed}: {drawn.problem}")
-        metrics = (
-            {} if drawn.events is None else judge.scores({name: drawn.events}, seed, reporter.warning).get(name, {})
-        )
+        metrics = {}
+        if drawn.events is not None:
+            metrics = judge.scores({name: drawn.events}, seed, reporter.warning).get(name, {})
+            if seed not in self.strings:
+                self.strings[seed] = StringJudging.of_run(self.run, judge, seed)
+            if (strings := self.strings[seed]) is not None:
+                metrics = metrics | strings.scores({name: drawn.events}, {}, reporter.warning)[0].get(name, {})
         status, trouble, found = drawn.problem or COMPLETED, None, {}
         try:
             found = distances(generator, watched, shots, derive_seed(seed, name, "distances"))

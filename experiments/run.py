@@ -194,7 +194,7 @@ def _judged(
     table = judge.scores(samples, seed, reporter.warning) if samples else {}
     by_strings: dict[str, dict[str, dict[str, float]]] = {}
     if (options := string_options(experiment.evaluation, generators, dataset)) is not None:
-        judging = StringJudging.of(judge, generators, options, seed)
+        judging = StringJudging.of(judge, generators, options, seed, reporter.warning)
         by_strings, kept = judging.scores(own, generators, reporter.warning)
         write_atomically(folder / f"seed-{seed}" / STRINGS, as_json(kept))
     for name, problem in problems.items():

@@ -28,8 +28,9 @@ from qgen.registry import generator_class
 
 if TYPE_CHECKING:
     from experiments.judging import Judge
+    from qgen.run import Run
 
-__all__ = ["STRINGS", "StringJudging", "check_strings", "read_strings", "string_options"]
+__all__ = ["FIRST_ORDERS", "STRINGS", "StringJudging", "check_strings", "named", "read_strings", "string_options"]
 
 STRINGS = "strings.json"
 """The numbers behind the scores, in the folder of a seed."""
@@ -83,6 +84,16 @@ def cells_of(generator: DiscreteGenerator) -> str:
     return json.dumps([generator.transform.spec(), [edges.tolist() for edges in cells.edges], cells.code])
 
 
+def named(metric: str, label: str) -> str:
+    """The name of a score in the tables, with the models whose cells are meant if there are several kinds.
+
+    >>> named("string_mmd/4.97", ""), named("string_mmd/4.97", "iqp, rbm")
+    ('string_mmd/4.97', 'string_mmd (iqp, rbm)/4.97')
+    """
+    base, slash, feature = metric.partition("/")
+    return f"{base} ({label}){slash}{feature}" if label else metric
+
+
 @dataclass(frozen=True)
 class _Group:
     """Models with the same cells, and the true events in them.
@@ -110,14 +121,6 @@ class _Group:
         """The bits of events."""
         return self.cells.encode(self.transform(events.samples, events.conditions))
 
-    def named(self, metric: str) -> str:
-        """The name of a score in the tables.
-
-        It says which models' cells are meant, if there are several kinds.
-        """
-        base, slash, feature = metric.partition("/")
-        return f"{base} ({self.label}){slash}{feature}" if self.label else metric
-
 
 @dataclass(frozen=True)
 class StringJudging:
@@ -134,21 +137,38 @@ class StringJudging:
     seed: int
 
     @classmethod
-    def of(cls, judge: Judge, generators: Mapping[str, Generator], options: StringOptions, seed: int) -> StringJudging:
-        """Choose the strings for the cells of every model that has such."""
+    def of(
+        cls,
+        judge: Judge,
+        generators: Mapping[str, Generator],
+        options: StringOptions,
+        seed: int,
+        warn: Callable[[str], None] = lambda line: None,
+    ) -> StringJudging:
+        """Choose the strings for the cells of all models that have such; ``warn`` is told which scores are left out."""
         of_cells: dict[str, list[str]] = {}
         for name, generator in generators.items():
             if isinstance(generator, DiscreteGenerator):
                 of_cells.setdefault(cells_of(generator), []).append(name)
         several = len(of_cells) > 1
-        return cls(
-            [
-                _group(judge, generators[names[0]], names, ", ".join(names) if several else "", options, seed)
-                for names in of_cells.values()
-            ],
-            judge.other,
-            seed,
-        )
+        groups = [
+            _group(judge, generators[names[0]], names, ", ".join(names) if several else "", options, seed)
+            for names in of_cells.values()
+        ]
+        for group in groups:
+            for name, why in group.judge.missing.items():
+                warn(f"{named(name, group.label)} is left out: {why}")
+        return cls(groups, judge.other, seed)
+
+    @classmethod
+    def of_run(cls, run: Run, judge: Judge, seed: int) -> StringJudging | None:
+        """As a run judged its models; None if it did not by strings."""
+        kept = read_strings(run.folder / f"seed-{seed}" / STRINGS)
+        if not kept:
+            return None
+        generators = {name: run.generator(name, seed) for group in kept for name in group["models"]}
+        asked = judge.evaluation.strings
+        return cls.of(judge, generators, asked if isinstance(asked, StringOptions) else StringOptions(), seed)
 
     def scores(
         self, samples: Mapping[str, Dataset], generators: Mapping[str, Generator], warn: Callable[[str], None]
@@ -158,13 +178,11 @@ class StringJudging:
         Args:
             samples: events of models by name; they are put into the cells of every group.
             generators: by name; those without events, that know expectation values, are judged by these.
-            warn: is told what could not be had, and why.
+            warn: is told which model could not be judged, and why.
         """
         scores: dict[str, dict[str, dict[str, float]]] = {}
         kept = []
         for group in self.groups:
-            for name, why in group.judge.missing.items():
-                warn(f"{group.named(name)}: {why}")
             judged: dict[str, Judged] = {}
             asked: dict[str, Tensor | Columns] = {name: group.bits(events) for name, events in samples.items()}
             asked |= {
@@ -178,9 +196,9 @@ class StringJudging:
                 except ValueError as error:
                     warn(f"{name}: not judged by strings: {error}")
             for name, one in judged.items():
-                rows = {group.named(m): _row(score, group.floor.scores[m]) for m, score in one.scores.items()}
+                rows = {named(m, group.label): _row(score, group.floor.scores[m]) for m, score in one.scores.items()}
                 scores.setdefault(name, {}).update(rows)
-            kept.append(_kept(group, judged))
+            kept.append(_kept(group, {name: judged[name] for name in (*generators, *samples) if name in judged}))
         return scores, kept
 
 

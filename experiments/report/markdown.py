@@ -11,6 +11,7 @@ from typing import Any
 from experiments.config import config_names, load_config, resolve
 from experiments.cost import COLUMNS, short_cost
 from experiments.markdown_table import markdown_table
+from experiments.report.strings import string_tables
 from experiments.report.summary import Cell, headline_rows
 from experiments.scores import Results, read_results
 from qgen.files import write_atomically
@@ -61,6 +62,8 @@ def markdown(run: Run) -> str:
     lines += [*headline_table(results), "", FOOTNOTE + (PRICE if _prices(results) else ""), ""]
     if results.further:
         lines += ["<details><summary>All other metrics</summary>", "", *further_table(results), "", "</details>", ""]
+    for table in string_tables(run, results):
+        lines += [f"{table.title}:", "", *markdown_table(table.header, table.rows), ""]
     remarks = [f"- **{name}**: {model.trouble}" for name, model in results.generators.items() if model.trouble]
     if remarks:
         lines += ["What its trainings remarked:", "", *remarks, ""]

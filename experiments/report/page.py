@@ -19,6 +19,7 @@ from experiments.report.correlations import correlations
 from experiments.report.distributions import Distributions, distributions
 from experiments.report.events import Events
 from experiments.report.noise import NoiseStudy, noise_study
+from experiments.report.strings import Strings, strings_of
 from experiments.report.style import Look, Picture, styled
 from experiments.report.summary import PULL_STEPS, MetricNote, Row, flat, headline_rows, metric_notes, verdict
 from experiments.report.training import training_curves
@@ -54,6 +55,7 @@ class Section:
     distributions: Distributions
     images: list[Picture]
     correlations: Picture | None
+    strings: Strings | None
     training: Picture | None
     noise: NoiseStudy | None
     backends: list[ModelOnBackends]
@@ -154,6 +156,7 @@ def _section(run: Run, anchor: str) -> Section:
         distributions=distributions(observables, events.looks),
         images=calorimeter(events),
         correlations=correlations(events.features()) or correlations(observables),
+        strings=strings_of(run, results, events.looks),
         training=training_curves(run, events.looks),
         noise=noise_study(run, results),
         backends=on_backends(run, results),
