@@ -8,6 +8,7 @@ from qgen.models.cv_discriminator import CVDiscriminator
 from qgen.models.cv_generator import CVGenerator
 from qgen.models.dual_pqc import DualPQC
 from qgen.models.fully_quantum import FullyQuantumGenerator
+from qgen.models.iqp import IQPBornMachine
 from qgen.models.quantum_discriminator import QuantumDiscriminator
 from qgen.models.style import StyleGenerator
 
@@ -20,6 +21,7 @@ __all__ = [
     "CVGenerator",
     "DualPQC",
     "FullyQuantumGenerator",
+    "IQPBornMachine",
     "QuantumDiscriminator",
     "StyleGenerator",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-__all__ = ["NUMBERS_AT_ONCE", "OnBackend"]
+__all__ = ["NUMBERS_AT_ONCE", "OnBackend", "as_numbers"]
 
 NUMBERS_AT_ONCE = 2**22
 """Amplitudes, or what else a backend holds, of all circuits that go to it at once: a larger batch is cut."""
@@ -66,7 +66,16 @@ class OnBackend(_Base):
     def _measure(
         self, circuit: Circuit, angles: Callable[[Tensor], Tensor], row: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """One measurement for each event, as the number of the basis state, ``(n,)``.
+        """One measurement for each event, as the number of the basis state, ``(n,)``; see :meth:`_measure_bits`."""
+        numbers = torch.empty(len(row), dtype=torch.long, device=self.device)
+        for events, bits in self._measured(circuit, angles, row, generator):
+            numbers[events] = as_numbers(bits)
+        return numbers
+
+    def _measure_bits(
+        self, circuit: Circuit, angles: Callable[[Tensor], Tensor], row: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """One measurement for each event, as the bits of all wires, ``(n, n_wires)`` uint8.
 
         Args:
             circuit: what is measured.
@@ -75,9 +84,17 @@ class OnBackend(_Base):
             row: ``(n,)``, the row of each event, counted from 0.
             generator: source of the randomness.
         """
+        found = torch.empty(len(row), circuit.n_wires, dtype=torch.uint8, device=self.device)
+        for events, bits in self._measured(circuit, angles, row, generator):
+            found[events] = bits
+        return found
+
+    def _measured(
+        self, circuit: Circuit, angles: Callable[[Tensor], Tensor], row: Tensor, generator: torch.Generator
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Some events ``(k, shots)`` and their bits ``(k, shots, n_wires)`` at a time, until all are measured."""
         row = row.cpu()
         count = torch.bincount(row)
-        numbers = torch.empty(len(row), dtype=torch.long, device=self.device)
         backend = self._seeded(generator)
         at_once = self._circuits_at_once(circuit)
         order = torch.argsort(row, stable=True)
@@ -88,11 +105,10 @@ class OnBackend(_Base):
             for some, start in zip(which.split(at_once), first.split(at_once), strict=True):
                 bits = backend.sample(circuit, angles(some.to(self.device)), shots, generator=generator)
                 events = order[start[:, None] + torch.arange(shots)]
-                numbers[events.to(self.device)] = _as_numbers(bits).to(self.device)
-        return numbers
+                yield events.to(self.device), bits.to(self.device)
 
 
-def _as_numbers(bits: Tensor) -> Tensor:
+def as_numbers(bits: Tensor) -> Tensor:
     """Bits ``(..., n_wires)``, the most significant first, as int64 numbers ``(...)``."""
     numbers = torch.zeros(bits.shape[:-1], dtype=torch.int64, device=bits.device)
     for wire in range(bits.shape[-1]):

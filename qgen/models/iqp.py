@@ -1,0 +1,523 @@
+r"""IQP Born machine: commuting gates on many qubits, trained on a classical computer.
+
+From :math:`|0 \dots 0\rangle` the gates :math:`e^{i \theta_j X_{g_j}}` (:math:`X` on all bits of the set :math:`g_j`)
+act, and every qubit is measured (2503.02934). The distribution is out of reach beyond some tens of qubits, but the
+expectation value of a string of :math:`Z` is a mean over uniform bit strings :math:`z`, which a classical computer
+estimates at any width:
+
+.. math:: \langle Z_S \rangle = \mathbb{E}_z
+    \cos\Bigl(2 \sum_{j : |S \cap g_j| \text{ odd}} \theta_j (-1)^{|g_j \cap z|}\Bigr) .
+
+The squared maximum mean discrepancy to the events is a mean over random strings of what follows from these values, so
+it is minimised without a quantum computer, which is needed for the draws alone.
+
+From :math:`(|0 \dots 0\rangle + |1 \dots 1\rangle) / \sqrt 2` the distribution does not change when all bits flip:
+strings of odd size have the value 0, for the others only :math:`z` of even parity count. A mixture draws one of
+:math:`L = 2^k` sets of angles for every event; with :math:`k` more qubits it is one circuit (2605.27735): the angles of
+the sets are :math:`\theta_j(m) = \sum_T c_{jT} (-1)^{|T \cap m|}`, and gates on :math:`g_j` and the additional qubits
+:math:`T` with angles :math:`c_{jT}` are the mixture if the additional qubits are not looked at. Under a condition,
+:math:`\theta_j(c) = \theta_j + u_j \cdot c`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from annotated_types import Ge, Gt, Lt
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from circuits import Circuit, Gate
+from circuits.iqp import iqp
+from qgen.bits.cells import Edges, Frame, Occupancy, Threshold, Voxels, fit_cells
+from qgen.bits.gate_sets import (
+    GateChoice,
+    all_up_to,
+    choose_gates,
+    correlated,
+    covariance_angles,
+    merge,
+    ties,
+    training_bits,
+)
+from qgen.bits.generator import TABLE_BITS
+from qgen.bits.sets import BitSets
+from qgen.bits.string_generator import StringGenerator
+from qgen.data.dataset import Dataset
+from qgen.data.discretiser import Code, Discretiser, Order
+from qgen.data.transforms import Transform
+from qgen.generator import DiscreteGenerator, WeightedEvents
+from qgen.models.gradient_noise import GradientNoise, noise_remarks
+from qgen.models.iqp_expectations import iqp_cosines, uniform_bits
+from qgen.models.iqp_sampling import SamplingPlan
+from qgen.models.on_backend import OnBackend, as_numbers
+from qgen.models.walsh import walsh_hadamard
+from qgen.random import derive_seed, new_generator, normal
+
+__all__ = ["IQPBornMachine"]
+
+SMALL = 0.02
+"""Standard deviation of the initial angles, or of what is added to those from the data, in radians."""
+
+TWO_BITS = 32
+"""Features up to which each has two bits if nothing else is asked for, four up to four features."""
+
+ALL_GATES = 32
+"""Bits up to which all sets are gates if nothing else is asked for."""
+
+POWERS = 30
+"""Power iterations towards the first principal direction."""
+
+VALIDATIONS = 4
+"""Independent values of the loss in a validation."""
+
+
+class IQPBornMachine(OnBackend, StringGenerator):
+    """An IQP circuit, or a mixture of such, over the bits of a discretiser.
+
+    Trained by its own loss (:class:`qgen.training.Own`) at any number of bits; up to 16 bits the distribution is known
+    and :class:`qgen.training.NLL` and :class:`qgen.training.MMD` train it too. Draws come from the circuit on a backend
+    that was set, without one from :class:`~qgen.models.iqp_sampling.SamplingPlan`, if the circuit allows it
+    (``no_samples`` says why not). Weights are float64 and follow ``.to``; expectation values are float32.
+
+    Args:
+        discretiser: bits to cells, in the transform's space.
+        n_conditions: columns of a condition, 0 for an unconditional model.
+        conditional: whether the condition acts on the angles.
+        gates: the bits of each gate.
+        ties: the number of each gate's angle, counted from 0 without a gap; gates with the same number share it. None
+            for an angle of its own for every gate.
+        spin_symmetric: whether the circuit starts from the superposition of all zeros and all ones.
+        components: circuits of the mixture, a power of two; 1 for none.
+        scales: of the kernels of the own loss; None for :func:`~qgen.bits.kernels.default_scales`.
+        n_strings: random strings of each step of the own loss.
+        n_draws: uniform bit strings of each step, which estimate the values of all strings; with conditions there is
+            one for every event of the batch instead. None are needed up to 16 bits without conditions, where the values
+            are exact.
+        seed: fixes the initial weights, small normal numbers.
+        transform: physical units to order one.
+        condition_transform: the same for conditions.
+
+    Raises:
+        ValueError: gates or ties that are impossible, components that are no power of two, or too few draws.
+
+    >>> events = torch.rand(200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    >>> machine = IQPBornMachine(Discretiser.fit(events, bits=2), gates=[[0], [1], [2], [3], [0, 2]])
+    >>> machine.circuit()[0].counts
+    {'H': 8, 'RZ': 4, 'MultiRZ': 1}
+    """
+
+    pointers: Tensor
+    members: Tensor
+    tie: Tensor
+
+    def __init__(
+        self,
+        discretiser: Discretiser,
+        n_conditions: int = 0,
+        *,
+        conditional: bool = True,
+        gates: Sequence[Sequence[int]],
+        ties: Sequence[int] | None = None,
+        spin_symmetric: bool = False,
+        components: int = 1,
+        scales: Sequence[float] | None = None,
+        n_strings: int = 1000,
+        n_draws: int = 1000,
+        seed: int = 0,
+        transform: Transform | None = None,
+        condition_transform: Transform | None = None,
+    ) -> None:
+        super().__init__(
+            discretiser,
+            n_conditions,
+            conditional=conditional,
+            scales=scales,
+            n_strings=n_strings,
+            n_draws=n_draws,
+            transform=transform,
+            condition_transform=condition_transform,
+        )
+        n = discretiser.n_bits
+        if components < 1 or components & (components - 1):
+            raise ValueError(f"components is {components}; a power of two is needed, 1 for no mixture")
+        sets = BitSets.of(n, gates, "gate")
+        if len(sets) == 0:
+            raise ValueError("gates are empty; at least one is needed")
+        sets.check_distinct("gate")
+        self.spin_symmetric = spin_symmetric
+        self.components = components
+        self.ties = None if ties is None else _checked_ties(ties, len(sets))
+        self.has_log_prob = n <= TABLE_BITS
+        self.exact_strings = self.has_log_prob and not self.uses_condition
+        for name, tensor in (("pointers", sets.pointers), ("members", sets.members)):
+            self.register_buffer(name, tensor, persistent=False)
+        self.register_buffer("tie", torch.tensor(self.ties or range(len(sets))), persistent=False)
+        count = int(self.tie.max()) + 1
+        rng = new_generator(derive_seed(seed, "weights"))
+        self.angles = nn.Parameter(SMALL * normal((components, count), rng, dtype=torch.float64))
+        if self.n_inputs:
+            self.by_condition = nn.Parameter(SMALL * normal((count, self.n_inputs), rng, dtype=torch.float64))
+        self._noise = GradientNoise()
+        self._draws_from: torch.Generator | None = None
+
+    @classmethod
+    def for_dataset(
+        cls,
+        dataset: Dataset,
+        *,
+        seed: int = 0,
+        bits: Annotated[int, Ge(1)] | Sequence[Annotated[int, Ge(1)]] | None = None,
+        edges: Edges = "linear",
+        tails: Annotated[float, Ge(0), Lt(0.5)] = 0.005,
+        code: Code = "gray",
+        order: Order = "interleaved",
+        frame: Frame = "features",
+        threshold: Threshold = None,
+        voxels: Voxels = None,
+        occupancy: Occupancy = 0.0,
+        conditional: bool = True,
+        gates: GateChoice | None = None,
+        weight: Annotated[int, Ge(1)] = 2,
+        reach: Annotated[int, Ge(0)] | None = None,
+        long_range: Annotated[int, Ge(0)] | None = None,
+        tied: bool = False,
+        spin_symmetric: bool = False,
+        components: Annotated[int, Ge(1)] = 1,
+        initial: Literal["covariance", "small"] = "covariance",
+        scales: Sequence[Annotated[float, Gt(0)]] | None = None,
+        strings: Annotated[int, Ge(1)] = 1000,
+        draws: Annotated[int, Ge(2)] = 1000,
+        n_parameters: Annotated[int, Ge(1)] | None = None,
+    ) -> Self:
+        """A fresh machine for these events.
+
+        Args:
+            dataset: its training events fix the cells, the gates by correlation and the initial angles.
+            seed: fixes what is added to the initial angles.
+            bits: qubits of every feature, or of each; if not given, 4 up to 4 features, 2 up to 32, then 1.
+            edges: of the cells, see :func:`~qgen.bits.cells.fit_cells`, also for the next seven.
+            tails: share of the training values beyond the outer edges on either side.
+            code: how a feature's cells are written in bits.
+            order: which bit of which feature each qubit holds.
+            frame: ``features``, ``marginals`` or ``gaussian``.
+            threshold: energy (MeV) below which a pixel counts as empty.
+            voxels: how many pixels have bits.
+            occupancy: share of the images in which a pixel with bits is not empty, at least.
+            conditional: whether the dataset's conditions act on the angles. If not, they still enter through the
+                transform (energies as fractions of the incident one, say).
+            gates: ``all`` sets of up to ``weight`` bits, or those of ``neighbours``; if not given, all up to 32 bits.
+            weight: most bits of a gate.
+            reach: steps from pixel to pixel up to which bits are neighbours; 1 if not given.
+            long_range: further pairs of bits as gates, those that the data correlate most; if not given, none. With
+                them a circuit on more than 26 qubits is soon beyond what a computer samples.
+            tied: whether gates of several bits that a shift of the image brings to each other share their angle.
+            spin_symmetric: whether the circuit starts from the superposition of all zeros and all ones: the
+                distribution does not change when all bits flip.
+            components: circuits of a mixture, a power of two; 1 for none.
+            initial: ``covariance`` starts from means and covariances of the bits, for each component from those of its
+                share of the events, cut along their first principal direction; ``small`` from angles near zero, which
+                are all bits near zero.
+            scales: bandwidths of the own loss, in units of a bit; if not given,
+                :func:`~qgen.bits.kernels.default_scales`.
+            strings: random strings of each step of the own loss.
+            draws: uniform bit strings of each step that estimate their values, see the class.
+            n_parameters: wanted number of angles, reached within 10 % in place of ``gates``, ``weight``, ``reach`` and
+                ``long_range``: all single bits, the pairs that the data correlate most, then triples.
+
+        Raises:
+            ValueError: an option is impossible for these events.
+        """
+        if bits is None:
+            bits = 4 if dataset.n_features <= 4 else 2 if dataset.n_features <= TWO_BITS else 1
+        discretiser, transform = fit_cells(
+            dataset,
+            bits,
+            edges,
+            tails,
+            code,
+            order,
+            frame,
+            threshold=threshold,
+            voxels=voxels,
+            occupancy=occupancy,
+        )
+        events, n = training_bits(dataset, discretiser, transform), discretiser.n_bits
+        if n_parameters is not None:
+            chosen = _sized(events, n_parameters, components + (dataset.n_conditions if conditional else 0))
+        else:
+            chosen = choose_gates(
+                dataset,
+                discretiser,
+                gates=gates or ("all" if n <= ALL_GATES else "neighbours"),
+                weight=min(weight, n),
+                reach=reach,
+                long_range=long_range or 0,
+                bits=events,
+                frame=frame,
+            )
+        made = cls(
+            discretiser,
+            dataset.n_conditions,
+            conditional=conditional,
+            gates=list(chosen),
+            ties=ties(dataset, discretiser, chosen, frame).tolist() if tied else None,
+            spin_symmetric=spin_symmetric,
+            components=components,
+            scales=scales,
+            n_strings=strings,
+            n_draws=draws,
+            seed=seed,
+            transform=transform,
+            condition_transform=dataset.condition_transform,
+        )
+        if initial == "covariance":
+            made._start_from(events)
+        elif initial != "small":
+            raise ValueError(f"initial is {initial!r}; allowed are 'covariance' and 'small'")
+        return made
+
+    @torch.no_grad()
+    def _start_from(self, events: Tensor) -> None:
+        """Add the angles that means and covariances of bits ``(N, n_bits)`` ask for, to each component its share's."""
+        count = torch.bincount(self.tie)
+        for component, share in enumerate(_shares(events, self.components)):
+            found = covariance_angles(self.gates, events[share]).to(self.angles)
+            self.angles[component] += torch.zeros_like(self.angles[0]).index_add_(0, self.tie, found) / count
+
+    @property
+    def gates(self) -> BitSets:
+        """The bits of each gate."""
+        return BitSets(self.discretiser.n_bits, self.pointers, self.members)
+
+    def arguments(self) -> dict[str, Any]:
+        """Discretiser, columns, gates and ties, the state at the start, and the numbers of the own loss."""
+        own = {
+            "gates": [list(gate) for gate in self.gates],
+            "ties": self.ties,
+            "spin_symmetric": self.spin_symmetric,
+            "components": self.components,
+        }
+        return {**super().arguments(), **own}
+
+    def gate_angles(self, condition: Tensor | None = None) -> Tensor:
+        """The angle of every gate in radians, ``(m, components, n_gates)``; ``m`` is 1 where no condition acts.
+
+        Args:
+            condition: ``(m, n_conditions)`` in the condition transform's space.
+        """
+        angles = self.angles[None]
+        if condition is not None and self.uses_condition:
+            angles = angles + (condition.to(self.angles) @ self.by_condition.T)[:, None]
+        return angles[:, :, self.tie]
+
+    # expectation values
+
+    def string_values(self, strings: BitSets, condition: Tensor | None, n: int, generator: torch.Generator) -> Tensor:
+        """Unbiased values of strings of Z, each column with a draw of its own, ``(n_strings, n)``, differentiable.
+
+        Args:
+            strings: the bits of each.
+            condition: ``(n, n_conditions)`` in the condition transform's space, one for each column, or None.
+            n: columns; without a condition and up to 16 bits there is one, the exact values.
+            generator: source of the draws.
+        """
+        strings = strings.to(self.device)
+        if self.exact_strings:
+            return walsh_hadamard(self._table(None))[0, as_numbers(strings.dense())][:, None]
+        rng = generator if self._draws_from is None else self._draws_from
+        draws = uniform_bits(self.discretiser.n_bits, n, rng, even=self.spin_symmetric, device=self.device)
+        # the angles of a draw are those of its component, and what its condition adds
+        terms: list[Tensor] = [self.angles]
+        factors = [one_hot(self._component(n, rng), self.components).T.to(self.angles)]
+        if self.uses_condition and condition is not None:
+            terms.append(self.by_condition.T)
+            factors.append(condition.to(self.angles).T)
+        angles = torch.cat(terms)[:, self.tie].T
+        values = iqp_cosines(self.gates, angles, strings, draws, factors=torch.cat(factors))
+        return values * (strings.sizes % 2 == 0)[:, None] if self.spin_symmetric else values
+
+    def _component(self, n: int, generator: torch.Generator) -> Tensor:
+        """A random component for each of ``n`` draws."""
+        return torch.randint(self.components, (n,), generator=generator, device=generator.device).to(self.device)
+
+    def _own_loss(self, values: Tensor, condition: Tensor | None, generator: torch.Generator) -> Tensor:
+        """The unbiased squared discrepancy to a batch.
+
+        The noise of its gradient is looked at now and then; a validation is the mean of several independent values.
+        """
+        seeds = torch.randint(2**63 - 1, (2 * VALIDATIONS,), generator=generator, device=generator.device).tolist()
+
+        def loss(strings: int, draws: int) -> Tensor:
+            self._draws_from = new_generator(draws)
+            try:
+                return super(IQPBornMachine, self)._own_loss(values, condition, new_generator(strings))
+            finally:
+                self._draws_from = None
+
+        if not torch.is_grad_enabled():
+            return torch.stack([loss(*pair) for pair in zip(seeds[::2], seeds[1::2], strict=True)]).mean()
+        found = loss(seeds[0], seeds[1])
+        if self._noise.due():
+            parameters = [p for p in self.parameters() if p.requires_grad]
+
+            def gradient(of: Tensor) -> Tensor:
+                slopes = torch.autograd.grad(of, parameters, retain_graph=True)
+                return torch.cat([slope.flatten() for slope in slopes])
+
+            other, other_draws = loss(seeds[2], seeds[3]), loss(seeds[0], seeds[3])
+            self._noise.add(gradient(found), gradient(other), gradient(other_draws))
+        return found
+
+    def records(self) -> dict[str, float]:
+        """Signal and noise of the gradients that were looked at since the last record."""
+        return self._noise.records()
+
+    def remarks(self, history: Sequence[dict[str, float]]) -> tuple[str, ...]:
+        """Whether the first steps were noise, and how many strings and draws would do."""
+        return noise_remarks(history, self.n_strings, None if self.exact_strings else self.n_draws)
+
+    # the distribution
+
+    def _table(self, condition: Tensor | None) -> Tensor:
+        """Probability of each bit string, the first bit most significant, ``(m, 2**n_bits)``."""
+        n, angles = self.discretiser.n_bits, self.gate_angles(condition)
+        spectrum = angles.new_zeros(*angles.shape[:2], 2**n)
+        phase = walsh_hadamard(spectrum.index_add(2, as_numbers(self.gates.dense()), angles))
+        parts = [walsh_hadamard(part) for part in (phase.cos(), phase.sin())]
+        if self.spin_symmetric:
+            parts = [(part + part.flip(2)) / 2**0.5 for part in parts]
+        return (parts[0].square() + parts[1].square()).mean(1) / 4.0**n
+
+    def _distribution(self, condition: Tensor | None, generator: torch.Generator) -> Tensor:
+        """As :meth:`_table`, but on a backend that was set, as that gives it."""
+        if self._backend is None:
+            return self._table(condition)
+        circuit, angles = self.circuit(condition)
+        found = self._seeded(generator).probs(circuit, angles).to(self.angles)
+        return found.reshape(len(angles), 2**self.discretiser.n_bits, self.components).sum(2)
+
+    def probabilities(self, condition: Tensor | None, generator: torch.Generator) -> Tensor:
+        """Probability of each cell, ``(m, n_cells)``, differentiable; at most 16 bits.
+
+        On a backend that was set, as that gives them and as differentiable as it is.
+        """
+        self._check_table()
+        return self.discretiser.by_cell(self._distribution(condition if self.uses_condition else None, generator))
+
+    def _log_prob_of_bits(self, bits: Tensor, condition: Tensor | None) -> Tensor:
+        rng = new_generator(0)
+        return self._log_of_table(lambda some: self._distribution(some, rng), as_numbers(bits), condition)
+
+    def _weighted(self, n: int, condition: Tensor | None, generator: torch.Generator) -> WeightedEvents:
+        if self.shots is not None:  # frequencies have no score: all cells are given
+            return DiscreteGenerator._weighted(self, n, condition, generator)
+        return super()._weighted(n, condition, generator)
+
+    # the circuit
+
+    @cached_property
+    def _circuit(self) -> Circuit:
+        n, more = self.discretiser.n_bits, self.components.bit_length() - 1
+        subsets = [[n + i for i in range(more) if number >> (more - 1 - i) & 1] for number in range(self.components)]
+        made = iqp(n + more, [(*gate, *subset) for gate in self.gates for subset in subsets])
+        if not self.spin_symmetric:
+            return made
+        # the qubits of the bits alone
+        start = [Gate("H", 0), *(Gate("CNOT", (wire - 1, wire)) for wire in range(1, n))]
+        return Circuit(n + more, start) + made
+
+    def circuit(self, condition: Tensor | None = None) -> tuple[Circuit, Tensor]:
+        """The circuit and its angles in radians, ``(m, n_angles)``; ``m`` is 1 where no condition acts.
+
+        The first wires are the bits. A mixture of ``2**k`` has ``k`` wires more; its distribution is that of the
+        bits, whatever is measured there.
+
+        Args:
+            condition: ``(m, n_conditions)`` in the condition transform's space.
+        """
+        angles = walsh_hadamard(self.gate_angles(condition).transpose(1, 2)) / self.components
+        return self._circuit, angles.flatten(1)
+
+    @cached_property
+    def plan(self) -> SamplingPlan:
+        """How a component is sampled on a computer."""
+        return SamplingPlan.of(self.gates, self.discretiser.n_bits, self.spin_symmetric)
+
+    @property
+    def no_samples(self) -> str:  # type: ignore[override]
+        """Why no events can be drawn; empty where they can, as on a backend that was set."""
+        return "" if self._backend is not None else self.plan.problem
+
+    def _draw_bits(self, n: int, condition: Tensor | None, generator: torch.Generator) -> Tensor:
+        row, distinct = self.distinct_conditions(condition, n)
+        if self._backend is not None:
+
+            def angles(some: Tensor) -> Tensor:
+                return self.circuit(None if distinct is None else distinct[some])[1]
+
+            return self._measure_bits(self._circuit, angles, row, generator)[:, : self.discretiser.n_bits]
+        number = row.to(self.device) * self.components + self._component(n, generator)
+        bits = torch.empty(n, self.discretiser.n_bits, dtype=torch.uint8, device=self.device)
+        for one in number.unique().tolist():
+            which = (number == one).nonzero().flatten()
+            condition = None if distinct is None else distinct[one // self.components][None]
+            bits[which] = self.plan.draw(self.gate_angles(condition)[0, one % self.components], len(which), generator)
+        return bits
+
+
+def _sized(bits: Tensor, n_parameters: int, each: int) -> BitSets:
+    """Gates for about so many parameters, of which a gate has ``each``.
+
+    Raises:
+        ValueError: none are within 10 %.
+    """
+    n, count = bits.shape[1], round(n_parameters / each)
+    pairs = n * (n - 1) // 2
+    if count <= n + pairs:
+        single = all_up_to(n, 1)
+        chosen = merge(single, correlated(bits, max(0, count - n), single))
+    else:
+        weight = next((k for k in range(3, n + 1) if sum(math.comb(n, i) for i in range(1, k + 1)) >= count), n)
+        chosen = all_up_to(n, weight)
+        chosen = chosen.take(torch.arange(min(count, len(chosen))))
+    size = len(chosen) * each
+    if abs(size - n_parameters) > 0.1 * n_parameters:
+        raise ValueError(
+            f"n_parameters is {n_parameters}; the closest size of an IQPBornMachine on {n} bits is {size} parameters "
+            "(a difference of 10% is allowed)"
+        )
+    return chosen
+
+
+def _shares(bits: Tensor, count: int) -> list[Tensor]:
+    """Numbers of the events in ``count`` equal shares, along the direction in which the bits vary most."""
+    if len(bits) < 2 * count:
+        raise ValueError(f"{len(bits)} events are too few for a mixture of {count}; at least 2 each are needed")
+    values = bits.to(torch.float32)
+    values = values - values.mean(0)
+    direction = values.new_ones(bits.shape[1])
+    for _ in range(POWERS):
+        direction = values.T @ (values @ direction)
+        direction = direction / direction.norm().clamp_min(1e-12)
+    return list((values @ direction).argsort(stable=True).tensor_split(count))
+
+
+def _checked_ties(ties: Sequence[int], n_gates: int) -> list[int]:
+    """The ties, if they number the angles of all gates without a gap.
+
+    Raises:
+        ValueError: another length, or a number that is missing.
+    """
+    if len(ties) != n_gates:
+        raise ValueError(f"ties has {len(ties)} entries for {n_gates} gates; one each is needed")
+    numbers = {int(tie) for tie in ties}
+    missing = sorted(set(range(max(numbers) + 1)) - numbers)
+    if min(numbers) < 0 or missing:
+        wrong = f"{min(numbers)} is among them" if min(numbers) < 0 else f"{missing[0]} is not among them"
+        raise ValueError(f"ties number the angles from 0 without a gap; {wrong}")
+    return [int(tie) for tie in ties]

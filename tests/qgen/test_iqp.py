@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import math
+from itertools import combinations
+
+import pennylane as qml
+import pytest
+import torch
+from torch import Tensor
+
+from circuits.backends import DensityMatrix, Qiskit, Sampled, Statevector
+from classical_baselines import BitFlip
+from qgen.bits import BitSets, bit_strings
+from qgen.data import Dataset, Discretiser, Feature
+from qgen.models import IQPBornMachine
+from qgen.random import new_generator, normal, symmetric, uniform
+
+F64 = torch.float64
+
+
+def cells(n_bits: int) -> Discretiser:
+    """A feature of one bit for each bit."""
+    return Discretiser([[0.0, 1.0, 2.0]] * n_bits)
+
+
+def machine(n_bits: int, gates: list[tuple[int, ...]], spread: float = 0.8, **options: object) -> IQPBornMachine:
+    """With angles that are far from zero."""
+    made = IQPBornMachine(cells(n_bits), gates=gates, **options)
+    rng = new_generator(5)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.copy_(symmetric(tuple(parameter.shape), spread, rng))
+    return made
+
+
+def up_to(n_bits: int, weight: int) -> list[tuple[int, ...]]:
+    return [gate for size in range(1, weight + 1) for gate in combinations(range(n_bits), size)]
+
+
+def by_pennylane(n: int, gates: list[tuple[int, ...]], angles: Tensor, flips: bool = False) -> Tensor:
+    """Probabilities of ``exp(i theta X...)`` after each other, by PennyLane's own rotation of a Pauli word."""
+
+    @qml.qnode(qml.device("default.qubit", wires=n))
+    def circuit() -> object:
+        if flips:
+            qml.Hadamard(0)
+            for wire in range(1, n):
+                qml.CNOT([0, wire])
+        for gate, angle in zip(gates, angles.tolist(), strict=True):
+            qml.PauliRot(-2 * angle, "X" * len(gate), wires=gate)
+        return qml.probs(wires=range(n))
+
+    return torch.as_tensor(circuit(), dtype=F64)
+
+
+@pytest.mark.parametrize("flips", [False, True])
+def test_distribution_is_that_of_pennylane(flips: bool) -> None:
+    gates = up_to(4, 3)
+    model = machine(4, gates, spin_symmetric=flips)
+    expected = by_pennylane(4, gates, model.angles[0], flips)
+    found = model.probabilities(None, new_generator(0))[0]
+    assert torch.allclose(found, expected, atol=1e-12)
+    if flips:
+        assert torch.allclose(expected, expected.flip(0), atol=1e-12)
+
+
+@pytest.mark.parametrize("flips", [False, True])
+def test_a_mixture_is_one_circuit_with_more_qubits(flips: bool) -> None:
+    gates = up_to(3, 2)
+    model = machine(3, gates, components=4, spin_symmetric=flips)
+    circuit, angles = model.circuit()
+    assert circuit.n_wires == 5
+    assert circuit.n_angles == 4 * len(gates)
+    mixture = torch.stack([by_pennylane(3, gates, each, flips) for each in model.angles]).mean(0)
+    assert not torch.allclose(mixture, by_pennylane(3, gates, model.angles[0], flips), atol=0.05)
+    function = circuit.to_pennylane()
+
+    @qml.qnode(qml.device("default.qubit", wires=5))
+    def run() -> object:
+        function(angles[0].detach())
+        return qml.probs(wires=range(3))
+
+    assert torch.allclose(torch.as_tensor(run(), dtype=F64), mixture, atol=1e-12)
+    assert torch.allclose(model.probabilities(None, new_generator(0))[0], mixture, atol=1e-12)
+    model.backend = Statevector()
+    assert torch.allclose(model.probabilities(None, new_generator(0))[0], mixture, atol=1e-12)
+
+
+def test_without_coherence_the_circuit_is_the_bitflip_model() -> None:
+    """Dephasing after every gate leaves flips with probability ``sin(theta)**2``."""
+    gates = up_to(3, 2)
+    model = machine(3, gates)
+    flips = BitFlip(cells(3), gates=gates)
+    assert list(flips.gates) == gates
+    with torch.no_grad():
+        flips.logits.copy_(torch.logit(model.angles[0].sin().square()))
+
+    @qml.qnode(qml.device("default.mixed", wires=3))
+    def dephased(share: float) -> object:
+        for gate, angle in zip(gates, model.angles[0].tolist(), strict=True):
+            qml.PauliRot(-2 * angle, "X" * len(gate), wires=gate)
+            for wire in gate:
+                qml.PhaseFlip(share, wires=wire)
+        return qml.probs(wires=range(3))
+
+    shadow = flips.probabilities(None, new_generator(0))[0]
+    assert torch.allclose(torch.as_tensor(dephased(0.5), dtype=F64), shadow, atol=1e-12)
+    coherent = model.probabilities(None, new_generator(0))[0]
+    assert torch.allclose(torch.as_tensor(dephased(0.0), dtype=F64), coherent, atol=1e-12)
+    assert (coherent - shadow).abs().max() > 0.02
+
+
+def table(n_bits: int, n: int = 400, n_conditions: int = 0, seed: int = 0) -> Dataset:
+    """Features that are each in one of two cells, the neighbours mostly in the same."""
+    rng = new_generator(seed)
+    condition = torch.randint(0, 2, (n, n_conditions), generator=rng).to(F64)
+    z = normal((n, n_bits), rng, dtype=F64) + normal((n, 1), rng, dtype=F64) - 0.5
+    z = z + condition.sum(1, keepdim=True)
+    features = tuple(Feature(f"x{i}") for i in range(n_bits))
+    return Dataset(
+        (z > 0).to(F64) + uniform((n, n_bits), rng, dtype=F64),
+        features,
+        condition,
+        tuple(Feature(f"c{i}") for i in range(n_conditions)),
+    )
+
+
+def mean_of(model: IQPBornMachine, strings: BitSets, condition: Tensor | None, n: int) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        values = model.string_values(strings, condition, n, new_generator(3)).to(F64)
+    return values.mean(1), values.std(1) / n**0.5
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"spin_symmetric": True}, {"components": 4}, {"components": 2, "spin_symmetric": True}, {"n_conditions": 2}],
+    ids=str,
+)
+def test_values_of_strings_are_unbiased(options: dict[str, object]) -> None:
+    model = machine(6, up_to(6, 2), 0.4, **options)
+    strings = BitSets.from_dense(bit_strings(6)[1:].to(torch.uint8))
+    condition = torch.tensor([[0.3, -1.0]], dtype=F64) if model.n_conditions else None
+    exact = strings.signs(bit_strings(6)).to(F64) @ model.probabilities(condition, new_generator(0))[0].detach()
+    if model.exact_strings:
+        with torch.no_grad():
+            assert torch.allclose(model.string_values(strings, None, 1, new_generator(0))[:, 0], exact, atol=1e-12)
+        model.exact_strings = False
+    n = 20_000
+    mean, error = mean_of(model, strings, None if condition is None else condition.expand(n, -1), n)
+    assert ((mean - exact).abs() <= 4.5 * error + 1e-6).all()
+    assert (exact.abs() > 0.1).sum() > 5
+
+
+def test_draws_follow_the_distribution_and_the_conditions() -> None:
+    model = machine(5, up_to(5, 2), 0.5, components=2, n_conditions=1)
+    condition = torch.tensor([[-1.0], [2.0]], dtype=F64)
+    expected = model.probabilities(condition, new_generator(0)).detach()
+    n = 40_000
+    bits = model._draw_bits(2 * n, condition.repeat(n, 1), new_generator(1))
+    for k in range(2):
+        frequency = torch.bincount(model.discretiser.from_bits(bits[k::2]), minlength=32) / n
+        error = (expected[k] * (1 - expected[k]) / n).sqrt()
+        assert ((frequency - expected[k]).abs() < 4.5 * error + 1e-4).all()
+    assert (expected[0] - expected[1]).abs().max() > 0.02
+
+
+def test_draws_on_a_backend_are_its_measurements_of_the_bits() -> None:
+    model = machine(3, up_to(3, 2), components=2, spin_symmetric=True)
+    n = 40_000
+    expected = model.probabilities(None, new_generator(0))[0].detach()
+    for backend in (Sampled(Statevector(), 10), Qiskit("aer")):
+        model.backend = backend
+        bits = model._draw_bits(n, None, new_generator(1))
+        assert torch.equal(bits, model._draw_bits(n, None, new_generator(1)))
+        frequency = torch.bincount(model.discretiser.from_bits(bits), minlength=8) / n
+        assert ((frequency - expected).abs() < 4.5 * (expected / n).sqrt()).all()
+    model.backend = DensityMatrix({"depolarizing": {"two_qubit": 0.1}})
+    noisy = model.probabilities(None, new_generator(0))[0].detach()
+    assert (noisy - expected).abs().max() > 0.02
+
+
+def test_more_qubits_than_a_number_has_bits() -> None:
+    """Seventy qubits and two for the mixture on a simulator of matrix product states, every third bit turned over."""
+    n = 70
+    gates = [(i,) for i in range(n)] + [(i, i + 1) for i in range(n - 1)]
+    model = IQPBornMachine(cells(n), gates=gates, components=4)
+    with torch.no_grad():
+        model.angles.zero_()
+        model.angles[:, 0:n:3] = math.pi / 2
+        model.angles[1, 1] = math.pi / 2  # one of the four turns a bit more
+    turned = (torch.arange(n) % 3 == 0).to(torch.uint8)
+    classical = model._draw_bits(400, None, new_generator(0))
+    model.backend = Qiskit("aer", options={"method": "matrix_product_state"})
+    measured = model._draw_bits(400, None, new_generator(0))
+    for bits in (classical, measured):
+        assert bits.shape == (400, n)
+        rest = torch.arange(n) != 1
+        assert torch.equal(bits[:, rest], turned[rest].expand(400, -1))
+        assert abs(bits[:, 1].double().mean().item() - 0.25) < 4.5 * (0.25 * 0.75 / 400) ** 0.5
+
+
+def test_a_circuit_that_no_computer_samples_says_so() -> None:
+    model = IQPBornMachine(cells(60), gates=up_to(60, 2))
+    assert "60 of the circuit's qubits" in model.no_samples
+    with pytest.raises(ValueError, match=r"^no events can be drawn: gates join 60"):
+        model.sample(3)
+    with pytest.raises(ValueError, match=r"^no events can be drawn: gates join 60"):
+        model._draw_bits(3, None, new_generator(0))
+    model.backend = Qiskit("aer")
+    assert model.no_samples == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"gates": [[0], [5]]}, r"^gate 1 has bit 5; the 3 bits are 0 to 2$"),
+        ({"gates": [[0, 1], [2], [1, 0]]}, r"^gate 2 is \[0, 1\], as is gate 0; each may be there once$"),
+        ({"gates": [[0], []]}, r"^gate 1 is empty; at least one bit is needed$"),
+        ({"gates": [[0, 0]]}, r"^gate 0 is \[0, 0\]; a bit may be in it once only$"),
+        ({"gates": []}, r"^gates are empty; at least one is needed$"),
+        ({"components": 3}, r"^components is 3; a power of two is needed, 1 for no mixture$"),
+        ({"components": 0}, r"^components is 0; a power of two is needed, 1 for no mixture$"),
+        ({"ties": [0]}, r"^ties has 1 entries for 2 gates; one each is needed$"),
+        ({"ties": [0, 2]}, r"^ties number the angles from 0 without a gap; 1 is not among them$"),
+        ({"ties": [-1, 0]}, r"^ties number the angles from 0 without a gap; -1 is among them$"),
+        ({"n_draws": 1}, r"^n_draws is 1; at least 2 are needed$"),
+        ({"scales": []}, r"^scales are empty"),
+    ],
+    ids=str,
+)
+def test_bad_arguments_are_one_clear_line(options: dict[str, object], line: str) -> None:
+    with pytest.raises(ValueError, match=line):
+        IQPBornMachine(cells(3), **{"gates": [[0], [1, 2]], **options})
