@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, logsigmoid, silu
 
 from classical_baselines.sizing import closest_size, closest_width
-from qgen.bits.cells import Frame, fit_cells
+from qgen.bits.cells import Edges, Frame, Occupancy, Threshold, Voxels, fit_cells
 from qgen.bits.generator import BitGenerator
 from qgen.data.dataset import Dataset
 from qgen.data.discretiser import Discretiser
@@ -113,11 +113,14 @@ class Autoregressive(BitGenerator):
         *,
         seed: int = 0,
         bits: Annotated[int, Ge(1)] | Sequence[Annotated[int, Ge(1)]] | None = None,
-        edges: Literal["quantile", "linear"] = "linear",
+        edges: Edges = "linear",
         tails: Annotated[float, Ge(0), Lt(0.5)] = 0.005,
         code: Literal["binary", "gray"] = "binary",
         order: Literal["by-feature", "interleaved", "snake"] = "interleaved",
         frame: Frame = "features",
+        threshold: Threshold = None,
+        voxels: Voxels = None,
+        occupancy: Occupancy = 0.0,
         conditional: bool = True,
         hidden: Annotated[int, Ge(0)] = 64,
         n_parameters: Annotated[int, Ge(1)] | None = None,
@@ -128,13 +131,15 @@ class Autoregressive(BitGenerator):
             dataset: its training events fix the cells.
             seed: fixes the initial weights.
             bits: of every feature, or of each; if not given, 5 of every feature up to 8 features, then 2.
-            edges: cells of equal probability or of equal width.
-            tails: share of the training values beyond the outer edges on either side, see ``Discretiser.fit``.
+            edges: of the cells, see :func:`~qgen.bits.cells.fit_cells`, also for ``frame`` and the three after it.
+            tails: share of the training values beyond the outer edges on either side.
             code: how a feature's cells are written in bits.
             order: the order in which the bits are drawn, see :class:`~qgen.data.Discretiser`: with ``interleaved``
                 the coarse bits of all features come before the fine ones.
-            frame: ``gaussian`` cuts the directions of :class:`~qgen.data.gaussianise.Gaussianise` into cells of equal
-                normal probability, the strongest direction first; ``edges`` and ``tails`` then have no effect.
+            frame: ``features``, ``marginals`` or ``gaussian``.
+            threshold: energy (MeV) below which a pixel counts as empty.
+            voxels: how many pixels have bits.
+            occupancy: share of the images in which a pixel with bits is not empty, at least.
             conditional: whether the dataset's conditions act on the bits. If not, they still enter through the
                 transform (energies as fractions of the incident one, say).
             hidden: number of hidden units.
@@ -145,7 +150,9 @@ class Autoregressive(BitGenerator):
         """
         if bits is None:
             bits = 5 if dataset.n_features <= 8 else 2
-        discretiser, transform = fit_cells(dataset, bits, edges, tails, code, order, frame)
+        discretiser, transform = fit_cells(
+            dataset, bits, edges, tails, code, order, frame, threshold=threshold, voxels=voxels, occupancy=occupancy
+        )
         if n_parameters is not None:
             n, inputs = discretiser.n_bits, dataset.n_conditions if conditional else 0
             what = f"an Autoregressive on {n} bits"

@@ -17,7 +17,7 @@ remembers them, and the machine would learn to exaggerate the condition. With at
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from annotated_types import Ge, Lt
@@ -25,10 +25,10 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
 from classical_baselines.sizing import closest_size, closest_width
-from qgen.bits.cells import Frame, fit_cells
+from qgen.bits.cells import Edges, Frame, Occupancy, Threshold, Voxels, fit_cells
 from qgen.bits.generator import BitGenerator, bit_strings
 from qgen.data.dataset import Dataset
-from qgen.data.discretiser import Discretiser
+from qgen.data.discretiser import Code, Discretiser
 from qgen.data.transforms import Transform
 from qgen.random import derive_seed, new_generator, normal, uniform
 
@@ -104,7 +104,8 @@ class BoltzmannMachine(BitGenerator):
         self.hidden = hidden
         self.gibbs_steps = gibbs_steps
         self.chain_steps = chain_steps
-        self.has_log_prob = min(n, hidden) <= SUMMED_BITS
+        self.is_summed = min(n, hidden) <= SUMMED_BITS
+        self.has_log_prob = self.is_summed and discretiser.one_to_one
         rng = new_generator(derive_seed(seed, "weights"))
 
         def small(*shape: int) -> nn.Parameter:
@@ -123,10 +124,13 @@ class BoltzmannMachine(BitGenerator):
         *,
         seed: int = 0,
         bits: Annotated[int, Ge(1)] | Sequence[Annotated[int, Ge(1)]] | None = None,
-        edges: Literal["quantile", "linear"] = "linear",
+        edges: Edges = "linear",
         tails: Annotated[float, Ge(0), Lt(0.5)] = 0.005,
-        code: Literal["binary", "gray"] = "gray",
+        code: Code = "gray",
         frame: Frame = "features",
+        threshold: Threshold = None,
+        voxels: Voxels = None,
+        occupancy: Occupancy = 0.0,
         conditional: bool = True,
         hidden: Annotated[int, Ge(1)] = 32,
         gibbs_steps: Annotated[int, Ge(1)] = 100,
@@ -139,11 +143,13 @@ class BoltzmannMachine(BitGenerator):
             dataset: its training events fix the cells.
             seed: fixes the initial weights.
             bits: of every feature, or of each; if not given, 4 of every feature up to 4 features, then 2.
-            edges: cells of equal probability or of equal width.
-            tails: share of the training values beyond the outer edges on either side, see ``Discretiser.fit``.
+            edges: of the cells, see :func:`~qgen.bits.cells.fit_cells`, also for ``frame`` and the three after it.
+            tails: share of the training values beyond the outer edges on either side.
             code: how a feature's cells are written in bits.
-            frame: ``gaussian`` cuts the directions of :class:`~qgen.data.gaussianise.Gaussianise` into cells of equal
-                normal probability; ``edges`` and ``tails`` then have no effect.
+            frame: ``features``, ``marginals`` or ``gaussian``.
+            threshold: energy (MeV) below which a pixel counts as empty.
+            voxels: how many pixels have bits.
+            occupancy: share of the images in which a pixel with bits is not empty, at least.
             conditional: whether the dataset's conditions act on the bits. If not, they still enter through the
                 transform (energies as fractions of the incident one, say).
             hidden: number of hidden units.
@@ -156,7 +162,18 @@ class BoltzmannMachine(BitGenerator):
         """
         if bits is None:
             bits = 4 if dataset.n_features <= 4 else 2
-        discretiser, transform = fit_cells(dataset, bits, edges, tails, code, "by-feature", frame)
+        discretiser, transform = fit_cells(
+            dataset,
+            bits,
+            edges,
+            tails,
+            code,
+            "by-feature",
+            frame,
+            threshold=threshold,
+            voxels=voxels,
+            occupancy=occupancy,
+        )
         if n_parameters is not None:
             n, inputs = discretiser.n_bits, dataset.n_conditions if conditional else 0
 
@@ -199,7 +216,7 @@ class BoltzmannMachine(BitGenerator):
             TypeError: more than 20 bits and more than 20 hidden units.
         """
         n = self.discretiser.n_bits
-        if not self.has_log_prob:
+        if not self.is_summed:
             raise TypeError(f"{n} bits and {self.hidden} hidden units are too many to sum; up to {SUMMED_BITS} of one")
         bias = self._bias(self._inputs(condition, 1 if condition is None else len(condition)))
         strings = bit_strings(min(n, self.hidden), self.device).to(self.weight)
@@ -239,7 +256,7 @@ class BoltzmannMachine(BitGenerator):
     def _validation(self, bits: Tensor, condition: Tensor | None) -> Tensor:
         n = self.discretiser.n_bits
         terms = 2 ** min(n, self.hidden) * (n if n > self.hidden else 1) * (len(bits) if self.uses_condition else 1)
-        if self.has_log_prob and terms <= TERMS:
+        if self.is_summed and terms <= TERMS:
             return -self._log_prob_of_bits(bits, condition).mean()
         bias = self._bias(self._inputs(condition, len(bits)))
         total = torch.zeros_like(bits[:, 0])

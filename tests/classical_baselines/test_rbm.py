@@ -126,7 +126,7 @@ def test_pseudo_likelihood_by_brute_force() -> None:
         for i in range(4):
             other = row ^ (1 << (3 - i))
             known[row] += (log_prob[row] - torch.logaddexp(log_prob[row], log_prob[other])).detach()
-    model.has_log_prob = False
+    model.is_summed = False
     with torch.no_grad():
         torch.testing.assert_close(model._validation(bits, None), -known.mean())
 
