@@ -188,7 +188,7 @@ class IQPBornMachine(OnBackend, StringGenerator):
         tied: bool = False,
         spin_symmetric: bool = False,
         components: Annotated[int, Ge(1)] = 1,
-        initial: Literal["covariance", "small"] = "covariance",
+        start: Literal["covariance", "small"] = "covariance",
         scales: Sequence[Annotated[float, Gt(0)]] | None = None,
         strings: Annotated[int, Ge(1)] = 1000,
         draws: Annotated[int, Ge(2)] = 1000,
@@ -219,7 +219,7 @@ class IQPBornMachine(OnBackend, StringGenerator):
             spin_symmetric: whether the circuit starts from the superposition of all zeros and all ones: the
                 distribution does not change when all bits flip.
             components: circuits of a mixture, a power of two; 1 for none.
-            initial: ``covariance`` starts from means and covariances of the bits, for each component from those of its
+            start: ``covariance`` starts from means and covariances of the bits, for each component from those of its
                 share of the events, cut along their first principal direction; ``small`` from angles near zero, which
                 are all bits near zero.
             scales: bandwidths of the own loss, in units of a bit; if not given,
@@ -275,10 +275,10 @@ class IQPBornMachine(OnBackend, StringGenerator):
             transform=transform,
             condition_transform=dataset.condition_transform,
         )
-        if initial == "covariance":
+        if start == "covariance":
             made._start_from(events)
-        elif initial != "small":
-            raise ValueError(f"initial is {initial!r}; allowed are 'covariance' and 'small'")
+        elif start != "small":
+            raise ValueError(f"start is {start!r}; allowed are 'covariance' and 'small'")
         return made
 
     @torch.no_grad()

@@ -90,7 +90,7 @@ def test_without_coherence_the_circuit_is_the_bitflip_model() -> None:
     """Dephasing after every gate leaves flips with probability ``sin(theta)**2``."""
     gates = up_to(3, 2)
     model = machine(3, gates)
-    flips = BitFlip(cells(3), gates=gates)
+    flips = BitFlip(cells(3), generators=gates)
     assert list(flips.gates) == gates
     with torch.no_grad():
         flips.logits.copy_(torch.logit(model.angles[0].sin().square()))
@@ -190,7 +190,7 @@ def test_more_qubits_than_a_number_has_bits() -> None:
         model.angles[1, 1] = math.pi / 2  # one of the four turns a bit more
     turned = (torch.arange(n) % 3 == 0).to(torch.uint8)
     classical = model._draw_bits(400, None, new_generator(0))
-    model.backend = Qiskit("aer", options={"method": "matrix_product_state"})
+    model.backend = Qiskit("aer", options={"method": "matrix_product_state", "n_qubits": 72})
     measured = model._draw_bits(400, None, new_generator(0))
     for bits in (classical, measured):
         assert bits.shape == (400, n)
