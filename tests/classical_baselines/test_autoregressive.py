@@ -170,7 +170,7 @@ def test_impossible_options() -> None:
         Autoregressive.for_dataset(data, bits=2, n_parameters=50)
     with pytest.raises(ValueError, match=r"^hidden is -1; at least 0 is needed$"):
         Autoregressive.for_dataset(data, hidden=-1)
-    with pytest.raises(ValueError, match=r"^frame is 'whitened'; allowed are 'features' and 'gaussian'$"):
+    with pytest.raises(ValueError, match=r"^frame is 'whitened'; allowed are 'features', 'gaussian', 'marginals'$"):
         Autoregressive.for_dataset(data, frame="whitened")  # type: ignore[arg-type]
 
 
