@@ -12,6 +12,9 @@ from torch import Tensor
 
 __all__ = ["BitSets"]
 
+DENSE = 128
+"""Bits for each member of a set up to which a product of dense matrices counts ones faster than a sum over members."""
+
 
 @dataclass(frozen=True, eq=False)
 class BitSets:
@@ -143,6 +146,10 @@ class BitSets:
         if len(wrong):
             row, column = wrong[0].tolist()
             raise ValueError(f"bits row {row}, bit {column} is {bits[row, column].item():g}; allowed are 0 and 1")
-        ones = bits.to(self.device).T.to(torch.int32)[self.members]
-        total = ones.new_zeros(len(self), len(bits)).index_add_(0, self.rows, ones)
-        return (1 - 2 * (total % 2)).to(torch.float32)
+        bits = bits.to(self.device)
+        if len(self) * self.n_bits <= DENSE * len(self.members):
+            total = (self.dense().to(torch.float32) @ bits.to(torch.float32).T).to(torch.int32)
+        else:
+            ones = bits.T.to(torch.int32)[self.members]
+            total = ones.new_zeros(len(self), len(bits)).index_add_(0, self.rows, ones)
+        return total.bitwise_and_(1).to(torch.float32).mul_(-2).add_(1)

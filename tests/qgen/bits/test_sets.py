@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qgen.bits import BitSets
+from qgen.bits.sets import DENSE
 
 SETS = st.integers(1, 9).flatmap(
     lambda n: st.tuples(st.just(n), st.lists(st.sets(st.integers(0, n - 1)), min_size=1, max_size=12))
@@ -27,6 +28,16 @@ def test_sparse_and_dense_are_the_same(drawn: tuple[int, list[set[int]]]) -> Non
     assert list(sets.take(order)) == list(sets)[::-1]
     bits = torch.from_numpy(np.random.default_rng(0).integers(0, 2, (7, n)))
     assert torch.equal(sets.signs(bits), (1 - 2 * ((sets.dense().long() @ bits.T) % 2)).float())
+
+
+@pytest.mark.parametrize("per_set", [1, 20])
+def test_signs_of_few_and_of_many_members(per_set: int) -> None:
+    """Counted over members, or as a product of matrices where that is faster."""
+    rng = torch.Generator().manual_seed(per_set)
+    sets = BitSets.of(1000, [torch.randperm(1000, generator=rng)[:per_set].tolist() for _ in range(30)])
+    assert (len(sets) * 1000 > DENSE * len(sets.members)) == (per_set == 1)
+    bits = torch.randint(2, (50, 1000), generator=rng, dtype=torch.uint8)
+    assert torch.equal(sets.signs(bits), (1 - 2 * ((sets.dense().long() @ bits.long().T) % 2)).float())
 
 
 @pytest.mark.parametrize(
