@@ -29,14 +29,14 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
 from classical_baselines.sizing import closest_size
-from qgen.bits.cells import Frame, fit_cells
+from qgen.bits.cells import Edges, Frame, Occupancy, Threshold, Voxels, fit_cells
 from qgen.bits.covariance_start import covariance_flips
 from qgen.bits.gate_sets import GateChoice, choose_gates, ties, training_bits
 from qgen.bits.generator import TABLE_BITS
 from qgen.bits.sets import BitSets
 from qgen.bits.string_generator import StringGenerator
 from qgen.data.dataset import Dataset
-from qgen.data.discretiser import Discretiser
+from qgen.data.discretiser import Code, Discretiser, Order
 from qgen.data.transforms import Transform
 from qgen.random import derive_seed, new_generator, normal, uniform
 
@@ -121,7 +121,7 @@ class BitFlip(StringGenerator):
         self.gates = _generators(n, generators)
         self.generators = len(self.gates)
         self._asked, self._shared = generators, shared
-        self.has_log_prob = n <= TABLE_BITS
+        self.has_log_prob = n <= TABLE_BITS and discretiser.one_to_one
         weights = torch.arange(self.generators) if shared is None else torch.as_tensor(shared, dtype=torch.int64)
         n_weights = int(weights.max()) + 1
         if len(weights) != self.generators or len(weights.unique()) != n_weights or int(weights.min()) != 0:
@@ -145,11 +145,14 @@ class BitFlip(StringGenerator):
         *,
         seed: int = 0,
         bits: Annotated[int, Ge(1)] | Sequence[Annotated[int, Ge(1)]] | None = None,
-        edges: Literal["quantile", "linear"] = "linear",
+        edges: Edges = "linear",
         tails: Annotated[float, Ge(0), Lt(0.5)] = 0.005,
-        code: Literal["binary", "gray"] = "gray",
-        order: Literal["by-feature", "interleaved", "snake"] = "interleaved",
+        code: Code = "gray",
+        order: Order = "interleaved",
         frame: Frame = "features",
+        threshold: Threshold = None,
+        voxels: Voxels = None,
+        occupancy: Occupancy = 0.0,
         conditional: bool = True,
         gates: GateChoice = "all",
         weight: Annotated[int, Ge(1)] | None = None,
@@ -167,12 +170,14 @@ class BitFlip(StringGenerator):
             dataset: its training events fix the cells.
             seed: fixes the initial weights.
             bits: of every feature, or of each; if not given, 4 of every feature up to 4 features, then 2.
-            edges: cells of equal probability or of equal width.
-            tails: share of the training values beyond the outer edges on either side, see ``Discretiser.fit``.
+            edges: of the cells, see :func:`~qgen.bits.cells.fit_cells`, also for ``frame`` and the three after it.
+            tails: share of the training values beyond the outer edges on either side.
             code: how a feature's cells are written in bits.
             order: of the bits, see :class:`~qgen.data.Discretiser`: those that come first have generators first.
-            frame: ``gaussian`` cuts the directions of :class:`~qgen.data.gaussianise.Gaussianise` into cells of equal
-                normal probability; ``edges`` and ``tails`` then have no effect.
+            frame: ``features``, ``marginals`` or ``gaussian``.
+            threshold: energy (MeV) below which a pixel counts as empty.
+            voxels: how many pixels have bits.
+            occupancy: share of the images in which a pixel with bits is not empty, at least.
             conditional: whether the dataset's conditions act on the flips. If not, they still enter through the
                 transform (energies as fractions of the incident one, say).
             gates: generators on ``all`` small sets of bits, or on ``neighbours``: see
@@ -195,7 +200,9 @@ class BitFlip(StringGenerator):
         """
         if bits is None:
             bits = 4 if dataset.n_features <= 4 else 2
-        discretiser, transform = fit_cells(dataset, bits, edges, tails, code, order, frame)
+        discretiser, transform = fit_cells(
+            dataset, bits, edges, tails, code, order, frame, threshold=threshold, voxels=voxels, occupancy=occupancy
+        )
         n = discretiser.n_bits
         looks = long_range > 0 or start == "covariance"
         of_events = training_bits(dataset, discretiser, transform) if looks else None
