@@ -55,7 +55,10 @@ def uniform_bits(
     >>> uniform_bits(3, 4, torch.Generator().manual_seed(0), even=True).sum(1).remainder(2).tolist()
     [0, 0, 0, 0]
     """
-    bits = torch.randint(0, 2, (count, n_bits), dtype=torch.uint8, generator=generator, device=generator.device)
+    n_bytes = -(-count * n_bits // 8)
+    drawn = torch.randint(0, 256, (n_bytes, 1), dtype=torch.uint8, generator=generator, device=generator.device)
+    bits = drawn >> torch.arange(8, dtype=torch.uint8, device=generator.device) & 1
+    bits = bits.flatten()[: count * n_bits].reshape(count, n_bits)
     if even:
         bits[:, -1] = bits[:, :-1].sum(1).remainder(2)
     return bits.to(device)
@@ -233,9 +236,10 @@ class _CPU:
 
         overlaps = _odd_overlaps(strings, gates)
         rows = _rows(gates)
-        packed = np.ascontiguousarray(np.packbits(draws.numpy(), axis=0, bitorder="little").T)
-        signs = np.empty((len(gates), packed.shape[1]), np.uint8)
-        kernels.sign_bytes(rows.pointers, rows.members, packed, signs)
+        packed = np.empty((-(-len(draws) // 8), gates.n_bits), np.uint8)
+        kernels.packed(draws.contiguous().numpy(), packed)
+        signs = np.empty((len(gates), len(packed)), np.uint8)
+        kernels.sign_bytes(rows.pointers, rows.members, np.ascontiguousarray(packed.T), signs)
         return cls(overlaps, overlaps.transposed(len(gates)), signs, len(draws), factors, dtype)
 
     def _padded(self, values: Tensor | None) -> np.ndarray:

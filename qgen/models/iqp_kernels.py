@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from circuits.backends.compiled import Integers, Reals, compiled
+from circuits.backends.compiled import Integers, Reals, compiled, inner
 
-__all__ = ["angle_gradients", "odd_overlaps", "phases", "sign_bytes", "sign_table", "transposed"]
+__all__ = ["angle_gradients", "odd_overlaps", "packed", "phases", "sign_bytes", "sign_table", "transposed"]
 
 FORWARD = 16
 """Bytes of draws done together in :func:`phases`: the terms of all gates for them should stay in the cache."""
@@ -84,6 +84,16 @@ def odd_overlaps(
 
 
 @compiled
+def packed(draws: Reals, out: Reals) -> None:
+    """Eight draws in a byte: of ``(n_draws, n_bits)`` zeros and ones, ``(n_bytes, n_bits)``."""
+    out[:] = 0
+    for draw in range(len(draws)):
+        row, shift = out[draw // 8], draw % 8
+        for bit in range(draws.shape[1]):
+            row[bit] |= draws[draw, bit] << shift
+
+
+@compiled
 def sign_bytes(pointers: Integers, members: Integers, draws: Reals, signs: Reals) -> None:
     """The sign bytes of the gates, ``(n_gates, n_bytes)``, from those of the bits, ``(n_bits, n_bytes)``."""
     for gate in range(len(pointers) - 1):
@@ -93,6 +103,24 @@ def sign_bytes(pointers: Integers, members: Integers, draws: Reals, signs: Reals
             bits = draws[members[entry]]
             for byte in range(len(row)):
                 row[byte] ^= bits[byte]
+
+
+@inner
+def _add_rows(values: Reals, rows: Integers, begin: int, total: Reals) -> None:
+    """Add the rows of ``values``, from column ``begin`` on, to ``total``: four at once, as memory is slow."""
+    size = len(total)
+    fours = len(rows) - len(rows) % 4
+    for entry in range(0, fours, 4):
+        a = values[rows[entry], begin : begin + size]
+        b = values[rows[entry + 1], begin : begin + size]
+        c = values[rows[entry + 2], begin : begin + size]
+        d = values[rows[entry + 3], begin : begin + size]
+        for i in range(size):
+            total[i] += (a[i] + b[i]) + (c[i] + d[i])
+    for entry in range(fours, len(rows)):
+        a = values[rows[entry], begin : begin + size]
+        for i in range(size):
+            total[i] += a[i]
 
 
 @compiled
@@ -130,11 +158,10 @@ def phases(
             if used[gate]:
                 row = terms[gate]
                 if len(factors):
-                    row[:] = 0
                     for term in range(len(factors)):
                         angle, of_draws = angles[gate, term], factors[term, begin:end]
                         for d in range(end - begin):
-                            row[d] += angle * of_draws[d]
+                            row[d] = angle * of_draws[d] + (row[d] if term else 0)
                 else:
                     row[: end - begin] = angles[gate, begin:end]
                 for byte in range(n_bytes):
@@ -144,10 +171,7 @@ def phases(
         for string in range(len(pointers) - 1):
             total = out[string, begin:end]
             total[:] = 0
-            for entry in range(pointers[string], pointers[string + 1]):
-                row = terms[gates[entry]]
-                for d in range(end - begin):
-                    total[d] += row[d]
+            _add_rows(terms, gates[pointers[string] : pointers[string + 1]], 0, total)
 
 
 @compiled
@@ -183,10 +207,7 @@ def angle_gradients(
             if pointers[gate] == pointers[gate + 1]:
                 continue
             total[:] = 0
-            for entry in range(pointers[gate], pointers[gate + 1]):
-                row = gradient[strings[entry], begin:end]
-                for d in range(end - begin):
-                    total[d] += row[d]
+            _add_rows(gradient, strings[pointers[gate] : pointers[gate + 1]], begin, total[: end - begin])
             for byte in range(n_bytes):
                 sign = table[signs[gate, start + byte]]
                 for i in range(8):
