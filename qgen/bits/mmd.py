@@ -144,6 +144,8 @@ class MMDEstimate:
         m = data.shape[1]
         if self._first is not None and len(self._first) != m:
             raise ValueError(f"the block has {m} events, those before had {len(self._first)}")
+        if model is not None:
+            _check(model, "draws of the model", 4)
         self.strings += len(data)
         mean_b, var_b = data.mean(1), data.var(1)
         if model is None:
@@ -152,7 +154,6 @@ class MMDEstimate:
             own = 4 * terms * var_b / m + 2 * var_b.square() / (m * (m - 1))
         else:
             model = model.detach().to(data)
-            _check(model, "draws of the model", 4)
             n = model.shape[1]
             terms = unbiased_terms(model, data)
             mean_a, var_a = model.mean(1), model.var(1)
