@@ -69,7 +69,7 @@ class Judge:
             save: the file to write, HDF5.
         """
         if generator.no_samples:
-            return Drawn(None, 0.0, f"no samples, {generator.no_samples}")
+            return Drawn(None, 0.0, f"no samples: {generator.no_samples}")
         rng = new_generator(derive_seed(seed, model, "samples"))
         started = time.perf_counter()
         try:

@@ -200,7 +200,7 @@ def _judged(
     for name, problem in problems.items():
         status = facts[name]["status"]
         if name in by_strings:
-            problem += ": judged by expectation values alone"
+            problem = problem.replace("no samples", "no samples, judged by expectation values alone", 1)
         elif status == COMPLETED:
             status = ""
         facts[name]["status"] = f"{status}; {problem}".removeprefix("; ")

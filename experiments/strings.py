@@ -20,6 +20,7 @@ from qgen.bits.profile import Profile
 from qgen.bits.sets import BitSets
 from qgen.bits.string_generator import StringGenerator
 from qgen.data import CalorimeterDataset, Dataset, Discretiser
+from qgen.data.gaussianise import Gaussianise
 from qgen.data.transforms import Transform
 from qgen.generator import DiscreteGenerator, Generator
 from qgen.metrics.result import MetricResult
@@ -208,8 +209,8 @@ def _group(
     assert isinstance(generator, DiscreteGenerator)
     transform = Transform.from_spec(generator.transform.spec())
     cells = Discretiser([edges.tolist() for edges in generator.discretiser.edges], generator.discretiser.code)
-    # the Gaussian frame's directions are no voxels
-    voxels = generator.transform.spec() == judge.training.transform.spec()
+    # directions are no voxels
+    voxels = not any(isinstance(step, Gaussianise) for step in transform.modules())
 
     def bits(events: Dataset) -> Tensor:
         return cells.encode(transform(events.samples, events.conditions))

@@ -151,7 +151,7 @@ class StringJudge:
             seed: fixes all random choices.
 
         Raises:
-            ValueError: too few events, or an impossible bandwidth or number.
+            ValueError: too few events, events that are all the same, or an impossible bandwidth or number.
         """
         for what, bits in (("truth", truth), ("training", training)):
             if len(bits) < FEWEST_EVENTS:
@@ -164,6 +164,8 @@ class StringJudge:
         def rng(*what: str | int) -> torch.Generator:
             return new_generator(derive_seed(seed, "strings", *what))
 
+        if (truth == truth[0]).all():
+            raise ValueError(f"all {len(truth)} true events have the same bits; there is nothing to compare")
         singles = strings_of_order(n, 1, n, rng())
         judge._add("one_body", _Part(lambda b: b.means(singles), lambda square: n - square))
         if n > 1:
@@ -175,8 +177,7 @@ class StringJudge:
         judge._add_orders(training, rng)
         if profile is not None:
             judge._add_by_itself("expected_profile", lambda b: b.sums(profile.strings, profile.energy))
-            if (hits := profile.hits) is not None:
-                judge._add_by_itself("expected_hits", lambda b: b.sums(profile.strings, hits))
+            judge._add_by_itself("expected_hits", lambda b: b.sums(profile.strings, profile.hits))
         judge._random = draw_strings(n, chosen, strings * len(chosen), rng("kernels"))
         return judge
 

@@ -34,19 +34,19 @@ class Profile:
         axis: of the image, along which the slices are.
         strings: sets of bits within a voxel; the first one is empty.
         energy: weights, MeV, ``(n_slices, n_strings)``.
-        hits: weights, ``(n_slices, n_strings)``; None where no cell is that of an empty voxel.
+        hits: weights, ``(n_slices, n_strings)``.
     """
 
     axis: str
     strings: BitSets
     energy: Tensor
-    hits: Tensor | None
+    hits: Tensor
 
     @classmethod
     def of(cls, discretiser: Discretiser, indices: Tensor, dataset: CalorimeterDataset) -> Self | None:
         """The layers of an image, or its slices along the first axis if it has no more than one layer.
 
-        A voxel is hit unless it is in its lowest cell: where that is the cell of empty voxels, or one of two.
+        A voxel is hit unless it is in its lowest cell, which is that of empty voxels where these have one.
 
         Args:
             discretiser: the cells of each voxel.
@@ -82,8 +82,7 @@ class Profile:
             strings += [
                 [bit for bit, there in zip(members, row, strict=True) if there] for row in patterns[1:].tolist()
             ]
-        plain = all(len(of_cell) <= 2 or of_cell[0] == 0 for of_cell in means)
-        return cls(axis, BitSets.of(discretiser.n_bits, strings), energy, hits if plain else None)
+        return cls(axis, BitSets.of(discretiser.n_bits, strings), energy, hits)
 
 
 def _slices(dataset: CalorimeterDataset) -> tuple[str, Tensor]:
