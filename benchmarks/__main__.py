@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import batch, cuda, cv, evaluate, first_call, gradient_step, memory, noise, sampling
+from benchmarks import batch, cuda, cv, evaluate, first_call, gradient_step, iqp, memory, noise, sampling
 from benchmarks.common import GOALS, Report, machine, one_core, parser, table
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -65,7 +65,7 @@ def main() -> None:
     one_core()
     figures = machine()
     reports: list[Report] = []
-    scripts = [gradient_step, batch, sampling, noise, memory, first_call, cv, evaluate]
+    scripts = [gradient_step, batch, sampling, noise, memory, first_call, cv, iqp, evaluate]
     for script in scripts + [cuda] * torch.cuda.is_available():
         reports.append(script.measure(options))
         print(reports[-1].markdown(), flush=True)

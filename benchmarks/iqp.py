@@ -1,6 +1,6 @@
 """A training step of an IQP circuit at 100 to 4000 qubits: loss on drawn Z strings, and its gradient.
 
-iqpopt is not on PyPI; from a copy of its repository::
+iqpopt is not on PyPI; from a copy of its repository (commit bf20750 gave the figures of the results)::
 
     PYTHONPATH=iqpopt/src python -m benchmarks.iqp
 """

@@ -13,7 +13,7 @@ import pennylane as qml
 import pytest
 import torch
 
-from benchmarks import batch, cuda, cv, gradient_step, noise, sampling
+from benchmarks import batch, cuda, cv, gradient_step, iqp, noise, sampling
 from benchmarks.__main__ import page
 from benchmarks.common import TOLERANCE, Absent, Contender, Goal, Report, Timing, compare, race, ratio, table
 from benchmarks.peers import gradient_builders
@@ -182,3 +182,58 @@ def test_a_cv_peer_in_a_process_of_its_own() -> None:
     stopped = cv.run_elsewhere("piquasso", SMALL, 0.0, 0.1)
     assert stopped.timing == "more than 0.100 s"
     assert not stopped.arrays
+
+
+# IQP circuits
+
+FEW = iqp.Work(12, n_strings=20, n_draws=50)
+
+
+def test_the_iqp_gradient_that_is_timed_is_the_gradient() -> None:
+    value, gradient = iqp.ours(FEW, torch.float64).read(None)
+    draws = iqp._shared_draws(FEW)
+
+    def loss(angles: torch.Tensor) -> float:
+        values = iqp.iqp_cosines(FEW.gates, angles, FEW.strings, draws, dtype=torch.float64)
+        pairs = values.sum(1) ** 2 - (values**2).sum(1)
+        data = FEW.signs.double()
+        others = data.sum(1) ** 2 - data.shape[1]
+        n, m = values.shape[1], data.shape[1]
+        terms = pairs / (n * (n - 1)) - 2 * values.mean(1) * data.mean(1) + others / (m * (m - 1))
+        return float(terms.mean())
+
+    assert float(value) == pytest.approx(loss(FEW.angles))
+    for place in (0, 30, len(FEW.gates) - 1):
+        step = torch.zeros_like(FEW.angles)
+        step[place] = 1e-5
+        slope = (loss(FEW.angles + step) - loss(FEW.angles - step)) / 2e-5
+        assert float(gradient[place]) == pytest.approx(slope, abs=1e-8)
+
+
+def test_iqp_circuits_agree_with_the_programs_in_jax() -> None:
+    pytest.importorskip("jax")
+    results = race(iqp.builders(FEW), seconds=0, rounds=1)
+    here = {name for name, result in results.items() if isinstance(result, Timing)}
+    assert {"qgen", "qgen, float64", "JAX, sparse", "JAX, dense"} <= here
+    assert all(name in here or result == "not installed" for name, result in results.items())
+
+
+def test_gates_beyond_all_pairs_are_ten_a_qubit() -> None:
+    work = iqp.Work(400)
+    work.gates.check_distinct()
+    assert len(work.gates) == 4000
+    assert work.gates.sizes.tolist() == [1] * 400 + [2] * 3600
+    assert {(0, 1), (0, 10), (0, 100)} <= set(work.gates)
+    assert (9, 10) not in set(work.gates)
+
+
+def test_the_iqp_report_has_times_memory_and_goals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(iqp, "_elsewhere", lambda name, n, timed: "12.0")
+    asked = argparse.Namespace(quick=True, seconds=0.001, peers=("dense",), qubits=(8,))
+    pytest.importorskip("jax")
+    report = iqp.measure(asked)
+    assert [header[0] for header, _ in report.tables] == ["qubits", "qubits, memory of a step"]
+    assert [goal.measured is None for goal in report.goals] == [True, False]
+    monkeypatch.setattr(iqp, "one_core", lambda: None)
+    before, peak = iqp._one("qgen", 40)
+    assert 0 < before <= peak
