@@ -61,7 +61,8 @@ from qgen.random import derive_seed, new_generator, normal
 __all__ = ["IQPBornMachine"]
 
 SMALL = 0.02
-"""Standard deviation of the initial angles, or of what is added to those from the data, in radians."""
+"""Standard deviation of the initial angles, or of what is added to those from the data, of all gates on a bit together,
+in radians."""
 
 TWO_BITS = 32
 """Features up to which each has two bits if nothing else is asked for, four up to four features."""
@@ -159,9 +160,10 @@ class IQPBornMachine(OnBackend, StringGenerator):
         self.register_buffer("tie", torch.tensor(self.ties or range(len(sets))), persistent=False)
         count = int(self.tie.max()) + 1
         rng = new_generator(derive_seed(seed, "weights"))
-        self.angles = nn.Parameter(SMALL * normal((components, count), rng, dtype=torch.float64))
+        small = SMALL / max(1.0, len(sets.members) / n) ** 0.5
+        self.angles = nn.Parameter(small * normal((components, count), rng, dtype=torch.float64))
         if self.n_inputs:
-            self.by_condition = nn.Parameter(SMALL * normal((count, self.n_inputs), rng, dtype=torch.float64))
+            self.by_condition = nn.Parameter(small * normal((count, self.n_inputs), rng, dtype=torch.float64))
         self._noise = GradientNoise()
         self._draws_from: torch.Generator | None = None
 
