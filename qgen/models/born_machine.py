@@ -31,13 +31,13 @@ from qgen.data import Dataset, Discretiser
 from qgen.data.gaussianise import Gaussianise, NormalCDF
 from qgen.data.transforms import Compose, Transform
 from qgen.generator import DiscreteGenerator
-from qgen.models.on_backend import OnBackend
+from qgen.models.deployed import MeasuredOnce
 from qgen.random import derive_seed, new_generator, symmetric
 
 __all__ = ["BornMachine"]
 
 
-class BornMachine(OnBackend, DiscreteGenerator):
+class BornMachine(MeasuredOnce, DiscreteGenerator):
     """A Born machine over the cells of a discretiser.
 
     Args:
@@ -232,6 +232,10 @@ class BornMachine(OnBackend, DiscreteGenerator):
             return self.weights[None]
         inputs = condition.to(self.scales)[:, self.encodes] * (self.encoding_rate * self.scales)
         return torch.cat([self.weights.expand(len(condition), -1), inputs], dim=1)
+
+    def measured(self, condition: Tensor | None = None) -> tuple[Circuit, Tensor]:
+        """What is measured for an event: the circuit and its angles, see :meth:`angles`."""
+        return self.circuit, self.angles(condition)
 
     def weight_layers(self) -> dict[str, Tensor]:
         """The layer of every weight, by the parameter's name, as :func:`~circuits.angle_layers.angle_layers` has it."""

@@ -106,8 +106,8 @@ class SamplingPlan:
         wide = [bit for block in blocks if block.width is not None for bit in block.bits]
         sizes = sorted({len(block.bits) for block in blocks if block.width is None})
         tables = [Tables.of(gates, [b.bits for b in blocks if b.width is None and len(b.bits) == n]) for n in sizes]
-        samplers = (*tables, *([Elimination(gates, tuple(wide))] if wide else []))
-        return cls(gates, spin_symmetric, tuple(blocks), "", samplers)
+        samplers: list[Tables | Elimination] = [*tables, *([Elimination(gates, tuple(wide))] if wide else [])]
+        return cls(gates, spin_symmetric, tuple(blocks), "", tuple(samplers))
 
     @torch.no_grad()
     def draw(self, angles: Tensor, n: int, generator: torch.Generator) -> Tensor:
