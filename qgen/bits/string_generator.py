@@ -154,25 +154,19 @@ class StringGenerator(BitGenerator):
         each = 1 if self.exact_strings else max(2, math.ceil(draws / groups))
         for rows in _blocks(len(strings), max(1, VALUES_AT_ONCE // min(groups * each, VALUES_AT_ONCE // 64))):
             some = strings.take(rows.to(self.device))
-            at_once = max(2, VALUES_AT_ONCE // len(some))
-            if conditions is None:
-                total, squares = mean.new_zeros(len(some)), mean.new_zeros(len(some))
-                for part in _blocks(each, at_once):
-                    found = self.string_values(some, None, len(part), generator).to(torch.float64)
-                    total += found.sum(1)
-                    squares += found.square().sum(1)
-                mean[rows] = total / each
-                if each > 1:
-                    variance[rows] = (squares / each - mean[rows].square()).clamp_min(0) / (each - 1)
-                continue
+            at_once = max(1, VALUES_AT_ONCE // len(some))
             for part in _blocks(groups, max(1, at_once // each)):
-                asked = conditions[part].repeat_interleave(each, 0)
-                found = self.string_values(some, asked, len(asked), generator).to(torch.float64)
-                found = found.reshape(len(some), len(part), each)
-                mean[rows] += found.mean(2).sum(1) / groups
+                total, squares = mean.new_zeros(2, len(some), len(part)).unbind(0)
+                for again in _blocks(each, max(1, at_once // len(part))):
+                    asked = None if conditions is None else conditions[part].repeat_interleave(len(again), 0)
+                    found = self.string_values(some, asked, len(part) * len(again), generator).to(torch.float64)
+                    found = found.reshape(len(some), len(part), len(again))
+                    total += found.sum(2)
+                    squares += found.square().sum(2)
+                mean[rows] += total.sum(1) / each
                 if each > 1:
-                    variance[rows] += found.var(2).sum(1) / (each * groups**2)
-        return mean, variance.sqrt()
+                    variance[rows] += (squares - total.square() / each).clamp_min(0).sum(1) / (each * (each - 1))
+        return mean / groups, variance.sqrt() / groups
 
     @torch.no_grad()
     def mmd(
