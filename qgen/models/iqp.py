@@ -51,10 +51,11 @@ from qgen.data.dataset import Dataset
 from qgen.data.discretiser import Code, Discretiser, Order
 from qgen.data.transforms import Transform
 from qgen.generator import DiscreteGenerator, WeightedEvents
+from qgen.models.deployed import MeasuredOnce
 from qgen.models.gradient_noise import GradientNoise, noise_remarks
 from qgen.models.iqp_expectations import iqp_cosines, uniform_bits
 from qgen.models.iqp_sampling import SamplingPlan
-from qgen.models.on_backend import OnBackend, as_numbers
+from qgen.models.on_backend import as_numbers
 from qgen.models.walsh import walsh_hadamard
 from qgen.random import derive_seed, new_generator, normal
 
@@ -77,7 +78,7 @@ VALIDATIONS = 4
 """Independent values of the loss in a validation."""
 
 
-class IQPBornMachine(OnBackend, StringGenerator):
+class IQPBornMachine(MeasuredOnce, StringGenerator):
     """An IQP circuit, or a mixture of such, over the bits of a discretiser.
 
     Trained by its own loss (:class:`qgen.training.Own`) at any number of bits; up to 16 bits the distribution is known
@@ -444,6 +445,10 @@ class IQPBornMachine(OnBackend, StringGenerator):
         """
         angles = walsh_hadamard(self.gate_angles(condition).transpose(1, 2)) / self.components
         return self._circuit, angles.flatten(1)
+
+    def measured(self, condition: Tensor | None = None) -> tuple[Circuit, Tensor]:
+        """What is measured for an event, see :meth:`circuit`."""
+        return self.circuit(condition)
 
     @cached_property
     def plan(self) -> SamplingPlan:
