@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from functools import cache
 
@@ -12,9 +13,11 @@ from torch import Tensor
 from classical_baselines import BitFlip
 from classical_baselines.bitflip import walsh_hadamard
 from qgen.bits import BitSets, bit_strings
+from qgen.bits.kernels import draw_strings
 from qgen.data import load_calorimeter
 from qgen.data.dataset import Dataset, Feature
 from qgen.data.discretiser import Discretiser
+from qgen.data.transforms import Compose
 from qgen.random import new_generator, normal, uniform
 from qgen.training import MMD, NLL, Own, fit
 
@@ -206,3 +209,126 @@ def test_impossible_options() -> None:
         BitFlip.for_dataset(data, bits=1, n_parameters=700)
     with pytest.raises(ValueError, match=r"^generators is 16; 4 bits have 1 to 15$"):
         BitFlip(cells(2, 2), generators=16)
+
+
+def test_chosen_generators() -> None:
+    data = calorimeter(grid=(4, 4), max_events=600)
+    near = BitFlip.for_dataset(data, gates="neighbours", bits=1)
+    assert len(near.gates) == 16 + 24
+    more = BitFlip.for_dataset(data, gates="neighbours", bits=1, long_range=10)
+    assert list(more.gates)[:40] == list(near.gates)
+    assert len(more.gates) == 50
+    tied = BitFlip.for_dataset(data, gates="neighbours", bits=1, tied=True)
+    assert tied.n_parameters == 2 * (16 + 2)  # along x, along y
+    probability = tied.flip_probabilities(torch.zeros(1, 1))[0]
+    assert len(probability) == 40
+    assert len(probability[16:].unique()) == 2
+    (
+        tied._own_loss(uniform((20, 16), new_generator(0), dtype=torch.float64), torch.zeros(20, 1), new_generator(0))
+    ).backward()
+    assert tied.logits.grad is not None
+    assert tied.logits.grad.all()
+
+
+@pytest.mark.parametrize("gates", ["all", "neighbours"])
+def test_a_model_is_built_again_from_its_arguments(gates: str) -> None:
+    data = calorimeter(grid=(4, 4), max_events=600)
+    model = BitFlip.for_dataset(
+        data,
+        bits=1,
+        gates=gates,
+        tied=gates == "neighbours",
+        scales=[1.0, 2.0],
+        strings=100,  # type: ignore[arg-type]
+    )
+    arguments = json.loads(json.dumps(model.arguments()))
+    again = BitFlip.from_arguments(arguments, model.transform, model.condition_transform)
+    again.load_state_dict(model.state_dict())
+    c = data.train.conditions[:50]
+    assert torch.equal(again.sample(50, c, new_generator(0)), model.sample(50, c, new_generator(0)))
+    assert (again.scales, again.n_strings) == ((1.0, 2.0), 100)
+    assert list(again.gates) == list(model.gates)
+
+
+def test_models_saved_before_generators_could_be_chosen() -> None:
+    binned = cells(2, 2)
+    old = {"discretiser": binned.spec(), "n_conditions": 1, "conditional": True, "generators": 12}
+    model = BitFlip.from_arguments(old, Compose([]), Compose([]))
+    assert [len(gate) for gate in model.gates] == [1] * 4 + [2] * 6 + [3] * 2
+    assert model.scales == pytest.approx([0.25 * 2**0.5, 2**0.5, 4 * 2**0.5])
+    assert sorted(model.state_dict()) == [
+        "by_condition",
+        "condition_range",
+        *(f"discretiser.edges_{i}" for i in range(2)),
+        "logits",
+    ]
+
+
+def test_a_start_from_covariances_is_nearer_to_the_events() -> None:
+    data = calorimeter(grid=(4, 4), max_events=2000)
+    values = data.transform(data.train.samples, data.train.conditions)
+    loss = {}
+    for start in ("random", "covariance"):
+        model = BitFlip.for_dataset(data, conditional=False, gates="neighbours", start=start)  # type: ignore[arg-type]
+        rng = new_generator(0)
+        with torch.no_grad():
+            loss[start] = float(torch.stack([model._own_loss(values, None, rng) for _ in range(5)]).mean())
+    assert loss["covariance"] < 0.1 * loss["random"]
+
+
+def test_a_thousand_bits_and_ten_thousand_generators() -> None:
+    """Against the product written out for a few strings; trained and drawn from."""
+    n, rng = 1000, new_generator(0)
+    pairs = {tuple(sorted(torch.randperm(n, generator=rng)[:2].tolist())) for _ in range(9000)}
+    gates = [(i,) for i in range(n)] + sorted(pairs)
+    model = BitFlip(cells(n, 1), generators=gates)
+    with torch.no_grad():
+        model.logits.copy_(2 * normal((len(gates),), rng, dtype=torch.float64))
+    strings, _ = draw_strings(n, (20.0,), 6, rng)
+    found = model.string_values(strings, None, 1, rng)[:, 0].detach()
+    factor = 1 - 2 * model.flip_probabilities(None)[0].detach()
+    for string, value in zip(strings, found.tolist(), strict=True):
+        odd = [len(set(gate) & set(string)) % 2 == 1 for gate in gates]
+        assert value == pytest.approx(float(factor[torch.tensor(odd)].prod()), rel=1e-9)
+    values = uniform((50, n), rng, dtype=torch.float64)
+    model._own_loss(values, None, rng).backward()
+    assert model.logits.grad is not None
+    bits = model._draw_bits(1000, None, rng)
+    means = BitSets.of(n, [(0,), (1,), (2,)]).signs(bits).mean(1).double()
+    exact = model.string_values(BitSets.of(n, [(0,), (1,), (2,)]), None, 1, rng)[:, 0].detach()
+    torch.testing.assert_close(means, exact, atol=5 * 1000**-0.5, rtol=0)
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_slopes_of_string_values(conditional: bool) -> None:
+    shared = [0, 1, 2, 3, 4, 4, 5]
+    gates = [[0], [1], [2], [3], [0, 1], [2, 3], [0, 1, 2]]
+    model = BitFlip(cells(2, 2), int(conditional), generators=gates, shared=shared)
+    condition = normal((3, 1), new_generator(0), dtype=torch.float64) if conditional else None
+    strings = BitSets.of(4, [(0,), (1, 2), (), (0, 1, 2, 3)])
+
+    def values(logits: Tensor) -> Tensor:
+        found: Tensor = torch.func.functional_call(model, {"logits": logits}, (condition,))
+        return found
+
+    model.forward = lambda c: model.string_values(strings, c, 3, new_generator(0))  # type: ignore[assignment]
+    assert torch.autograd.gradcheck(values, model.logits.detach().clone().requires_grad_())
+    assert values(model.logits)[2].eq(1).all()
+
+
+def test_impossible_generators() -> None:
+    data = calorimeter(grid=(8,), max_events=300)
+    with pytest.raises(
+        ValueError, match=r"^n_parameters chooses the generators; gates, reach, long_range and tied go wit"
+    ):
+        BitFlip.for_dataset(data, gates="neighbours", n_parameters=100)
+    with pytest.raises(ValueError, match=r"^generator 1 has bit 4; the 4 bits are 0 to 3$"):
+        BitFlip(cells(2, 2), generators=[[0], [4]])
+    with pytest.raises(ValueError, match=r"^generator 2 is \[0, 1\], as is generator 0; each may be there once$"):
+        BitFlip(cells(2, 2), generators=[[0, 1], [2], [1, 0]])
+    with pytest.raises(ValueError, match=r"^generators are empty; at least one is needed$"):
+        BitFlip(cells(2, 2), generators=[])
+    with pytest.raises(
+        ValueError, match=r"^shared has 2 numbers from 0 to 2 for 2 generators; one each, from 0 without"
+    ):
+        BitFlip(cells(2, 2), generators=[[0], [1]], shared=[0, 2])
