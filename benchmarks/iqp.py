@@ -169,8 +169,8 @@ def iqpopt(work: Work, sparse: bool) -> Contender:
     simulator_of = _iqp_simulator()
     jax = _jax()
     gates, n_gates = [[list(gate)] for gate in work.gates], len(work.gates)
-    widest = n_gates * (n_gates + 2 * work.n_qubits + 6 * work.n_strings + 3 * work.n_draws)
-    need_memory(16 * widest if not sparse else 16 * n_gates**2)
+    # a square matrix of the gates; the gates themselves, twice for a moment; and what a step has for every gate
+    need_memory(8 * n_gates * (n_gates + (not sparse) * 2 * work.n_qubits + 8 * work.n_strings))
     simulator = simulator_of(work.n_qubits, gates, sparse=sparse)
     strings = jax.numpy.asarray(work.strings.dense().numpy(), jax.numpy.float64)
     signs, angles = jax.numpy.asarray(work.signs.double().numpy()), jax.numpy.asarray(work.angles.numpy())
