@@ -5,7 +5,7 @@ all bits are measured in Z. With :math:`|S \cap g|` the number of bits that two 
 
 .. math:: \langle Z_S \rangle = E_z \cos\Bigl(2 \sum_{j : |S \cap g_j| \text{ odd}} \theta_j (-1)^{|g_j \cap z|}\Bigr)
 
-over uniformly random bit strings :math:`z` (2503.02934; the estimate is of den Nest, 0911.1624).
+over uniformly random bit strings :math:`z` (2503.02934; the estimate is that of Van den Nest, 0911.1624).
 :func:`iqp_cosines` gives the cosines for drawn strings: their mean is unbiased and each has a variance below one, at
 any number of bits. :func:`exact_expectations` gives the expectation values themselves, on few bits.
 
