@@ -16,8 +16,8 @@ FIRST = 10
 EVERY = 100
 """Steps between two that are looked at later."""
 
-MEANINGLESS = 0.02
-"""Signal over noise below which a step is as good as random: its cosine with the true gradient is 0.14 then."""
+MEANINGLESS = 0.05
+"""Signal over noise below which a step is as good as random: its cosine with the true gradient is 0.2 then."""
 
 SURE = 3.0
 """Standard errors above zero from which a signal counts as seen."""
@@ -100,7 +100,7 @@ def noise_remarks(history: Sequence[Record], strings: int, draws: int | None) ->
     of_draws = min(noise, first["gradient_noise_of_draws"])
     need = [(strings, noise - of_draws, "strings"), *([(draws, of_draws, "draws")] if draws else [])]
     parts = len([part for _, part, _ in need if part > 0])
-    more = "" if seen else "more than "
+    more = "about " if seen else "more than "
     wanted = " and ".join(f"{_rounded(count * max(1.0, parts * part / least))} {name}" for count, part, name in need)
     used = " and ".join(f"{count} {name}" for count, _, name in need)
     found = f"is {signal / noise:.2g} of the noise" if seen else "is not seen"

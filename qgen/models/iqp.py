@@ -376,6 +376,11 @@ class IQPBornMachine(MeasuredOnce, StringGenerator):
             self._noise.add(gradient(found), gradient(other), gradient(other_draws))
         return found
 
+    def saw(self, conditions: Tensor) -> None:
+        """As :meth:`Generator.saw`; with a training its first steps begin anew."""
+        super().saw(conditions)
+        self._noise = GradientNoise()
+
     def records(self) -> dict[str, float]:
         """Signal and noise of the gradients that were looked at since the last record."""
         return self._noise.records()
@@ -445,6 +450,11 @@ class IQPBornMachine(MeasuredOnce, StringGenerator):
         """
         angles = walsh_hadamard(self.gate_angles(condition).transpose(1, 2)) / self.components
         return self._circuit, angles.flatten(1)
+
+    @property
+    def circuits(self) -> dict[str, Circuit]:
+        """The circuit, see :meth:`circuit`."""
+        return {"circuit": self._circuit}
 
     def measured(self, condition: Tensor | None = None) -> tuple[Circuit, Tensor]:
         """What is measured for an event, see :meth:`circuit`."""

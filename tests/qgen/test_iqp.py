@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import combinations
 
 import pennylane as qml
@@ -10,10 +11,13 @@ from torch import Tensor
 
 from circuits.backends import DensityMatrix, Qiskit, Sampled, Statevector
 from classical_baselines import BitFlip
+from qgen import fit
 from qgen.bits import BitSets, bit_strings
 from qgen.data import Dataset, Discretiser, Feature
 from qgen.models import IQPBornMachine
+from qgen.models.gradient_noise import GradientNoise, noise_remarks
 from qgen.random import new_generator, normal, symmetric, uniform
+from qgen.training import Own
 
 F64 = torch.float64
 
@@ -231,3 +235,56 @@ def test_a_circuit_that_no_computer_samples_says_so() -> None:
 def test_bad_arguments_are_one_clear_line(options: dict[str, object], line: str) -> None:
     with pytest.raises(ValueError, match=line):
         IQPBornMachine(cells(3), **{"gates": [[0], [1, 2]], **options})
+
+
+def test_a_loss_whose_gradient_is_noise_is_said() -> None:
+    data = table(40)
+    lines = {}
+    for spread in (0.05, math.pi):
+        model = IQPBornMachine.for_dataset(data, bits=1, gates="all", strings=200, draws=200)
+        with torch.no_grad():
+            model.angles.copy_(symmetric(tuple(model.angles.shape), spread, new_generator(0)))
+        result = fit(model, data, Own(), steps=10, batch_size=None, learning_rate=1e-4)
+        lines[spread] = result.remarks
+        first = result.history[0]
+        assert first["gradient_noise"] > first["gradient_noise_of_draws"] / 2 > 0
+    assert lines[0.05] == ()
+    (line,) = lines[math.pi]
+    found = re.fullmatch(
+        r"noise: in the first steps the gradient is not seen, with 200 strings and 200 draws they are as good as "
+        r"random; more than (\d+) strings and (\d+) draws would do",
+        line,
+    )
+    assert found
+    assert int(found[2]) > 2000
+
+
+@pytest.mark.parametrize("size", [3.0, 0.3, 0.0])
+def test_signal_and_noise_of_gradients(size: float) -> None:
+    """Of gradients with a known mean, and with known variances by strings and by draws."""
+    rng = new_generator(0)
+
+    def noise(of: float) -> Tensor:
+        return of * normal((1000,), rng, dtype=F64)
+
+    found = GradientNoise()
+    true = torch.full((1000,), size / 1000**0.5, dtype=F64)
+    while found.due():
+        strings = noise(0.1)
+        found.add(true + strings + noise(0.2), true + noise(0.1) + noise(0.2), true + strings + noise(0.2))
+    record = found.records()
+    assert record["gradient_signal"] == pytest.approx(size**2, abs=4 * record["gradient_signal_error"])
+    assert record["gradient_noise"] == pytest.approx(50, rel=0.05)
+    assert record["gradient_noise_of_draws"] == pytest.approx(40, rel=0.05)
+    lines = noise_remarks([record], 100, 200)
+    if size == 3.0:
+        assert lines == ()
+        return
+    (line,) = lines
+    strings, draws = map(int, re.findall(r"more than (\d+) strings and (\d+) draws would do", line)[0])
+    # what is hidden is at most three standard errors of 50 / sqrt(10 x 1000)
+    assert draws == pytest.approx(200 * 2 * 40 / 1.5, rel=0.5)
+    assert strings == pytest.approx(100 * 2 * 10 / 1.5, rel=0.5)
+    assert re.findall(r"about|more than", noise_remarks([{**record, "gradient_signal": 2.0}], 100, None)[0]) == [
+        "about"
+    ]
