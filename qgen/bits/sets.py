@@ -147,9 +147,9 @@ class BitSets:
             row, column = wrong[0].tolist()
             raise ValueError(f"bits row {row}, bit {column} is {bits[row, column].item():g}; allowed are 0 and 1")
         bits = bits.to(self.device)
-        if len(self) * self.n_bits <= DENSE * len(self.members):
-            total = (self.dense().to(torch.float32) @ bits.to(torch.float32).T).to(torch.int32)
+        if len(self) * self.n_bits <= DENSE * len(self.members) and self.n_bits < 2**15:
+            total = (self.dense().to(torch.float32) @ bits.to(torch.float32).T).to(torch.int16)
         else:
             ones = bits.T.to(torch.int32)[self.members]
             total = ones.new_zeros(len(self), len(bits)).index_add_(0, self.rows, ones)
-        return total.bitwise_and_(1).to(torch.float32).mul_(-2).add_(1)
+        return total.bitwise_and_(1).mul_(-2).add_(1).to(torch.float32)

@@ -119,7 +119,7 @@ class StringGenerator(BitGenerator):
             terms = paired_terms((found - signs.to(found)) * feature)
         elif self.exact_strings:
             found = self.string_values(strings, None, 1, generator)
-            terms = exact_terms(found[:, 0], signs.to(found))
+            terms = exact_terms(found[:, 0], signs)
         else:
             found = self.string_values(strings, None, self.n_draws, generator)
             terms = unbiased_terms(found, signs.to(found))
