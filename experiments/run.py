@@ -199,9 +199,10 @@ def _judged(
         write_atomically(folder / f"seed-{seed}" / STRINGS, as_json(kept))
     for name, problem in problems.items():
         status = facts[name]["status"]
-        if name in by_strings:
-            problem = problem.replace("no samples", "no samples, judged by expectation values alone", 1)
-        elif status == COMPLETED:
+        if generators[name].no_samples:
+            how = "no samples, judged by expectation values alone" if name in by_strings else "not judged, no samples"
+            problem = f"{how}: {generators[name].no_samples}"
+        if status == COMPLETED and name not in by_strings:
             status = ""
         facts[name]["status"] = f"{status}; {problem}".removeprefix("; ")
         reporter.warning(f"{name}, seed {seed}: {problem}")
