@@ -12,7 +12,7 @@ _DIAGONAL = ("Z", "S", "Sdg", "T", "Tdg", "RZ", "PhaseShift", "CZ", "CRZ", "Cont
 
 
 def side_by_side(circuit: Circuit) -> Circuit:
-    """The same circuit, diagonal gates that follow each other sorted into layers.
+    """The same circuit, diagonal gates that follow each other sorted into layers where that makes it shorter.
 
     Diagonal gates commute. Those on most wires come first, each in the first layer in which its wires are free. A chain
     of ``n`` qubits then has a depth that does not grow with ``n``.
@@ -29,7 +29,8 @@ def side_by_side(circuit: Circuit) -> Circuit:
         else:
             gates += [*_layered(run), gate]
             run = []
-    return Circuit(circuit.n_wires, [*gates, *_layered(run)], circuit.n_angles)
+    layered = Circuit(circuit.n_wires, [*gates, *_layered(run)], circuit.n_angles)
+    return min(circuit, layered, key=lambda one: one.depth)
 
 
 def _layered(run: list[Gate]) -> list[Gate]:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 from torch import Tensor
@@ -80,6 +80,7 @@ def test_samples_have_the_distribution_of_the_circuit(name: str, method: str, sp
     assert chi_square(bits, exact(gates, angles + 0.1, spin_symmetric)) < 1e-6
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_contraction_and_tables_give_the_same_amplitudes(data: st.DataObject) -> None:
     n = data.draw(st.integers(1, 6))
