@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from circuits import Circuit
 from circuits.cv import Program
 from circuits.metering import Tally
+from qgen.models.on_backend import OnBackend
 
 __all__ = ["COLUMNS", "circuit_cost", "mean_cost", "model_cost", "short_cost", "short_count"]
 
@@ -26,14 +26,14 @@ def circuit_cost(generator: Any) -> dict[str, int]:
     Returns:
         ``qubits``, ``gates``, ``two_qubit_gates``, ``depth``; of programs ``modes`` and ``two_mode_gates`` instead.
     """
-    own = {name: value for name, value in vars(generator).items() if not name.startswith("_")}.values()
-    if circuits := [value for value in own if isinstance(value, Circuit)]:
+    if isinstance(generator, OnBackend) and (circuits := list(generator.circuits.values())):
         return {
             "qubits": max(circuit.n_wires for circuit in circuits),
             "gates": sum(len(circuit) for circuit in circuits),
             "two_qubit_gates": sum(circuit.n_two_qubit_gates for circuit in circuits),
             "depth": sum(circuit.depth for circuit in circuits),
         }
+    own = {name: value for name, value in vars(generator).items() if not name.startswith("_")}.values()
     if programs := [value for value in own if isinstance(value, Program)]:
         return {
             "modes": max(program.n_modes for program in programs),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from circuits import Circuit
 from experiments.report.style import Picture, picture
 from qgen.generator import Generator
+from qgen.models.on_backend import OnBackend
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,11 +49,7 @@ class CircuitOf:
 
 def circuits_of(model: str, generator: Generator) -> list[CircuitOf]:
     """The public circuits of a trained model, none for a classical one."""
-    found = {
-        name: value
-        for name, value in vars(generator).items()
-        if isinstance(value, Circuit) and not name.startswith("_")
-    }
+    found = generator.circuits if isinstance(generator, OnBackend) else {}
     return [
         _of(model, name if len(found) > 1 else "", circuit, generator.n_parameters) for name, circuit in found.items()
     ]

@@ -152,6 +152,8 @@ def noise_study(run: Run, results: Results) -> NoiseStudy | None:
 
 def _points(run: Run, results: Results, names: Sequence[str]) -> list[Point]:
     """One model under all its noises, by strength."""
+    if len(names) + len(rescorings(run)) < FEWEST_STRENGTHS:
+        return []
     circuits = _circuits(run, names[0])
     if not circuits:
         return []
@@ -197,7 +199,7 @@ def _circuits(run: Run, model: str) -> list[Circuit]:
         generator: Any = run.generator(model)
     except (ValueError, ImportError):  # the page says of it that it cannot be loaded
         return []
-    if not generator.runs_circuits:
+    if not generator.runs_circuits or generator.no_samples:
         return []
     generator.backend = recorder = _Recorder()
     generator.sample(1, run.dataset.train.conditions[:1], new_generator(0))

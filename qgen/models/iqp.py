@@ -21,7 +21,6 @@ the sets are :math:`\theta_j(m) = \sum_T c_{jT} (-1)^{|T \cap m|}`, and gates on
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
@@ -34,27 +33,18 @@ from torch.nn.functional import one_hot
 from circuits import Circuit, Gate
 from circuits.iqp import iqp
 from qgen.bits.cells import Edges, Frame, Occupancy, Threshold, Voxels, fit_cells
-from qgen.bits.gate_sets import (
-    GateChoice,
-    all_up_to,
-    choose_gates,
-    correlated,
-    covariance_angles,
-    merge,
-    ties,
-    training_bits,
-)
+from qgen.bits.gate_sets import GateChoice, choose_gates, covariance_angles, ties, training_bits
 from qgen.bits.generator import TABLE_BITS
 from qgen.bits.sets import BitSets
-from qgen.bits.string_generator import StringGenerator
 from qgen.data.dataset import Dataset
 from qgen.data.discretiser import Code, Discretiser, Order
 from qgen.data.transforms import Transform
 from qgen.generator import DiscreteGenerator, WeightedEvents
 from qgen.models.deployed import MeasuredOnce
-from qgen.models.gradient_noise import GradientNoise, noise_remarks
+from qgen.models.estimated_strings import EstimatedStrings
 from qgen.models.iqp_expectations import iqp_cosines, uniform_bits
 from qgen.models.iqp_sampling import SamplingPlan
+from qgen.models.iqp_start import checked_ties, shares, sized_gates
 from qgen.models.on_backend import as_numbers
 from qgen.models.walsh import walsh_hadamard
 from qgen.random import derive_seed, new_generator, normal
@@ -71,14 +61,8 @@ TWO_BITS = 32
 ALL_GATES = 32
 """Bits up to which all sets are gates if nothing else is asked for."""
 
-POWERS = 30
-"""Power iterations towards the first principal direction."""
 
-VALIDATIONS = 4
-"""Independent values of the loss in a validation."""
-
-
-class IQPBornMachine(MeasuredOnce, StringGenerator):
+class IQPBornMachine(MeasuredOnce, EstimatedStrings):
     """An IQP circuit, or a mixture of such, over the bits of a discretiser.
 
     Trained by its own loss (:class:`qgen.training.Own`) at any number of bits; up to 16 bits the distribution is known
@@ -153,7 +137,7 @@ class IQPBornMachine(MeasuredOnce, StringGenerator):
         sets.check_distinct("gate")
         self.spin_symmetric = spin_symmetric
         self.components = components
-        self.ties = None if ties is None else _checked_ties(ties, len(sets))
+        self.ties = None if ties is None else checked_ties(ties, len(sets))
         self.has_log_prob = n <= TABLE_BITS
         self.exact_strings = self.has_log_prob and not self.uses_condition
         for name, tensor in (("pointers", sets.pointers), ("members", sets.members)):
@@ -165,8 +149,6 @@ class IQPBornMachine(MeasuredOnce, StringGenerator):
         self.angles = nn.Parameter(small * normal((components, count), rng, dtype=torch.float64))
         if self.n_inputs:
             self.by_condition = nn.Parameter(small * normal((count, self.n_inputs), rng, dtype=torch.float64))
-        self._noise = GradientNoise()
-        self._draws_from: torch.Generator | None = None
 
     @classmethod
     def for_dataset(
@@ -251,7 +233,7 @@ class IQPBornMachine(MeasuredOnce, StringGenerator):
         )
         events, n = training_bits(dataset, discretiser, transform), discretiser.n_bits
         if n_parameters is not None:
-            chosen = _sized(events, n_parameters, components + (dataset.n_conditions if conditional else 0))
+            chosen = sized_gates(events, n_parameters, components + (dataset.n_conditions if conditional else 0))
         else:
             chosen = choose_gates(
                 dataset,
@@ -288,7 +270,7 @@ class IQPBornMachine(MeasuredOnce, StringGenerator):
     def _start_from(self, events: Tensor) -> None:
         """Add the angles that means and covariances of bits ``(N, n_bits)`` ask for, to each component its share's."""
         count = torch.bincount(self.tie)
-        for component, share in enumerate(_shares(events, self.components)):
+        for component, share in enumerate(shares(events, self.components)):
             found = covariance_angles(self.gates, events[share]).to(self.angles)
             self.angles[component] += torch.zeros_like(self.angles[0]).index_add_(0, self.tie, found) / count
 
@@ -320,23 +302,14 @@ class IQPBornMachine(MeasuredOnce, StringGenerator):
 
     # expectation values
 
-    def string_values(self, strings: BitSets, condition: Tensor | None, n: int, generator: torch.Generator) -> Tensor:
-        """Unbiased values of strings of Z, each column with a draw of its own, ``(n_strings, n)``, differentiable.
-
-        Args:
-            strings: the bits of each.
-            condition: ``(n, n_conditions)`` in the condition transform's space, one for each column, or None.
-            n: columns; without a condition and up to 16 bits there is one, the exact values.
-            generator: source of the draws.
-        """
+    def _draw_values(self, strings: BitSets, condition: Tensor | None, n: int, generator: torch.Generator) -> Tensor:
         strings = strings.to(self.device)
         if self.exact_strings:
             return walsh_hadamard(self._table(None))[0, as_numbers(strings.dense())][:, None]
-        rng = generator if self._draws_from is None else self._draws_from
-        draws = uniform_bits(self.discretiser.n_bits, n, rng, even=self.spin_symmetric, device=self.device)
+        draws = uniform_bits(self.discretiser.n_bits, n, generator, even=self.spin_symmetric, device=self.device)
         # the angles of a draw are those of its component, and what its condition adds
         terms: list[Tensor] = [self.angles]
-        factors = [one_hot(self._component(n, rng), self.components).T.to(self.angles)]
+        factors = [one_hot(self._component(n, generator), self.components).T.to(self.angles)]
         if self.uses_condition and condition is not None:
             terms.append(self.by_condition.T)
             factors.append(condition.to(self.angles).T)
@@ -347,47 +320,6 @@ class IQPBornMachine(MeasuredOnce, StringGenerator):
     def _component(self, n: int, generator: torch.Generator) -> Tensor:
         """A random component for each of ``n`` draws."""
         return torch.randint(self.components, (n,), generator=generator, device=generator.device).to(self.device)
-
-    def _own_loss(self, values: Tensor, condition: Tensor | None, generator: torch.Generator) -> Tensor:
-        """The unbiased squared discrepancy to a batch.
-
-        The noise of its gradient is looked at now and then; a validation is the mean of several independent values.
-        """
-        seeds = torch.randint(2**63 - 1, (2 * VALIDATIONS,), generator=generator, device=generator.device).tolist()
-
-        def loss(strings: int, draws: int) -> Tensor:
-            self._draws_from = new_generator(draws)
-            try:
-                return super(IQPBornMachine, self)._own_loss(values, condition, new_generator(strings))
-            finally:
-                self._draws_from = None
-
-        if not torch.is_grad_enabled():
-            return torch.stack([loss(*pair) for pair in zip(seeds[::2], seeds[1::2], strict=True)]).mean()
-        found = loss(seeds[0], seeds[1])
-        if self._noise.due():
-            parameters = [p for p in self.parameters() if p.requires_grad]
-
-            def gradient(of: Tensor) -> Tensor:
-                slopes = torch.autograd.grad(of, parameters, retain_graph=True)
-                return torch.cat([slope.flatten() for slope in slopes])
-
-            other, other_draws = loss(seeds[2], seeds[3]), loss(seeds[0], seeds[3])
-            self._noise.add(gradient(found), gradient(other), gradient(other_draws))
-        return found
-
-    def saw(self, conditions: Tensor) -> None:
-        """As :meth:`Generator.saw`; with a training its first steps begin anew."""
-        super().saw(conditions)
-        self._noise = GradientNoise()
-
-    def records(self) -> dict[str, float]:
-        """Signal and noise of the gradients that were looked at since the last record."""
-        return self._noise.records()
-
-    def remarks(self, history: Sequence[dict[str, float]]) -> tuple[str, ...]:
-        """Whether the first steps were noise, and how many strings and draws would do."""
-        return noise_remarks(history, self.n_strings, None if self.exact_strings else self.n_draws)
 
     # the distribution
 
@@ -485,56 +417,3 @@ class IQPBornMachine(MeasuredOnce, StringGenerator):
             condition = None if distinct is None else distinct[one // self.components][None]
             bits[which] = self.plan.draw(self.gate_angles(condition)[0, one % self.components], len(which), generator)
         return bits
-
-
-def _sized(bits: Tensor, n_parameters: int, each: int) -> BitSets:
-    """Gates for about so many parameters, of which a gate has ``each``.
-
-    Raises:
-        ValueError: none are within 10 %.
-    """
-    n, count = bits.shape[1], round(n_parameters / each)
-    pairs = n * (n - 1) // 2
-    if count <= n + pairs:
-        single = all_up_to(n, 1)
-        chosen = merge(single, correlated(bits, max(0, count - n), single))
-    else:
-        weight = next((k for k in range(3, n + 1) if sum(math.comb(n, i) for i in range(1, k + 1)) >= count), n)
-        chosen = all_up_to(n, weight)
-        chosen = chosen.take(torch.arange(min(count, len(chosen))))
-    size = len(chosen) * each
-    if abs(size - n_parameters) > 0.1 * n_parameters:
-        raise ValueError(
-            f"n_parameters is {n_parameters}; the closest size of an IQPBornMachine on {n} bits is {size} parameters "
-            "(a difference of 10% is allowed)"
-        )
-    return chosen
-
-
-def _shares(bits: Tensor, count: int) -> list[Tensor]:
-    """Numbers of the events in ``count`` equal shares, along the direction in which the bits vary most."""
-    if len(bits) < 2 * count:
-        raise ValueError(f"{len(bits)} events are too few for a mixture of {count}; at least 2 each are needed")
-    values = bits.to(torch.float32)
-    values = values - values.mean(0)
-    direction = values.new_ones(bits.shape[1])
-    for _ in range(POWERS):
-        direction = values.T @ (values @ direction)
-        direction = direction / direction.norm().clamp_min(1e-12)
-    return list((values @ direction).argsort(stable=True).tensor_split(count))
-
-
-def _checked_ties(ties: Sequence[int], n_gates: int) -> list[int]:
-    """The ties, if they number the angles of all gates without a gap.
-
-    Raises:
-        ValueError: another length, or a number that is missing.
-    """
-    if len(ties) != n_gates:
-        raise ValueError(f"ties has {len(ties)} entries for {n_gates} gates; one each is needed")
-    numbers = {int(tie) for tie in ties}
-    missing = sorted(set(range(max(numbers) + 1)) - numbers)
-    if min(numbers) < 0 or missing:
-        wrong = f"{min(numbers)} is among them" if min(numbers) < 0 else f"{missing[0]} is not among them"
-        raise ValueError(f"ties number the angles from 0 without a gap; {wrong}")
-    return [int(tie) for tie in ties]

@@ -42,6 +42,15 @@ class OnBackend(_Base):
         self._backend = backend
 
     @property
+    def circuits(self) -> dict[str, Circuit]:
+        """The circuits that run for an event, by what they are called; those that the model holds as attributes."""
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if isinstance(value, Circuit) and not name.startswith("_")
+        }
+
+    @property
     def shots(self) -> int | None:
         """The backend's measurements of each circuit, None if it computes probabilities."""
         return None if self._backend is None else shots_of(self._backend)

@@ -16,6 +16,7 @@ from experiments.run import run_experiment
 from experiments.scores import read_results
 from experiments.trained import Reporter
 from qgen import load_run
+from qgen.models.on_backend import OnBackend
 from qgen.statefile import load_state
 
 STEPS = 6
@@ -123,7 +124,7 @@ def test_a_run_without_prices_is_still_read(folder: Path, tmp_path: Path) -> Non
 
 
 def test_circuits_of_a_model_that_run_one_after_the_other_add_up() -> None:
-    class Two:
+    class Two(OnBackend):
         def __init__(self) -> None:
             self.first = Circuit(2, [Gate("H", [0]), Gate("CNOT", [0, 1])])
             self.second = Circuit(3, [Gate("H", [0])])
