@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["CircuitOf", "circuits_of"]
 
 MOST_GATES_DRAWN = 300
-MOST_GATES_AS_TEXT = 2000
+MOST_GATES_AS_TEXT = 1000
 
 
 @dataclass(frozen=True)
