@@ -156,7 +156,7 @@ class StringJudge:
         for what, bits in (("truth", truth), ("training", training)):
             if len(bits) < FEWEST_EVENTS:
                 raise ValueError(f"{what} has {len(bits)} events; at least {FEWEST_EVENTS} are needed")
-        n = truth.shape[1]
+        n, truth = truth.shape[1], _mixed(truth)
         chosen = tuple(default_scales(n) if scales is None else scales)
         judge = cls(truth, chosen)
         near = torch.empty(0, 2, dtype=torch.int64) if near is None else near
@@ -230,15 +230,16 @@ class StringJudge:
         """The scores of a model.
 
         Args:
-            model: bits of its events ``(m, n_bits)``; or a function that gives, for strings, independent unbiased
-                values of their expectation values, ``(n_strings, m)``, or exact ones, ``(n_strings, 1)``.
+            model: bits of its events ``(m, n_bits)``, in any order; or a function that gives, for strings, independent
+                unbiased values of their expectation values, ``(n_strings, m)``, or exact ones, ``(n_strings, 1)``. If
+                each belongs to a condition, these are to be in random order.
 
         Raises:
             ValueError: too few events or values, or other bits than truth has.
         """
         if isinstance(model, Tensor) and len(model) < FEWEST_EVENTS:
             raise ValueError(f"the model has {len(model)} events; at least {FEWEST_EVENTS} are needed")
-        blocks = Blocks.of(model)
+        blocks = Blocks.of(_mixed(model) if isinstance(model, Tensor) else model)
         scores, numbers = {}, {}
         for name, part in self._parts.items():
             found = part.blocks(blocks)
@@ -265,6 +266,11 @@ class StringJudge:
             f"string_mmd/{scale:.4g}": estimate(kernel == k, shares[k].item()) for k, scale in enumerate(self.scales)
         }
         return each | {"string_mmd": estimate(kernel >= 0, shares.mean().item())}
+
+
+def _mixed(bits: Tensor) -> Tensor:
+    """Events in random order: of a file that is sorted, blocks would each be of another energy."""
+    return bits[torch.randperm(len(bits), generator=new_generator(0))]
 
 
 def string_scores(

@@ -221,6 +221,20 @@ def test_scores_do_not_depend_on_the_number_of_events(judge: StringJudge) -> Non
         assert abs(values.mean() - many[name].value) < 4 * max(values.std().item() / 12**0.5, 1e-4), name
 
 
+def test_scores_do_not_depend_on_the_order_of_events() -> None:
+    """All bits follow one number, by which the events are sorted."""
+    rng = new_generator(0)
+
+    def events(n: int) -> Tensor:
+        common = torch.rand(n, 1, generator=rng)
+        return (torch.rand(n, 6, generator=rng) < common).to(torch.uint8)[common[:, 0].argsort()]
+
+    mixed = events(600)[torch.randperm(600, generator=rng)]
+    for truth, model in ((events(600), mixed), (mixed, events(600))):
+        found = StringJudge.of(truth, events(600), strings=20).judge(model).scores["two_body"]
+        assert abs(found.value) < 4 * found.uncertainty < 0.2
+
+
 def occupied(bits: Tensor) -> Tensor:
     wrong = bits.clone()
     more = torch.rand(len(bits), generator=new_generator(4)) < 0.15
