@@ -23,6 +23,7 @@ from qgen.data import CalorimeterDataset, Dataset, Discretiser
 from qgen.data.gaussianise import Gaussianise
 from qgen.data.transforms import Transform
 from qgen.generator import DiscreteGenerator, Generator
+from qgen.metrics.bins import Bin, condition_bins
 from qgen.metrics.result import MetricResult
 from qgen.random import derive_seed, new_generator
 from qgen.registry import generator_class
@@ -86,42 +87,50 @@ def cells_of(generator: DiscreteGenerator) -> str:
     return json.dumps([generator.transform.spec(), [edges.tolist() for edges in cells.edges], code])
 
 
-def named(metric: str, label: str) -> str:
-    """The name of a score in the tables, with the models whose cells are meant if there are several kinds.
+def named(metric: str, label: str, part: str = "") -> str:
+    """The name of a score in the tables: with the models whose cells are meant if there are several kinds, and the bin.
 
-    >>> named("string_mmd/4.97", ""), named("string_mmd/4.97", "iqp, rbm")
-    ('string_mmd/4.97', 'string_mmd (iqp, rbm)/4.97')
+    >>> named("string_mmd/4.97", ""), named("string_mmd/4.97", "iqp, rbm", "beam_energy 50 GeV")
+    ('string_mmd/4.97', 'string_mmd (iqp, rbm)/4.97 @ beam_energy 50 GeV')
     """
     base, slash, feature = metric.partition("/")
-    return f"{base} ({label}){slash}{feature}" if label else metric
+    return (f"{base} ({label}){slash}{feature}" if label else metric) + (f" @ {part}" if part else "")
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Models with the same cells, and the true events in them.
+    """Models with the same cells, and the true events in them, of all conditions or of a bin of them.
 
     Args:
+        part: the bin; None for all events.
         label: in the names of the scores; empty if there is one group.
         models: on these cells.
         cells: their bits in a common order, feature by feature.
         transform: to the space of the cells.
-        other: bits of the events of the floor.
+        other: the events of the floor, under whose conditions models are asked.
         judge: holds the strings.
         floor: scores of the other events.
         axis: of the profile, empty if there is none.
     """
 
+    part: Bin | None
     label: str
     models: list[str]
     cells: Discretiser
     transform: Transform
+    other: Dataset
     judge: StringJudge
     floor: Judged
     axis: str
 
     def bits(self, events: Dataset) -> Tensor:
-        """The bits of events."""
+        """The bits of the events in the bin."""
+        events = _within(events, self.part)
         return self.cells.encode(self.transform(events.samples, events.conditions))
+
+    def named(self, metric: str) -> str:
+        """The name of a score in the tables."""
+        return named(metric, self.label, "" if self.part is None else self.part.label)
 
 
 @dataclass(frozen=True)
@@ -129,13 +138,11 @@ class StringJudging:
     """The cells of a run's models, each with its strings, true values and floors.
 
     Args:
-        groups: one for each kind of cells.
-        other: the events under whose conditions models are asked.
+        groups: for each kind of cells one, and one for each bin of the conditions.
         seed: of the training.
     """
 
     groups: list[_Group]
-    other: Dataset
     seed: int
 
     @classmethod
@@ -152,15 +159,20 @@ class StringJudging:
         for name, generator in generators.items():
             if isinstance(generator, DiscreteGenerator):
                 of_cells.setdefault(cells_of(generator), []).append(name)
-        several = len(of_cells) > 1
-        groups = [
-            _group(judge, generators[names[0]], names, ", ".join(names) if several else "", options, seed)
-            for names in of_cells.values()
-        ]
-        for group in groups:
-            for name, why in group.judge.missing.items():
-                warn(f"{named(name, group.label)} is left out: {why}")
-        return cls(groups, judge.other, seed)
+        bins = judge.evaluation.bins
+        groups = []
+        for part in (None, *(condition_bins(judge.truth, bins) if bins else [])):
+            for names in of_cells.values():
+                label = ", ".join(names) if len(of_cells) > 1 else ""
+                try:
+                    group = _group(judge, part, generators[names[0]], names, label, options, seed)
+                except ValueError as error:
+                    warn(f"{named('expectation values', label, part.label if part else '')}: not judged: {error}")
+                    continue
+                groups.append(group)
+                for name, why in group.judge.missing.items():
+                    warn(f"{group.named(name)} is left out: {why}")
+        return cls(groups, seed)
 
     @classmethod
     def of_run(cls, run: Run, judge: Judge, seed: int) -> StringJudging | None:
@@ -188,7 +200,7 @@ class StringJudging:
             judged: dict[str, Judged] = {}
             asked: dict[str, Tensor | Columns] = {name: group.bits(events) for name, events in samples.items()}
             asked |= {
-                name: _columns(generators[name], group.cells, self.other, derive_seed(self.seed, name, "strings"))
+                name: _columns(generators[name], group.cells, group.other, derive_seed(self.seed, name, "strings"))
                 for name in group.models
                 if name in generators and name not in samples and isinstance(generators[name], StringGenerator)
             }
@@ -198,16 +210,28 @@ class StringJudging:
                 except ValueError as error:
                     warn(f"{name}: not judged by strings: {error}")
             for name, one in judged.items():
-                rows = {named(m, group.label): _row(score, group.floor.scores[m]) for m, score in one.scores.items()}
+                rows = {group.named(m): _row(score, group.floor.scores[m]) for m, score in one.scores.items()}
                 scores.setdefault(name, {}).update(rows)
-            kept.append(_kept(group, {name: judged[name] for name in (*generators, *samples) if name in judged}))
+            if group.part is None:
+                kept.append(_kept(group, {name: judged[name] for name in (*generators, *samples) if name in judged}))
         return scores, kept
 
 
+def _within(events: Dataset, part: Bin | None) -> Dataset:
+    return events if part is None else events.take(part.holds(events).nonzero().flatten())
+
+
 def _group(
-    judge: Judge, generator: Generator, models: list[str], label: str, options: StringOptions, seed: int
+    judge: Judge,
+    part: Bin | None,
+    generator: Generator,
+    models: list[str],
+    label: str,
+    options: StringOptions,
+    seed: int,
 ) -> _Group:
     assert isinstance(generator, DiscreteGenerator)
+    truth, other, training = (_within(events, part) for events in (judge.truth, judge.other, judge.training))
     transform = Transform.from_spec(generator.transform.spec())
     cells = Discretiser([edges.tolist() for edges in generator.discretiser.edges], generator.discretiser.code)
     # directions are no voxels
@@ -217,25 +241,23 @@ def _group(
         return cells.encode(transform(events.samples, events.conditions))
 
     profile = None
-    if voxels and isinstance(judge.training, CalorimeterDataset):
-        training = judge.training
+    if voxels and isinstance(training, CalorimeterDataset):
         profile = Profile.of(cells, cells.indices(transform(training.samples, training.conditions)), training)
     # strings are chosen by events of which there is no floor, if there are enough
-    n = len(judge.other)
-    rest = range(n, len(judge.training)) if len(judge.training) >= 2 * n else range(len(judge.training))
+    rest = range(len(other) if len(training) >= 2 * len(other) else 0, len(training))
     strings = StringJudge.of(
-        bits(judge.truth),
-        bits(judge.training.take(rest)),
+        bits(truth),
+        bits(training.take(rest)),
         scales=options.scales,
-        near=neighbouring_bits(judge.training, cells, frame="features" if voxels else "gaussian"),
+        near=neighbouring_bits(training, cells, frame="features" if voxels else "gaussian"),
         profile=profile,
         pairs=options.pairs,
         triples=options.triples,
         strings=options.strings,
         seed=derive_seed(seed, "evaluation"),
     )
-    floor = strings.judge(bits(judge.other))
-    return _Group(label, models, cells, transform, strings, floor, profile.axis if profile else "")
+    floor, axis = strings.judge(bits(other)), profile.axis if profile else ""
+    return _Group(part, label, models, cells, transform, other, strings, floor, axis)
 
 
 def _columns(generator: Generator, cells: Discretiser, other: Dataset, seed: int) -> Columns:

@@ -184,6 +184,18 @@ def test_cells_of_different_kinds_have_names(tmp_path: Path) -> None:
     assert "discrepancy (two)" in write_markdown([run], tmp_path / "report.md").read_text()
 
 
+def test_bins_of_conditions_are_judged_too(tmp_path: Path) -> None:
+    models = {name: MODELS[name] for name in ("silent", "marginals")}
+    asked = experiment(models, evaluation={"strings": FEW, "bins": {"incident_energy": 2}})
+    run = load_run(run_experiment(asked, tmp_path / "run"))
+    metrics = run.results["models"]["silent"]["metrics"]
+    labels = {name.partition(" @ ")[2] for name in metrics}
+    assert len(labels) == 3
+    assert all(f"one_body @ {label}" in metrics for label in labels if label)
+    assert len({metrics[name]["floor"] for name in metrics if name.startswith("one_body")}) == 3
+    assert len(json.loads((run.folder / "seed-0" / STRINGS).read_text())) == 1
+
+
 def test_models_without_samples_only(tmp_path: Path, blank: None) -> None:
     run = load_run(run_experiment(experiment({"silent": MODELS["silent"]}), tmp_path / "run"))
     assert set(run.results["models"]["silent"]["metrics"]) >= SCORES
