@@ -13,11 +13,11 @@ from circuits.backends import DensityMatrix, Qiskit, Sampled, Statevector
 from classical_baselines import BitFlip
 from qgen import fit
 from qgen.bits import BitSets, bit_strings
-from qgen.data import Dataset, Discretiser, Feature
+from qgen.data import Dataset, Discretiser, Feature, load_calorimeter
 from qgen.models import IQPBornMachine
 from qgen.models.gradient_noise import GradientNoise, noise_remarks
 from qgen.random import new_generator, normal, symmetric, uniform
-from qgen.training import Own
+from qgen.training import MMD, NLL, Own
 
 F64 = torch.float64
 
@@ -288,3 +288,89 @@ def test_signal_and_noise_of_gradients(size: float) -> None:
     assert re.findall(r"about|more than", noise_remarks([{**record, "gradient_signal": 2.0}], 100, None)[0]) == [
         "about"
     ]
+
+
+def test_the_gates_of_a_wanted_size_and_shared_angles() -> None:
+    data = table(8, n_conditions=1)
+    for wanted in (20, 60, 150):
+        model = IQPBornMachine.for_dataset(data, bits=1, n_parameters=wanted)
+        assert abs(model.n_parameters - wanted) <= 0.1 * wanted
+        assert model.gates.sizes[:8].tolist() == [1] * 8
+    with pytest.raises(ValueError, match=r"^n_parameters is 3; the closest size of an IQPBornMachine on 8 bits is 16 "):
+        IQPBornMachine.for_dataset(data, bits=1, n_parameters=3)
+    images = load_calorimeter(grid=(3, 4), max_events=200)
+    model = IQPBornMachine.for_dataset(images, bits=1, gates="neighbours", tied=True, components=2, conditional=False)
+    assert len(model.gates) == 12 + 2 * 4 + 3 * 3
+    assert model.angles.shape == (2, 12 + 2)
+    angles = model.gate_angles()[0, 1]
+    assert len(angles[12:].unique()) == 2
+    with pytest.raises(ValueError, match=r"^weights are tied by shifts of the image"):
+        IQPBornMachine.for_dataset(data, bits=1, tied=True)
+    with pytest.raises(ValueError, match=r"^start is 'zero'; allowed are 'covariance' and 'small'$"):
+        IQPBornMachine.for_dataset(data, bits=1, start="zero")
+    with pytest.raises(ValueError, match=r"^240 events are too few for a mixture of 256; at least 2 each are needed$"):
+        IQPBornMachine.for_dataset(data, bits=1, components=256)
+
+
+def mean_error(model: IQPBornMachine, data: Dataset, condition: Tensor | None = None) -> float:
+    """Mean squared difference of all pairs of bits from the events', beyond what the events' number brings."""
+    n = model.discretiser.n_bits
+    pairs = BitSets.of(n, combinations(range(n), 2))
+    signs = pairs.signs(model.discretiser.encode(model.transform(data.samples))).to(F64)
+    mean, _ = model.expectations(pairs, condition, draws=20_000, generator=new_generator(0))
+    return float(((mean - signs.mean(1)).square() - signs.var(1) / len(data)).mean())
+
+
+def test_components_start_from_shares_of_the_events() -> None:
+    """Two kinds of events, mostly ones and mostly zeros, which one circuit has no good start for."""
+    rng = new_generator(0)
+    share = torch.randint(0, 2, (600, 1), generator=rng).to(F64)
+    ones = uniform((600, 20), rng, dtype=F64) < 0.1 + 0.8 * share
+    data = Dataset(ones.to(F64) + uniform((600, 20), rng, dtype=F64), tuple(Feature(f"x{i}") for i in range(20)))
+    one, two = (IQPBornMachine.for_dataset(data, bits=1, components=k) for k in (1, 2))
+    assert not two.exact_strings
+    means = two.angles[:, :20].sin().square()
+    assert means.amin(1).max() > 0.75
+    assert means.amax(1).min() < 0.25
+    assert mean_error(two, data.train) < 0.1 * mean_error(one, data.train)
+
+
+@pytest.mark.parametrize("options", [{}, {"components": 2}], ids=str)
+def test_training_by_draws_brings_the_pairs_to_those_of_the_events(options: dict[str, object]) -> None:
+    data = table(18, 1000)
+    model = IQPBornMachine.for_dataset(data, bits=1, start="small", strings=200, draws=200, **options)
+    with torch.no_grad():
+        model.angles[:, :18] += 0.6
+    before = mean_error(model, data.train)
+    result = fit(model, data, Own(), steps=60, batch_size=None, learning_rate=0.05, validate_every=20)
+    assert result.remarks == ()
+    assert result.history[-1]["validation"] < 0.3 * result.history[1]["validation"] + 1e-3
+    assert mean_error(model, data.train) < 0.2 * before
+
+
+def test_training_follows_the_condition() -> None:
+    data = table(18, 1500, n_conditions=1)
+    model = IQPBornMachine.for_dataset(data, bits=1, strings=200)
+    fit(model, data, Own(), steps=60, batch_size=500, learning_rate=0.05)
+    single = BitSets.of(18, [(i,) for i in range(18)])
+    for value in (0.0, 1.0):
+        some = data.take((data.conditions[:, 0] == value).nonzero().flatten())
+        truth = single.signs(model.discretiser.encode(model.transform(some.samples))).mean(1).mean()
+        condition = model.condition_transform(some.conditions[:1])
+        mean, _ = model.expectations(single, condition, draws=10_000, generator=new_generator(0))
+        assert abs(mean.mean() - truth) < 0.1
+
+
+def test_up_to_16_bits_the_likelihood_and_the_table_train_it() -> None:
+    data = table(6, 800)
+    found = {}
+    for name, objective in (("nll", NLL()), ("mmd", MMD()), ("own", Own())):
+        model = IQPBornMachine.for_dataset(data, bits=1, start="small")
+        with torch.no_grad():
+            model.angles[:, :6] += 0.6
+        fit(model, data, objective, steps=60, batch_size=None, learning_rate=0.05)
+        bits = model.discretiser.encode(model.transform(data.test.samples))
+        found[name] = -model._log_prob_of_bits(bits, None).mean().item()
+    frequencies = torch.bincount(model.discretiser.from_bits(bits), minlength=64).to(F64) / len(bits)
+    entropy = torch.special.entr(frequencies).sum().item()
+    assert all(entropy < value < entropy + 0.35 for value in found.values()), (found, entropy)
