@@ -46,7 +46,10 @@ RARE = -3.0
 """Initial logit of the flips of more than one bit; that of single bits is 0, which is an even chance."""
 
 RAREST = 0.002
-"""Smallest probability of a flip that a start from the data gives."""
+"""Smallest probability of a flip that a start from the data gives, if few generators have a bit in common."""
+
+RARE_FLIPS = 0.1
+"""Flips of a bit that generators of the smallest probability make in all, at most: more would make all bits random."""
 
 PAIRS_UP_TO = 32
 """Bits up to which all pairs are generators if nothing else is asked for."""
@@ -251,7 +254,9 @@ class BitFlip(StringGenerator):
         """Set the weights to these probabilities of the generators, the mean of those that share a weight."""
         count = torch.bincount(self.weight_of)
         mean = flips.new_zeros(len(count)).index_add_(0, self.weight_of, flips) / count
-        self.logits.copy_(mean.clamp(RAREST, 1 - RAREST).logit())
+        of_a_bit = max(1.0, len(self.gates.members) / self.discretiser.n_bits)
+        rarest = min(RAREST, RARE_FLIPS / of_a_bit)
+        self.logits.copy_(mean.clamp(rarest, 1 - rarest).logit())
 
     def arguments(self) -> dict[str, Any]:
         """Discretiser, columns, bandwidths, strings, generators and which of them share a weight."""
