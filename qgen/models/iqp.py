@@ -410,10 +410,11 @@ class IQPBornMachine(MeasuredOnce, EstimatedStrings):
                 return self.circuit(None if distinct is None else distinct[some])[1]
 
             return self._measure_bits(self._circuit, angles, row, generator)[:, : self.discretiser.n_bits]
+
+        def gate_angles(some: Tensor) -> Tensor:
+            found = self.gate_angles(None if distinct is None else distinct[some // self.components])
+            each = torch.arange(len(some), device=self.device) if len(found) > 1 else 0
+            return found[each, some % self.components]
+
         number = row.to(self.device) * self.components + self._component(n, generator)
-        bits = torch.empty(n, self.discretiser.n_bits, dtype=torch.uint8, device=self.device)
-        for one in number.unique().tolist():
-            which = (number == one).nonzero().flatten()
-            condition = None if distinct is None else distinct[one // self.components][None]
-            bits[which] = self.plan.draw(self.gate_angles(condition)[0, one % self.components], len(which), generator)
-        return bits
+        return self.plan.draw_rows(gate_angles, number, generator)

@@ -73,7 +73,7 @@ class Elimination:
         order: of the bits that are drawn.
 
     >>> sampler = Elimination(BitSets.of(2, [(0, 1)]), (0, 1))
-    >>> sampler.at(torch.tensor([torch.pi / 2])).draw(2, torch.Generator().manual_seed(0))[0].tolist()
+    >>> sampler.at(torch.tensor([[torch.pi / 2]])).draw(2, torch.Generator().manual_seed(0))[0].tolist()
     [[1, 1], [1, 1]]
     """
 
@@ -121,13 +121,13 @@ class Elimination:
         return max(LEAST_AT_ONCE, NUMBERS_AT_ONCE >> self.width)
 
     def at(self, angles: Tensor) -> Contraction:
-        """The sampler at these angles, ``(n_gates,)`` of the whole circuit in radians."""
+        """The sampler at these angles of the whole circuit, ``(1, n_gates)`` in radians, or a row for every draw."""
         return Contraction(self, [self._phases(step, angles) for step in self.steps])
 
     def _phases(self, step: _Step, angles: Tensor) -> Tensor:
-        """The product of a step's gates on the axes on which they act, ``(2**len(axes),)``."""
-        sums = torch.zeros(1 << len(step.axes), dtype=torch.float64, device=angles.device)
-        sums.index_add_(0, step.masks.to(angles.device), angles[step.gates.to(angles.device)].to(torch.float64))
+        """The product of a step's gates on the axes on which they act, ``(rows, 2**len(axes))``."""
+        sums = torch.zeros(len(angles), 1 << len(step.axes), dtype=torch.float64, device=angles.device)
+        sums.index_add_(1, step.masks.to(angles.device), angles[:, step.gates.to(angles.device)].to(torch.float64))
         phase = walsh_hadamard(sums)
         return torch.polar(torch.ones_like(phase), phase)
 
@@ -138,7 +138,7 @@ class Contraction:
 
     Args:
         plan: what is done for each bit.
-        phases: of the gates that come in at each.
+        phases: of the gates that come in at each, ``(rows, ...)`` with one row or one for every draw.
     """
 
     plan: Elimination
@@ -163,17 +163,23 @@ class Contraction:
 
     def _run(self, given: Tensor, drawn: bool) -> tuple[Tensor, Tensor]:
         """From uniform numbers, by which bits are drawn, or from bits."""
-        found = [self._some(rows, drawn) for rows in given.split(self.plan.at_once)]
+        size, shared = self.plan.at_once, len(self.phases[0]) == 1
+        found = []
+        for first in range(0, len(given), size):
+            some = slice(first, first + size)
+            phases = self.phases if shared else [phase[some] for phase in self.phases]
+            found.append(self._some(given[some], phases, drawn))
         return torch.cat([bits for bits, _ in found]), torch.cat([amplitudes for _, amplitudes in found], 1)
 
-    def _some(self, given: Tensor, drawn: bool) -> tuple[Tensor, Tensor]:
+    def _some(self, given: Tensor, phases: list[Tensor], drawn: bool) -> tuple[Tensor, Tensor]:
         count, n_bits = given.shape
         front = torch.ones(count, 1, dtype=torch.complex128, device=given.device)
         log_norm = torch.full((count,), -n_bits * math.log(2), dtype=torch.float64, device=given.device)
         bits = torch.empty(count, n_bits, dtype=torch.uint8, device=given.device)
-        for k, (step, phase) in enumerate(zip(self.plan.steps, self.phases, strict=True)):
+        for k, (step, phase) in enumerate(zip(self.plan.steps, phases, strict=True)):
             axes = [2 if axis in step.axes else 1 for axis in range(step.width)]
-            whole = phase.reshape(axes).expand([2] * step.width).reshape(1 << step.before, 1 << step.new)
+            whole = phase.reshape(-1, *axes).expand(-1, *[2] * step.width)
+            whole = whole.reshape(-1, 1 << step.before, 1 << step.new)
             wide = (front[:, :, None] * whole).reshape(count, 1 << step.place, 2, -1)
             zero, one = wide[:, :, 0].reshape(count, -1), wide[:, :, 1].reshape(count, -1)
             if drawn:

@@ -18,7 +18,7 @@ probability :math:`|A(x) + A(\bar x)|^2 / 2 (|A(x)|^2 + |A(\bar x)|^2)`, every s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,8 +27,8 @@ from torch import Tensor
 
 from qgen.bits.sets import BitSets
 from qgen.models.elimination_order import elimination_order
-from qgen.models.iqp_elimination import Elimination
-from qgen.models.iqp_tables import Tables
+from qgen.models.iqp_elimination import Contraction, Elimination
+from qgen.models.iqp_tables import Amplitudes, Tables
 from qgen.random import uniform
 
 __all__ = ["LARGEST_TABLE", "MOST_UPDATES", "WIDEST", "Block", "SamplingPlan"]
@@ -41,6 +41,12 @@ WIDEST = 22
 
 MOST_UPDATES = 2**24
 """Numbers that the contraction of one sample goes through: about 0.2 s on one core."""
+
+NUMBERS_AT_ONCE = 2**22
+"""Amplitudes of tables that are held at once where every sample has its own angles."""
+
+OFTEN = 8
+"""Samples of each set of angles from which the sets are worked through one by one."""
 
 _ALWAYS_TABLE = 12
 _SAMPLES = 1000
@@ -114,7 +120,7 @@ class SamplingPlan:
         """Independent samples.
 
         Args:
-            angles: ``(n_gates,)`` in radians.
+            angles: ``(n_gates,)`` in radians, or ``(n, n_gates)`` with angles of its own for each sample.
             n: how many.
             generator: source of randomness.
 
@@ -126,34 +132,77 @@ class SamplingPlan:
         """
         if self.problem:
             raise ValueError(f"no events can be drawn: {self.problem}")
-        if angles.shape != (len(self.gates),):
-            raise ValueError(f"angles have shape {tuple(angles.shape)}; expected ({len(self.gates)},)")
+        n_gates = len(self.gates)
+        if angles.shape not in ((n_gates,), (n, n_gates)):
+            raise ValueError(f"angles have shape {tuple(angles.shape)}; expected ({n_gates},) or ({n}, {n_gates})")
         if not torch.isfinite(angles).all():
-            raise ValueError(f"angle {int((~torch.isfinite(angles)).nonzero()[0])} is not finite")
-        samplers = [sampler.at(angles) for sampler in self._samplers]
+            raise ValueError(f"angle {int((~torch.isfinite(angles)).nonzero()[0, -1])} is not finite")
+        if angles.ndim == 2:
+            numbers = max([1, *(sampler.numbers for sampler in self._samplers if isinstance(sampler, Tables))])
+            return torch.cat([self._own(some, generator) for some in angles.split(max(1, NUMBERS_AT_ONCE // numbers))])
+        samplers = [sampler.at(angles[None]) for sampler in self._samplers]
         if not self.spin_symmetric:
-            return self._joined([sampler.draw(n, generator)[0] for sampler in samplers], n, angles)
+            return self._joined([sampler.draw(n, generator)[0] for sampler in samplers])
         kept: list[Tensor] = []
         missing = n
         while missing > 0:
-            tried = 2 * missing + 16
-            found, flipped = [], []
-            ratio = torch.zeros(2, tried, dtype=torch.float64, device=angles.device)
-            for sampler in samplers:
-                bits, amplitude = sampler.draw(tried, generator)
-                ratio += sampler.amplitude(1 - bits) - amplitude
-                found.append(bits)
-                flipped.append(1 - bits)
-            u = uniform((2, tried), generator, dtype=torch.float64, device=angles.device)
-            chosen = u[0] < 0.5 + 0.5 * ratio[1].cos() / ratio[0].cosh()
-            both = torch.stack([self._joined(found, tried, angles), self._joined(flipped, tried, angles)])
-            bits = torch.where((u[1] < 0.5)[:, None], both[0], both[1])[chosen][:missing]
-            kept.append(bits)
-            missing -= len(bits)
+            bits, chosen = self._tried(samplers, 2 * missing + 16, generator)
+            kept.append(bits[chosen][:missing])
+            missing -= len(kept[-1])
         return torch.cat(kept)
 
-    def _joined(self, parts: Sequence[Tensor], n: int, angles: Tensor) -> Tensor:
-        bits = torch.empty(n, self.gates.n_bits, dtype=torch.uint8, device=angles.device)
+    def draw_rows(self, angles: Callable[[Tensor], Tensor], row: Tensor, generator: torch.Generator) -> Tensor:
+        """A sample for each of several sets of angles, however often each is asked for.
+
+        Args:
+            angles: for the numbers of some sets ``(k,)`` their angles ``(k, n_gates)``.
+            row: ``(n,)``, the number of each sample's set.
+            generator: source of randomness.
+
+        Returns:
+            ``(n, n_bits)`` uint8.
+
+        Raises:
+            ValueError: as :meth:`draw`.
+        """
+        asked = row.unique()
+        if OFTEN * len(asked) > len(row):
+            parts = row.split(max(1, NUMBERS_AT_ONCE // max(1, len(self.gates))))
+            return torch.cat([self.draw(angles(some), len(some), generator) for some in parts])
+        bits = torch.empty(len(row), self.gates.n_bits, dtype=torch.uint8, device=row.device)
+        for one in asked:
+            which = (row == one).nonzero().flatten()
+            bits[which] = self.draw(angles(one[None])[0], len(which), generator)
+        return bits
+
+    def _own(self, angles: Tensor, generator: torch.Generator) -> Tensor:
+        """A sample for each row of angles ``(n, n_gates)``."""
+        samplers = [sampler.at(angles) for sampler in self._samplers]
+        if not self.spin_symmetric:
+            return self._joined([sampler.draw(len(angles), generator)[0] for sampler in samplers])
+        bits, chosen = self._tried(samplers, len(angles), generator)
+        again = (~chosen).nonzero().flatten()
+        if len(again):
+            bits[again] = self._own(angles[again], generator)
+        return bits
+
+    def _tried(
+        self, samplers: Sequence[Amplitudes | Contraction], n: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Strings ``(n, n_bits)`` of the mixture of the product and its mirror image, and which are to be kept."""
+        found, flipped, ratios = [], [], []
+        for sampler in samplers:
+            bits, amplitude = sampler.draw(n, generator)
+            ratios.append(sampler.amplitude(1 - bits) - amplitude)
+            found.append(bits)
+            flipped.append(1 - bits)
+        logarithm, phase = torch.stack(ratios).sum(0)
+        u = uniform((2, n), generator, dtype=torch.float64, device=phase.device)
+        chosen = u[0] < 0.5 + 0.5 * phase.cos() / logarithm.cosh()
+        return torch.where((u[1] < 0.5)[:, None], self._joined(found), self._joined(flipped)), chosen
+
+    def _joined(self, parts: Sequence[Tensor]) -> Tensor:
+        bits = torch.empty(len(parts[0]), self.gates.n_bits, dtype=torch.uint8, device=parts[0].device)
         for sampler, part in zip(self._samplers, parts, strict=True):
             bits[:, list(sampler.order)] = part
         return bits

@@ -30,7 +30,7 @@ class Tables:
         places: for each the place of its members, as a number, in the tables of all blocks one after the other.
 
     >>> tables = Tables.of(BitSets.of(3, [(0,), (1, 2)]), [(1, 2)])
-    >>> tables.at(torch.tensor([0.0, torch.pi / 2])).draw(2, torch.Generator().manual_seed(0))[0].tolist()
+    >>> tables.at(torch.tensor([[0.0, torch.pi / 2]])).draw(2, torch.Generator().manual_seed(0))[0].tolist()
     [[1, 1], [1, 1]]
     """
 
@@ -54,20 +54,25 @@ class Tables:
         masks = torch.zeros(len(mine), dtype=torch.int64).index_add_(0, mine.rows, value[mine.members])
         return cls(tuple(order), size, inside, (number[first[inside]] << size) + masks)
 
+    @property
+    def numbers(self) -> int:
+        """Amplitudes of all blocks."""
+        return len(self.order) // self.size << self.size
+
     def at(self, angles: Tensor) -> Amplitudes:
-        """The tables at these angles, ``(n_gates,)`` of the whole circuit in radians.
+        """The tables at these angles of the whole circuit, ``(1, n_gates)`` in radians, or a row for every draw.
 
         Raises:
             ValueError: more memory is needed than there is.
         """
         n_blocks = len(self.order) // self.size
-        numbers = n_blocks << self.size
+        numbers = len(angles) * self.numbers
         needed = 8 * 6 * numbers  # both parts, twice in a transform, probabilities and their sums
         if needed > _ALWAYS_FREE:
             check_memory(needed, None, angles.device, f"amplitudes of {n_blocks} blocks of {self.size} qubits")
-        phase = torch.zeros(numbers, dtype=torch.float64, device=angles.device)
-        phase.index_add_(0, self.places.to(angles.device), angles[self.gates.to(angles.device)].to(torch.float64))
-        phase = walsh_hadamard(phase.reshape(n_blocks, -1))
+        phase = torch.zeros(len(angles), self.numbers, dtype=torch.float64, device=angles.device)
+        phase.index_add_(1, self.places.to(angles.device), angles[:, self.gates.to(angles.device)].to(torch.float64))
+        phase = walsh_hadamard(phase.reshape(len(angles), n_blocks, -1))
         parts = torch.empty(2, *phase.shape, dtype=phase.dtype, device=phase.device)
         torch.cos(phase, out=parts[0])
         torch.sin(phase, out=parts[1])
@@ -80,7 +85,7 @@ class Amplitudes:
     """:class:`Tables` at given angles.
 
     Args:
-        parts: real and imaginary parts, ``(2, n_blocks, 2**size)``.
+        parts: real and imaginary parts, ``(2, rows, n_blocks, 2**size)``, one row or one for every draw.
     """
 
     parts: Tensor
@@ -95,14 +100,18 @@ class Amplitudes:
         Returns:
             ``(n, n_blocks * size)`` uint8; logarithm of the modulus and phase of each, ``(2, n)``.
         """
-        bits = draw_bits(self.parts.square().sum(0), n, generator).transpose(0, 1).reshape(n, -1)
+        real, imaginary = self.parts
+        bits = draw_bits(torch.addcmul(real.square(), imaginary, imaginary), n // len(real), generator)
+        bits = bits.transpose(1, 2).reshape(n, -1)
         return bits, self.amplitude(bits)
 
     def amplitude(self, bits: Tensor) -> Tensor:
         """The amplitudes of bits ``(n, n_blocks * size)``, as :meth:`draw` gives them."""
-        n_blocks = self.parts.shape[1]
+        rows, n_blocks = self.parts.shape[1:3]
         states = torch.zeros(len(bits), n_blocks, dtype=torch.int64, device=bits.device)
         for column in bits.reshape(len(bits), n_blocks, -1).unbind(2):
             states = 2 * states + column
-        real, imaginary = self.parts.gather(2, states.T.expand(2, -1, -1))
-        return torch.stack([torch.hypot(real, imaginary).log().sum(0), torch.atan2(imaginary, real).sum(0)])
+        states = states.reshape(rows, -1, n_blocks).transpose(1, 2)
+        real, imaginary = self.parts.gather(3, states.expand(2, -1, -1, -1))
+        logarithm, phase = torch.hypot(real, imaginary).log().sum(1), torch.atan2(imaginary, real).sum(1)
+        return torch.stack([logarithm.flatten(), phase.flatten()])

@@ -89,15 +89,65 @@ def test_contraction_and_tables_give_the_same_amplitudes(data: st.DataObject) ->
     order = data.draw(st.permutations(range(n)))
     angles = angles_of(gates)
     bits = torch.randint(0, 2, (7, n), dtype=torch.uint8, generator=new_generator(0))
-    table = Tables.of(gates, [tuple(range(n))]).at(angles).amplitude(bits)
-    found = Elimination(gates, tuple(order)).at(angles).amplitude(bits[:, order])
+    table = Tables.of(gates, [tuple(range(n))]).at(angles[None]).amplitude(bits)
+    found = Elimination(gates, tuple(order)).at(angles[None]).amplitude(bits[:, order])
     close = [torch.polar(x[0].exp(), x[1]) for x in (table, found)]
     assert torch.allclose(close[0], close[1], atol=1e-12)
 
 
+@pytest.mark.parametrize("spin_symmetric", [False, True])
+@pytest.mark.parametrize("method", ["contraction", "table"])
+def test_every_sample_may_have_its_own_angles(method: str, spin_symmetric: bool) -> None:
+    n, sets = CIRCUITS["three-body"]
+    gates = BitSets.of(n, sets)
+    plan = by(method, gates, spin_symmetric)
+    different = torch.stack([angles_of(gates, seed) for seed in (0, 1)])
+    bits = plan.draw(different.repeat(10_000, 1), 20_000, new_generator(0))
+    for k in (0, 1):
+        assert chi_square(bits[k::2], exact(gates, different[k], spin_symmetric)) > 1e-3
+        assert chi_square(bits[k::2], exact(gates, different[1 - k], spin_symmetric)) < 1e-6
+
+
+@pytest.mark.parametrize("often", [1, 10_000])
+def test_sets_of_angles_are_asked_for_by_number(often: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(iqp_sampling, "OFTEN", often)
+    monkeypatch.setattr(iqp_sampling, "NUMBERS_AT_ONCE", 500)
+    n, sets = CIRCUITS["two blocks and a bit without gates"]
+    gates = BitSets.of(n, sets)
+    different = torch.stack([angles_of(gates, seed) for seed in (0, 1)])
+    row = torch.randint(2, (8000,), generator=new_generator(0))
+    bits = SamplingPlan.of(gates, n).draw_rows(lambda some: different[some], row, new_generator(1))
+    for k in (0, 1):
+        assert chi_square(bits[row == k], exact(gates, different[k])) > 1e-3
+        assert chi_square(bits[row == k], exact(gates, different[1 - k])) < 1e-6
+
+
+def test_amplitudes_are_those_of_quimb() -> None:
+    tensor = pytest.importorskip("quimb.tensor")
+    n = 24
+    sets = [*((i,) for i in range(n)), *((i, i + 1) for i in range(n - 1)), *((i, i + 3) for i in range(0, n - 3, 2))]
+    gates = BitSets.of(n, sets)
+    angles = angles_of(gates)
+    circuit = tensor.Circuit(n)
+    for qubit in range(n):
+        circuit.h(qubit)
+    for g, angle in zip(gates, angles.tolist(), strict=True):
+        (circuit.rz if len(g) == 1 else circuit.rzz)(-2 * angle, *g)
+    for qubit in range(n):
+        circuit.h(qubit)
+    plan = SamplingPlan.of(gates, n)
+    (block,) = plan.blocks
+    assert block.width is not None
+    bits, (logarithm, phase) = Elimination(gates, block.bits).at(angles[None]).draw(3, new_generator(0))
+    strings = torch.empty_like(bits)
+    strings[:, list(block.bits)] = bits
+    for row, ours in zip(strings.tolist(), torch.polar(logarithm.exp(), phase).tolist(), strict=True):
+        assert complex(circuit.amplitude("".join(map(str, row)), dtype="complex128")) == pytest.approx(ours, rel=1e-6)
+
+
 def test_drawn_bits_come_with_their_amplitudes() -> None:
     gates = BitSets.of(4, [(0, 1), (1, 2), (2, 3), (0,)])
-    sampler = Elimination(gates, (2, 0, 3, 1)).at(angles_of(gates))
+    sampler = Elimination(gates, (2, 0, 3, 1)).at(angles_of(gates)[None])
     bits, amplitude = sampler.draw(50, new_generator(0))
     assert torch.allclose(amplitude, sampler.amplitude(bits))
 
