@@ -205,7 +205,7 @@ class StringJudge:
                 away = squared_gap(true, independent.means(strings))
                 size = away.value
                 if size < CERTAIN * away.uncertainty:
-                    self.missing[name] = f"{len(self.truth)} events do not show that truth is not independent bits"
+                    self.missing[name] = f"{len(self.truth)} events do not show, by such strings, that truth is not independent bits"
                     continue
             self._parts[name] = _Part(
                 partial(Blocks.means, strings=strings), partial(torch.full_like, fill_value=size), False
