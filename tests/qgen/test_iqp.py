@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import re
 from itertools import combinations
+from pathlib import Path
 
 import pennylane as qml
 import pytest
@@ -17,7 +18,7 @@ from qgen.data import Dataset, Discretiser, Feature, load_calorimeter
 from qgen.models import IQPBornMachine
 from qgen.models.gradient_noise import GradientNoise, noise_remarks
 from qgen.random import new_generator, normal, symmetric, uniform
-from qgen.training import MMD, NLL, Own
+from qgen.training import MMD, NLL, FitResult, Own
 
 F64 = torch.float64
 
@@ -374,3 +375,42 @@ def test_up_to_16_bits_the_likelihood_and_the_table_train_it() -> None:
     frequencies = torch.bincount(model.discretiser.from_bits(bits), minlength=64).to(F64) / len(bits)
     entropy = torch.special.entr(frequencies).sum().item()
     assert all(entropy < value < entropy + 0.35 for value in found.values()), (found, entropy)
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(tmp_path: Path) -> None:
+    data = table(18, 300)
+    settings = {"steps": 16, "batch_size": 100, "checkpoint_every": 4, "log_every": 2, "validate_every": 100}
+
+    def train(name: str, stop: int | None = None) -> tuple[Tensor, FitResult]:
+        model = IQPBornMachine.for_dataset(data, bits=1, strings=50, draws=50, components=2)
+
+        def told(record: dict[str, float]) -> None:
+            if record["step"] == stop:
+                raise KeyboardInterrupt
+
+        result = fit(model, data, Own(), checkpoint=tmp_path / name, callback=told, **settings)
+        return model.angles.detach(), result
+
+    whole, _ = train("whole")
+    with pytest.raises(KeyboardInterrupt):
+        train("cut", 10)
+    again, result = train("cut")
+    assert torch.equal(again, whole)
+    assert "gradient_signal" in result.history[0]
+
+
+def test_a_validation_is_repeatable_and_less_noisy_than_a_step() -> None:
+    data = table(20, 500)
+    model = IQPBornMachine.for_dataset(data, bits=1, strings=100, draws=100)
+    values = model.transform(data.samples)
+
+    def losses(n: int) -> Tensor:
+        return torch.stack([model._own_loss(values, None, new_generator(k)).detach() for k in range(n)])
+
+    steps = losses(60)
+    with torch.no_grad():
+        validations = losses(60)
+        assert torch.equal(validations[:5], losses(5))
+    assert validations.var() < 0.5 * steps.var()
+    error = (steps.var() / 60 + validations.var() / 60).sqrt()
+    assert abs(steps.mean() - validations.mean()) < 4 * error
