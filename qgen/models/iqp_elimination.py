@@ -73,7 +73,7 @@ class Elimination:
         order: of the bits that are drawn.
 
     >>> sampler = Elimination(BitSets.of(2, [(0, 1)]), (0, 1))
-    >>> sampler.at(torch.tensor([[torch.pi / 2]])).draw(2, torch.Generator().manual_seed(0))[0].tolist()
+    >>> sampler.at(torch.tensor([[torch.pi / 2]])).draw(2, torch.Generator().manual_seed(0)).tolist()
     [[1, 1], [1, 1]]
     """
 
@@ -144,21 +144,13 @@ class Contraction:
     plan: Elimination
     phases: list[Tensor]
 
-    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Bits and their amplitudes.
-
-        Args:
-            n: how many.
-            generator: source of randomness.
-
-        Returns:
-            ``(n, len(order))`` uint8, in the plan's order; logarithm of the modulus and phase of each, ``(2, n)``.
-        """
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """Bits of ``n`` samples, ``(n, len(order))`` uint8, in the plan's order."""
         device = self.phases[0].device
-        return self._run(uniform((n, len(self.phases)), generator, dtype=torch.float64, device=device), drawn=True)
+        return self._run(uniform((n, len(self.phases)), generator, dtype=torch.float64, device=device), drawn=True)[0]
 
     def amplitude(self, bits: Tensor) -> Tensor:
-        """The amplitudes of bits ``(n, len(order))``, as :meth:`draw` gives them."""
+        """Logarithm of the modulus and phase of the amplitudes of bits ``(n, len(order))``, ``(2, n)``."""
         return self._run(bits, drawn=False)[1]
 
     def _run(self, given: Tensor, drawn: bool) -> tuple[Tensor, Tensor]:

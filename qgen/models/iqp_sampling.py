@@ -40,7 +40,7 @@ WIDEST = 22
 """Width of a contraction."""
 
 MOST_UPDATES = 2**24
-"""Numbers that the contraction of one sample goes through: about 0.2 s on one core."""
+"""Numbers that the contraction of one sample goes through: some 0.2 s on one core."""
 
 NUMBERS_AT_ONCE = 2**22
 """Amplitudes of tables that are held at once where every sample has its own angles."""
@@ -142,7 +142,7 @@ class SamplingPlan:
             return torch.cat([self._own(some, generator) for some in angles.split(max(1, NUMBERS_AT_ONCE // numbers))])
         samplers = [sampler.at(angles[None]) for sampler in self._samplers]
         if not self.spin_symmetric:
-            return self._joined([sampler.draw(n, generator)[0] for sampler in samplers])
+            return self._joined([sampler.draw(n, generator) for sampler in samplers])
         kept: list[Tensor] = []
         missing = n
         while missing > 0:
@@ -179,7 +179,7 @@ class SamplingPlan:
         """A sample for each row of angles ``(n, n_gates)``."""
         samplers = [sampler.at(angles) for sampler in self._samplers]
         if not self.spin_symmetric:
-            return self._joined([sampler.draw(len(angles), generator)[0] for sampler in samplers])
+            return self._joined([sampler.draw(len(angles), generator) for sampler in samplers])
         bits, chosen = self._tried(samplers, len(angles), generator)
         again = (~chosen).nonzero().flatten()
         if len(again):
@@ -192,8 +192,8 @@ class SamplingPlan:
         """Strings ``(n, n_bits)`` of the mixture of the product and its mirror image, and which are to be kept."""
         found, flipped, ratios = [], [], []
         for sampler in samplers:
-            bits, amplitude = sampler.draw(n, generator)
-            ratios.append(sampler.amplitude(1 - bits) - amplitude)
+            bits = sampler.draw(n, generator)
+            ratios.append(sampler.amplitude(1 - bits) - sampler.amplitude(bits))
             found.append(bits)
             flipped.append(1 - bits)
         logarithm, phase = torch.stack(ratios).sum(0)

@@ -30,7 +30,7 @@ class Tables:
         places: for each the place of its members, as a number, in the tables of all blocks one after the other.
 
     >>> tables = Tables.of(BitSets.of(3, [(0,), (1, 2)]), [(1, 2)])
-    >>> tables.at(torch.tensor([[0.0, torch.pi / 2]])).draw(2, torch.Generator().manual_seed(0))[0].tolist()
+    >>> tables.at(torch.tensor([[0.0, torch.pi / 2]])).draw(2, torch.Generator().manual_seed(0)).tolist()
     [[1, 1], [1, 1]]
     """
 
@@ -90,23 +90,14 @@ class Amplitudes:
 
     parts: Tensor
 
-    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Bits and their amplitudes.
-
-        Args:
-            n: how many.
-            generator: source of randomness.
-
-        Returns:
-            ``(n, n_blocks * size)`` uint8; logarithm of the modulus and phase of each, ``(2, n)``.
-        """
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """Bits of ``n`` samples, ``(n, n_blocks * size)`` uint8."""
         real, imaginary = self.parts
         bits = draw_bits(torch.addcmul(real.square(), imaginary, imaginary), n // len(real), generator)
-        bits = bits.transpose(1, 2).reshape(n, -1)
-        return bits, self.amplitude(bits)
+        return bits.transpose(1, 2).reshape(n, -1)
 
     def amplitude(self, bits: Tensor) -> Tensor:
-        """The amplitudes of bits ``(n, n_blocks * size)``, as :meth:`draw` gives them."""
+        """Logarithm of the modulus and phase of the amplitudes of bits ``(n, n_blocks * size)``, ``(2, n)``."""
         rows, n_blocks = self.parts.shape[1:3]
         states = torch.zeros(len(bits), n_blocks, dtype=torch.int64, device=bits.device)
         for column in bits.reshape(len(bits), n_blocks, -1).unbind(2):

@@ -138,18 +138,13 @@ def test_amplitudes_are_those_of_quimb() -> None:
     plan = SamplingPlan.of(gates, n)
     (block,) = plan.blocks
     assert block.width is not None
-    bits, (logarithm, phase) = Elimination(gates, block.bits).at(angles[None]).draw(3, new_generator(0))
+    sampler = Elimination(gates, block.bits).at(angles[None])
+    bits = sampler.draw(3, new_generator(0))
+    logarithm, phase = sampler.amplitude(bits)
     strings = torch.empty_like(bits)
     strings[:, list(block.bits)] = bits
     for row, ours in zip(strings.tolist(), torch.polar(logarithm.exp(), phase).tolist(), strict=True):
         assert complex(circuit.amplitude("".join(map(str, row)), dtype="complex128")) == pytest.approx(ours, rel=1e-6)
-
-
-def test_drawn_bits_come_with_their_amplitudes() -> None:
-    gates = BitSets.of(4, [(0, 1), (1, 2), (2, 3), (0,)])
-    sampler = Elimination(gates, (2, 0, 3, 1)).at(angles_of(gates)[None])
-    bits, amplitude = sampler.draw(50, new_generator(0))
-    assert torch.allclose(amplitude, sampler.amplitude(bits))
 
 
 def chain(n: int) -> BitSets:
