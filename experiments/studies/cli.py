@@ -421,6 +421,67 @@ def iqp_published(
         put(page, run.config["name"], iqp_published_markdown(results))
 
 
+@study.command()
+def bits(
+    config: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME|FILE", help="An experiment, for its events; calorimeter images if none."),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="Showers; the sample installed with the package if not given.")
+    ] = None,
+    shape: Annotated[str | None, typer.Option(help="Cells of the file along layer, x and y if it lacks them.")] = None,
+    grid: Annotated[str, typer.Option(help="Pixels along layer, x and y.")] = "16,8,8",
+    bits_each: Annotated[str, typer.Option("--bits", help="Bits of a feature.")] = "1,2,3",
+    voxels: Annotated[str, typer.Option(help="Numbers of pixels with bits, besides all.")] = "64,368",
+    threshold: Annotated[
+        list[float] | None, typer.Option(help="Energy (MeV) below which a pixel is empty; may be repeated.")
+    ] = None,
+    bootstrap: Annotated[int, typer.Option(min=2, help="Bootstrap draws of each uncertainty.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws within the cells.")] = 0,
+    page: Annotated[Path | None, typer.Option(help="A Markdown page with marks: the table is put there.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of results.json and the figure.")] = Path("studies/bits"),
+) -> None:
+    """What events lose as bits: thresholds, codes, cells that are cut or learned, and fewer pixels."""
+    import json
+
+    from experiments.marked_page import split
+    from experiments.studies.bits import Settings, bits_study
+    from experiments.studies.bits_view import NAME, bits_figure, bits_table, write_page
+    from qgen.data import Dataset, load_calorimeter
+
+    settings = Settings(
+        bits=_numbers("bits", bits_each),
+        voxels=_numbers("voxels", voxels),
+        thresholds=threshold or (),
+        bootstrap=bootstrap,
+        seed=seed,
+    )
+    dataset: Dataset
+    if config is not None:
+        from experiments.config import load_config
+        from experiments.run import load_dataset
+
+        if file is not None:
+            raise ValueError(f"--file is {file}, but the events are those of {config}; give one of the two")
+        dataset = load_dataset(load_config(config))
+    else:
+        cells = None if shape is None else _three("shape", shape)
+        dataset = load_calorimeter(file, grid=_three("grid", grid), shape=cells)
+    if page is not None:
+        split(page, NAME)
+    _done(out, "bits", lambda tell: bits_study(dataset, settings, tell), bits_table, bits_figure)
+    if page is not None:
+        write_page(page, json.loads((out / "results.json").read_text()))
+
+
+def _three(option: str, text: str) -> tuple[int, int, int]:
+    numbers = _numbers(option, text)
+    if len(numbers) != 3 or min(numbers) < 1:
+        raise ValueError(f"--{option}: found {text!r}; three positive integers with commas between them are needed")
+    return numbers[0], numbers[1], numbers[2]
+
+
 def _done(
     out: Path,
     name: str,

@@ -57,7 +57,7 @@ def fit_cells(
         bits: of every feature, or of each: ``2**bits`` cells, or ``bits + 1`` in a unary code.
         edges: cells with equally many distinct values (``quantile``), of equal width (``linear``), or with the smallest
             expected squared distance from the mean of the cell (``learned``), in physical units; of energies, under
-            the mean incident energy.
+            the mean incident energy. Too few distinct values for the cells asked for are cut into equal widths.
         tails: share of the training values beyond the outer edges on either side.
         code: how a feature's cells are written in bits.
         order: which bit of which feature each bit of an event is.
@@ -155,6 +155,7 @@ def _edges(
     edges = [each.tolist() for each in fitted.edges]
     learned = _learned(events, edges, single) if kind == "learned" else {}
     often = events.often_empty.tolist()
+    columns, empty = values.T.contiguous(), events.empty.T.contiguous()
     for i, alone in enumerate(single.tolist()):
         if suppressed[i] or (alone and often[i]):
             edges[i] = [zero[i] - 1, zero[i] + narrow[i]]
@@ -162,34 +163,41 @@ def _edges(
             value = values[0, i].item()
             edges[i] = [value - CONSTANT_WIDTH / 2, value + CONSTANT_WIDTH / 2]
         elif often[i]:
-            edges[i] = _with_empty_cell(events, i, edges[i], kind, learned.get(i))
+            filled = columns[i][~empty[i]]
+            edges[i] = _with_empty_cell(i, filled, zero[i], narrow[i], edges[i], kind, learned.get(i))
         elif i in learned and _increases(made := [edges[i][0], *learned[i], edges[i][-1]]):
             edges[i] = made
     return edges
 
 
 def _with_empty_cell(
-    events: _Events, i: int, edges: list[float], kind: Edges, learned: list[float] | None
+    feature: int,
+    filled: Tensor,
+    zero: float,
+    narrow: float,
+    edges: list[float],
+    kind: Edges,
+    learned: list[float] | None,
 ) -> list[float]:
     """Edges of a pixel that is often empty: the lowest cell holds the empty pixels alone.
 
     It lies below the value of an empty pixel, where the transform's inverse gives exactly 0. The others are of the
-    asked kind if the pixel was not empty at least twice as often as there are cells, else equally wide.
+    asked kind if the ``filled`` values are at least twice as many as there are cells, else equally wide.
     """
-    zero, narrow = events.zero[i].item(), events.narrow[i].item()
-    filled = events.values[~events.empty[:, i], i].unique()
     low, high, n = zero + narrow, max(edges[-1], zero + 2 * narrow), len(edges) - 2
     share = torch.linspace(0, 1, n + 1, dtype=torch.float64)[1:-1]
     linear = (low + (high - low) * share).tolist()
     inner = linear
-    if len(filled) >= 2 * n and learned is not None:
-        inner = learned
-    elif len(filled) >= 2 * n and kind == "quantile":
-        inner = torch.from_numpy(np.quantile(filled.numpy(), share.numpy())).clamp(low, high).tolist()
+    if kind != "linear" and n > 1:
+        distinct = filled.unique()
+        if len(distinct) >= 2 * n and learned is not None:
+            inner = learned
+        elif len(distinct) >= 2 * n and kind == "quantile":
+            inner = torch.from_numpy(np.quantile(distinct.numpy(), share.numpy())).clamp(low, high).tolist()
     for some in (inner, linear):
         if _increases(made := [zero - 1, low, *some, high]):
             return made
-    raise ValueError(f"feature {i} has too few distinct values ({len(filled)}) for {n + 1} cells")
+    raise ValueError(f"feature {feature} has too few distinct values for {n + 1} cells")
 
 
 def _learned(events: _Events, edges: list[list[float]], single: Tensor) -> dict[int, list[float]]:

@@ -131,8 +131,8 @@ class Discretiser(nn.Module):
                 raise ValueError(f"bits of feature {i} is {b}; allowed are 1 to 20")
         if numbered:
             _check_numbered(sum(each), math.prod(_n_cells(b, code) for b in each))
-        values = _finite(values)
-        return cls([_fitted_edges(values[:, i], i, b, code, edges, tails) for i, b in enumerate(each)], code, order)
+        columns = _finite(values).T.contiguous()
+        return cls([_fitted_edges(columns[i], i, b, code, edges, tails) for i, b in enumerate(each)], code, order)
 
     @property
     def n_features(self) -> int:
