@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,10 +88,10 @@ def cells_of(generator: DiscreteGenerator) -> str:
 
 
 def named(metric: str, label: str, part: str = "") -> str:
-    """The name of a score in the tables: with the models whose cells are meant if there are several kinds, and the bin.
+    """The name of a score in the tables: with the cells that are meant if there are several kinds, and the bin.
 
-    >>> named("string_mmd/4.97", ""), named("string_mmd/4.97", "iqp, rbm", "beam_energy 50 GeV")
-    ('string_mmd/4.97', 'string_mmd (iqp, rbm)/4.97 @ beam_energy 50 GeV')
+    >>> named("string_mmd/4.97", ""), named("string_mmd/4.97", "64 bits", "beam_energy 50 GeV")
+    ('string_mmd/4.97', 'string_mmd (64 bits)/4.97 @ beam_energy 50 GeV')
     """
     base, slash, feature = metric.partition("/")
     return (f"{base} ({label}){slash}{feature}" if label else metric) + (f" @ {part}" if part else "")
@@ -159,11 +159,11 @@ class StringJudging:
         for name, generator in generators.items():
             if isinstance(generator, DiscreteGenerator):
                 of_cells.setdefault(cells_of(generator), []).append(name)
+        labels = _labels([(names, generators[names[0]]) for names in of_cells.values()])
         bins = judge.evaluation.bins
         groups = []
         for part in (None, *(condition_bins(judge.truth, bins) if bins else [])):
-            for names in of_cells.values():
-                label = ", ".join(names) if len(of_cells) > 1 else ""
+            for names, label in zip(of_cells.values(), labels, strict=True):
                 try:
                     group = _group(judge, part, generators[names[0]], names, label, options, seed)
                 except ValueError as error:
@@ -190,15 +190,20 @@ class StringJudging:
         """By model and name the value, uncertainty, floor and floor's uncertainty; and the numbers behind them.
 
         Args:
-            samples: events of models by name; they are put into the cells of every group.
+            samples: events of models by name; those of a model on bits are judged in its own cells, others in all.
             generators: by name; those without events, that know expectation values, are judged by these.
             warn: is told which model could not be judged, and why.
         """
         scores: dict[str, dict[str, dict[str, float]]] = {}
         kept = []
+        on_bits = {name for group in self.groups for name in group.models}
         for group in self.groups:
             judged: dict[str, Judged] = {}
-            asked: dict[str, Tensor | Columns] = {name: group.bits(events) for name, events in samples.items()}
+            asked: dict[str, Tensor | Columns] = {
+                name: group.bits(events)
+                for name, events in samples.items()
+                if name in group.models or name not in on_bits
+            }
             asked |= {
                 name: _columns(generators[name], group.cells, group.other, derive_seed(self.seed, name, "strings"))
                 for name in group.models
@@ -215,6 +220,14 @@ class StringJudging:
             if group.part is None:
                 kept.append(_kept(group, {name: judged[name] for name in (*generators, *samples) if name in judged}))
         return scores, kept
+
+
+def _labels(groups: Sequence[tuple[list[str], Any]]) -> list[str]:
+    """Of each kind of cells a name, by its number of bits or, if two have as many, by its models; none for one kind."""
+    bits = [f"{generator.discretiser.n_bits} bits" for _, generator in groups]
+    if len(groups) == 1:
+        return [""]
+    return bits if len(set(bits)) == len(bits) else [", ".join(names) for names, _ in groups]
 
 
 def _within(events: Dataset, part: Bin | None) -> Dataset:

@@ -174,14 +174,24 @@ def test_cells_of_different_kinds_have_names(tmp_path: Path) -> None:
     models = {
         "one": {"kind": "silent"},
         "two": {"kind": "silent", "bits": 2},
+        "drawn": {**MODELS["bitflip"], "bits": 2},
         "marginals": {"kind": "marginals"},
     }
     run = load_run(run_experiment(experiment(models, evaluation={"strings": FEW}), tmp_path / "run"))
     metrics = {name: set(run.results["models"][name]["metrics"]) for name in models}
-    assert {"two_body (one)", "string_order (one)/1"} <= metrics["one"]
-    assert not any("(two)" in name for name in metrics["one"])
-    assert {"two_body (one)", "two_body (two)", "wasserstein"} <= metrics["marginals"]
-    assert "discrepancy (two)" in write_markdown([run], tmp_path / "report.md").read_text()
+    assert {"two_body (8 bits)", "string_order (8 bits)/1"} <= metrics["one"]
+    assert not any("(16 bits)" in name for name in metrics["one"])
+    assert not any("(8 bits)" in name for name in metrics["two"] | metrics["drawn"])
+    assert "two_body (16 bits)" in metrics["two"] & metrics["drawn"]
+    assert {"two_body (8 bits)", "two_body (16 bits)", "wasserstein"} <= metrics["marginals"]
+    assert "discrepancy (16 bits)" in write_markdown([run], tmp_path / "report.md").read_text()
+
+
+def test_as_many_bits_in_different_cells_go_by_their_models(tmp_path: Path) -> None:
+    models = {"one": {"kind": "silent"}, "other": {**MODELS["bitflip"], "edges": "quantile"}}
+    run = load_run(run_experiment(experiment(models, evaluation={"strings": FEW}), tmp_path / "run"))
+    assert "two_body (one)" in run.results["models"]["one"]["metrics"]
+    assert "two_body (other)" in run.results["models"]["other"]["metrics"]
 
 
 def test_bins_of_conditions_are_judged_too(tmp_path: Path) -> None:
