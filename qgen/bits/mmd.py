@@ -31,6 +31,9 @@ less what a string has with itself. Near the data, where :math:`\Delta` vanishes
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Self
+
 import torch
 from torch import Tensor
 
@@ -103,11 +106,12 @@ def mean_by_kernel(terms: Tensor, kernel: Tensor, shares: Tensor) -> Tensor:
 class MMDEstimate:
     """The squared discrepancy and its variance, from blocks of random strings that are added one after another.
 
-    Memory does not grow with the number of strings. Every block must have the same events, in the same order, and
-    fresh draws of the model.
+    Memory does not grow with the number of strings. Every block must have the same events, in the same order.
 
     Args:
         weight: what the mean over strings is multiplied by (``share_seen``).
+        fresh: whether every block has new draws of the model; False where they are the same ones, other events for
+            example.
 
     >>> rng = torch.Generator().manual_seed(0)
     >>> estimate = MMDEstimate()
@@ -117,16 +121,15 @@ class MMDEstimate:
     True
     """
 
-    def __init__(self, weight: float = 1.0) -> None:
+    def __init__(self, weight: float = 1.0, *, fresh: bool = True) -> None:
         self.weight = weight
+        self.fresh = fresh
         self.strings = 0
         self._terms = self._terms_squared = 0.0
         self._own = 0.0  # what a string's draws and events bring to the variance of its own term, summed over strings
-        # of the model's draws: first order, their covariance squared, that with the events, each over its divisor
-        self._draws = {1: 0.0, 2: 0.0}
-        self._first: Tensor | None = None
-        self._gram: Tensor | None = None
-        self._mixed = 0.0
+        self._events: _Sums | None = None
+        self._draws: tuple[_Sums, Tensor] | None = None  # of all blocks together, where the draws are the same
+        self._of_draws = self._mixed = 0.0  # what those of each block bring, where they are not
 
     def add(self, data: Tensor, model: Tensor | None = None) -> None:
         """Add the strings of a block.
@@ -137,46 +140,45 @@ class MMDEstimate:
             model: independent unbiased values of the strings ``(K, n)``.
 
         Raises:
-            ValueError: fewer than 4 events or draws, or another number of events than before.
+            ValueError: fewer than 4 events or draws, or another number of events (or of draws, where they are to be the
+                same) than before.
         """
         data = data.detach().to(torch.float64)
         _check(data, "events", 4)
         m = data.shape[1]
-        if self._first is not None and len(self._first) != m:
-            raise ValueError(f"the block has {m} events, those before had {len(self._first)}")
-        if model is not None:
-            _check(model, "draws of the model", 4)
-        self.strings += len(data)
+        if self._events is not None and len(self._events.along) != m:
+            raise ValueError(f"the block has {m} events, those before had {len(self._events.along)}")
         mean_b, var_b = data.mean(1), data.var(1)
+        mean_a = torch.zeros_like(mean_b)
         if model is None:
             terms = paired_terms(data)
-            mean_a = torch.zeros_like(mean_b)
             own = 4 * terms * var_b / m + 2 * var_b.square() / (m * (m - 1))
         else:
             model = model.detach().to(data)
+            _check(model, "draws of the model", 4)
             n = model.shape[1]
+            before = n if self._draws is None else len(self._draws[0].along)
+            if before != n:
+                raise ValueError(f"the block has {n} draws, those before had {before}")
             terms = unbiased_terms(model, data)
             mean_a, var_a = model.mean(1), model.var(1)
             own = 4 * terms * (var_a / n + var_b / m)
             own += 2 * var_a.square() / (n * (n - 1)) + 2 * var_b.square() / (m * (m - 1)) + 4 * var_a * var_b / (n * m)
-            # each draw along the difference of the means, itself left out of its own
-            along = model.T @ (n / (n - 1) * mean_a - mean_b) - model.square().sum(0) / (n - 1)
-            a, b = model[:, :PAIRS_OF], data[:, :PAIRS_OF]
-            mixed = ((a - a.mean(1, keepdim=True)).T @ (b - b.mean(1, keepdim=True))).square().sum() / (
-                (a.shape[1] - 1) * (b.shape[1] - 1)
-            )
-            squared = _trace_of_square(a.T @ a)
-            first = (along.var() - squared / (n - 1) - mixed / m).clamp_min(0)
-            self._draws[1] += float(4 * first / n + 4 * mixed / (n * m))
-            self._draws[2] += float(2 * squared / (n * (n - 1)))
-            self._mixed += float(mixed / n)
+            draws, cross = _Sums.of(model, mean_b), _cross(model, data)
+            if self.fresh:
+                of_draws, mixed = _of_draws(draws, cross, m)
+                self._of_draws += of_draws
+                self._mixed += mixed
+            elif self._draws is None:
+                self._draws = draws, cross
+            else:
+                self._draws = self._draws[0].plus(draws), self._draws[1] + cross
+        self.strings += len(data)
         self._terms += float(terms.sum())
         self._terms_squared += float(terms.square().sum())
         self._own += float(own.sum())
-        first_b = data.T @ (m / (m - 1) * mean_b - mean_a) - data.square().sum(0) / (m - 1)
-        gram = data[:, :PAIRS_OF].T @ data[:, :PAIRS_OF]
-        self._first = first_b if self._first is None else self._first + first_b
-        self._gram = gram if self._gram is None else self._gram + gram
+        events = _Sums.of(data, mean_a)
+        self._events = events if self._events is None else self._events.plus(events)
 
     @property
     def value(self) -> float:
@@ -188,22 +190,64 @@ class MMDEstimate:
     @property
     def variance(self) -> float:
         """Variance of :attr:`value`: strings, draws of the model and events are all taken as random."""
-        if self.strings < 2:
+        if self.strings < 2 or self._events is None:
             raise ValueError(f"{self.strings} strings were added; a variance needs at least 2")
         count = self.strings
         among = max(0.0, (self._terms_squared - self._terms**2 / count) / (count - 1))
-        together = sum(self._draws.values()) + self._events()
+        of_draws, mixed = self._of_draws, self._mixed
+        if self._draws is not None:
+            of_draws, mixed = _of_draws(*self._draws, len(self._events.along))
+        together = of_draws + self._events.bring(mixed)
         shared = max(0.0, together - self._own) / (count * (count - 1))
         return self.weight**2 * (among / count + shared)
 
-    def _events(self) -> float:
-        """What the events bring to the variance of the sum of all terms, the strings taken as fixed."""
-        assert self._first is not None
-        assert self._gram is not None
-        m = len(self._first)
-        squared = _trace_of_square(self._gram)
-        first = (self._first.var() - squared / (m - 1) - self._mixed).clamp_min(0)
-        return float(4 * first / m + 2 * squared / (m * (m - 1)))
+
+@dataclass(frozen=True)
+class _Sums:
+    """Sums over strings of products of values, of which the columns ``n`` are independent draws, or events.
+
+    Args:
+        along: each draw along the difference of the means, itself left out of its own mean, ``(n,)``.
+        gram: of the first draws with each other.
+    """
+
+    along: Tensor
+    gram: Tensor
+
+    @classmethod
+    def of(cls, values: Tensor, other_mean: Tensor) -> Self:
+        """Of the values of a block ``(K, n)`` and the means of what they are compared with ``(K,)``."""
+        n, some = values.shape[1], values[:, :PAIRS_OF]
+        along = values.T @ (n / (n - 1) * values.mean(1) - other_mean) - values.square().sum(0) / (n - 1)
+        return cls(along, some.T @ some)
+
+    def plus(self, other: _Sums) -> _Sums:
+        """Those of more strings."""
+        return _Sums(self.along + other.along, self.gram + other.gram)
+
+    def bring(self, mixed: float) -> float:
+        """What the draws bring to the variance of the sum of all terms, strings and what is compared taken as fixed.
+
+        Args:
+            mixed: variance of ``along`` by the noise of the mean of what is compared.
+        """
+        n = len(self.along)
+        squared = _trace_of_square(self.gram)
+        first = (self.along.var() - squared / (n - 1) - mixed).clamp_min(0)
+        return float(4 * first / n + 2 * squared / (n * (n - 1)))
+
+
+def _cross(model: Tensor, data: Tensor) -> Tensor:
+    """Products of the first draws with the first events, both less their means."""
+    a, b = model[:, :PAIRS_OF], data[:, :PAIRS_OF]
+    return (a - a.mean(1, keepdim=True)).T @ (b - b.mean(1, keepdim=True))
+
+
+def _of_draws(draws: _Sums, cross: Tensor, m: int) -> tuple[float, float]:
+    """What a model's draws bring to the variance of the sum of the terms, and to that of the events' sums ``along``."""
+    n = len(draws.along)
+    mixed = float(cross.square().sum()) / ((cross.shape[0] - 1) * (cross.shape[1] - 1))
+    return draws.bring(mixed / m) + 4 * mixed / (n * m), mixed / n
 
 
 def mmd_variance(data: Tensor, model: Tensor | None = None, *, weight: float = 1.0) -> float:

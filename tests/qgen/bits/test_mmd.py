@@ -129,6 +129,22 @@ def test_blocks_are_one_sum() -> None:
     assert whole.variance == mmd_variance(differences, weight=0.5)
 
 
+def test_blocks_with_the_same_draws_are_one_sum() -> None:
+    """Two samples of events, say; taken as fresh ones they would seem to be more than they are."""
+    rng = new_generator(9)
+    some, _ = draw_strings(12, [2.0], 400, rng)
+    a, b = some.signs(events(40, 12, 0.3, rng)), some.signs(events(50, 12, 0.3, rng))
+    parts, fresh = MMDEstimate(fresh=False), MMDEstimate()
+    for x, y in zip(a.split(90), b.split(90), strict=True):
+        parts.add(y, x)
+        fresh.add(y, x)
+    assert parts.variance == pytest.approx(mmd_variance(b, a), rel=1e-9)
+    assert parts.value == fresh.value
+    assert fresh.variance < 0.8 * parts.variance
+    with pytest.raises(ValueError, match=r"^the block has 9 draws, those before had 40$"):
+        parts.add(b[:3], a[:3, :9])
+
+
 def test_more_events_than_pairs_are_taken_of(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = new_generator(6)
     some, _ = draw_strings(20, [2.0], 300, rng)
