@@ -55,7 +55,7 @@ class Autoregressive(BitGenerator):
         condition_transform: the same for conditions.
 
     Raises:
-        ValueError: a negative number of hidden units.
+        ValueError: a negative number of hidden units, or a code with bit strings that are no cells.
 
     >>> events = torch.rand(200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     >>> model = Autoregressive(Discretiser.fit(events, bits=2), hidden=4)
@@ -86,6 +86,7 @@ class Autoregressive(BitGenerator):
         )
         if hidden < 0:
             raise ValueError(f"hidden is {hidden}; at least 0 is needed")
+        discretiser.check_one_to_one()
         n, inputs = discretiser.n_bits, self.n_inputs
         self.hidden = hidden
         rng = new_generator(derive_seed(seed, "weights"))

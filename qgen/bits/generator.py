@@ -82,7 +82,7 @@ class BitGenerator(DiscreteGenerator):
         """Probability of each cell, ``(m, n_cells)``, differentiable.
 
         Raises:
-            ValueError: the model has more than 16 bits.
+            ValueError: the model has more than 16 bits, or bit strings that are no cells.
         """
         self._check_table()
         bits = self.discretiser.to_bits(torch.arange(self.discretiser.n_cells, device=self.device))
@@ -92,6 +92,7 @@ class BitGenerator(DiscreteGenerator):
         return torch.stack(each).exp()
 
     def _check_table(self) -> None:
+        self.discretiser.check_one_to_one()
         if self.discretiser.n_bits > TABLE_BITS:
             raise ValueError(
                 f"the model has {self.discretiser.n_bits} bits; probabilities of all cells are given up to "

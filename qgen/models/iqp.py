@@ -138,8 +138,8 @@ class IQPBornMachine(MeasuredOnce, EstimatedStrings):
         self.spin_symmetric = spin_symmetric
         self.components = components
         self.ties = None if ties is None else checked_ties(ties, len(sets))
-        self.has_log_prob = n <= TABLE_BITS
-        self.exact_strings = self.has_log_prob and not self.uses_condition
+        self.has_log_prob = n <= TABLE_BITS and discretiser.one_to_one
+        self.exact_strings = n <= TABLE_BITS and not self.uses_condition
         for name, tensor in (("pointers", sets.pointers), ("members", sets.members)):
             self.register_buffer(name, tensor, persistent=False)
         self.register_buffer("tie", torch.tensor(self.ties or range(len(sets))), persistent=False)
