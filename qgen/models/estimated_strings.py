@@ -31,6 +31,7 @@ class EstimatedStrings(StringGenerator):
         super().__init__(*arguments, **options)
         self._noise = GradientNoise()
         self._draws_from: torch.Generator | None = None
+        self._batch = 0
 
     def _draw_values(self, strings: BitSets, condition: Tensor | None, n: int, generator: torch.Generator) -> Tensor:
         """As :meth:`string_values`."""
@@ -52,6 +53,7 @@ class EstimatedStrings(StringGenerator):
 
         The noise of its gradient is looked at now and then; a validation is the mean of several independent values.
         """
+        self._batch = len(values)
         seeds = torch.randint(2**63 - 1, (2 * VALIDATIONS,), generator=generator, device=generator.device).tolist()
 
         def loss(strings: int, draws: int) -> Tensor:
@@ -86,4 +88,8 @@ class EstimatedStrings(StringGenerator):
 
     def remarks(self, history: Sequence[dict[str, float]]) -> tuple[str, ...]:
         """Whether the first steps were noise, and how many strings and draws would do."""
-        return noise_remarks(history, self.n_strings, None if self.exact_strings else self.n_draws)
+        if self.exact_strings:
+            return noise_remarks(history, self.n_strings, None)
+        if self.uses_condition:
+            return noise_remarks(history, self.n_strings, self._batch, "events in a batch")
+        return noise_remarks(history, self.n_strings, self.n_draws)

@@ -71,7 +71,7 @@ class GradientNoise:
         return record
 
 
-def noise_remarks(history: Sequence[Record], strings: int, draws: int | None) -> tuple[str, ...]:
+def noise_remarks(history: Sequence[Record], strings: int, draws: int | None, name: str = "draws") -> tuple[str, ...]:
     """One sentence if the first steps of a training are noise, with how many strings and draws would do.
 
     What would do brings the noise down to the signal. The part of the noise that the draws bring falls with their
@@ -82,6 +82,7 @@ def noise_remarks(history: Sequence[Record], strings: int, draws: int | None) ->
         history: records, one of the first steps with what :meth:`GradientNoise.records` gives.
         strings: of a step.
         draws: of a step; None where the values of strings are exact.
+        name: what the draws are called.
 
     >>> lost = {"gradient_signal": 0.0, "gradient_signal_error": 1.0, "gradient_noise": 600.0}
     >>> noise_remarks([{**lost, "gradient_noise_of_draws": 300.0}], 500, 1000)[0].split("; ")[1]
@@ -98,11 +99,11 @@ def noise_remarks(history: Sequence[Record], strings: int, draws: int | None) ->
         return ()  # too few steps and weights to tell
     least = signal if seen else max(signal, 0.0) + SURE * error
     of_draws = min(noise, first["gradient_noise_of_draws"])
-    need = [(strings, noise - of_draws, "strings"), *([(draws, of_draws, "draws")] if draws else [])]
+    need = [(strings, noise - of_draws, "strings"), *([(draws, of_draws, name)] if draws else [])]
     parts = len([part for _, part, _ in need if part > 0])
     more = "about " if seen else "more than "
-    wanted = " and ".join(f"{_rounded(count * max(1.0, parts * part / least))} {name}" for count, part, name in need)
-    used = " and ".join(f"{count} {name}" for count, _, name in need)
+    wanted = " and ".join(f"{_rounded(count * max(1.0, parts * part / least))} {what}" for count, part, what in need)
+    used = " and ".join(f"{count} {what}" for count, _, what in need)
     found = f"is {signal / noise:.2g} of the noise" if seen else "is not seen"
     return (
         f"noise: in the first steps the gradient {found}, with {used} they are as good as random; {more}{wanted} "
