@@ -109,6 +109,21 @@ class Blocks:
             found.append(cumulant)
         return torch.cat(found)
 
+    def beyond_means(self, strings: BitSets) -> Tensor:
+        """Moments of strings of one size less the products of their bits' means, ``(n_strings, B)`` float64.
+
+        A product takes every bit from another column of the block; no block may have fewer columns than a string bits.
+        """
+        singles = self._singles(strings.n_bits)
+        found = []
+        for part in _cut(strings):
+            members = part.members.reshape(len(part), -1)
+            product = torch.ones(())
+            for shift, bit in enumerate(members.T):
+                product = product * blocked(singles[bit]).roll(shift, 2)
+            found.append(blocked(self._values(part)).mean(2) - product.mean(2))
+        return torch.cat(found)
+
     def _singles(self, n_bits: int) -> Tensor:
         return self._values(BitSets.of(n_bits, [(i,) for i in range(n_bits)]))
 

@@ -192,21 +192,20 @@ class StringJudge:
             self.missing[name] = f"truth has nothing of it that {len(self.truth)} events show"
 
     def _add_orders(self, training: Tensor, rng: Callable[..., torch.Generator]) -> None:
-        """Add the orders of correlation; beyond 1 by the distance of independent bits with the means of training."""
+        """Add the orders of correlation; beyond 1 on the scale of independent bits with the means of training."""
         n = self.truth.shape[1]
-        order = torch.stack([torch.randperm(len(training), generator=rng("shuffle", k)) for k in range(n)], 1)
-        independent = Blocks.of(training.gather(0, order))
+        learned = Blocks.of(_mixed(training))
         for k in range(1, min(LARGEST_ORDER, n) + 1):
             strings, name = strings_of_order(n, k, ORDER_STRINGS, rng("order", k)), f"string_order/{k}"
             true = Blocks.of(self.truth).means(strings)
-            if k == 1:
-                size = len(strings) - squared_gap(true, true.new_zeros(len(true), 1)).value
-            else:
-                away = squared_gap(true, independent.means(strings))
-                size = away.value
-                if size < CERTAIN * away.uncertainty:
-                    self.missing[name] = f"{len(self.truth)} events do not show, by such strings, that truth is not independent bits"
-                    continue
+            away = true if k == 1 else learned.beyond_means(strings)
+            if k > 1 and signal(away) < CERTAIN:
+                self.missing[name] = (
+                    f"{len(training)} events do not show, by such strings, that bits are not independent"
+                )
+                continue
+            square = squared_gap(away, away.new_zeros(len(away), 1)).value
+            size = len(strings) - square if k == 1 else square
             self._parts[name] = _Part(
                 partial(Blocks.means, strings=strings), partial(torch.full_like, fill_value=size), False
             )

@@ -142,6 +142,18 @@ def test_cumulants_of_noisy_values_have_no_bias() -> None:
         assert error.max() < 0.03
 
 
+def test_moments_beyond_means_vanish_for_independent_bits_alone() -> None:
+    strings = BitSets.of(N, [(0, 1, 4), (0, 2, 4), (3, 8, 11)])
+    bound, alone = (Blocks.of(bits).beyond_means(strings) for bits in (toy(20_000, 0), independent(toy(20_000, 0))))
+    signs = 1 - 2 * toy(20_000, 0).double()
+    for found, expected in (
+        (bound, [signs[:, s].prod(1).mean() - signs[:, s].mean(0).prod() for s in map(list, strings)]),
+        (alone, [0.0] * 3),
+    ):
+        error = found.std(1) / found.shape[1] ** 0.5
+        assert ((found.mean(1) - torch.tensor(expected)).abs() < 4 * error).all()
+
+
 def test_exact_values_make_exact_cumulants() -> None:
     means = torch.linspace(-0.8, 0.8, N, dtype=torch.float64)
     blocks = Blocks(lambda strings: product(means)(strings)[:, None])
