@@ -27,8 +27,8 @@ def _rows(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     headings = ["cells", "bits", "bit entropy", "cell entropy", *lost, *floors]
     table = []
     for row in rows:
-        cells = [_name(row, results["features"]), str(row["n_bits"]), f"{row['bit_entropy']:.0f}"]
-        cells.append(f"{row['cell_entropy']:.0f}")
+        cells = [_name(row, results["features"]), str(row["n_bits"])]
+        cells += [f"{row[name]:.{0 if row[name] >= 100 else 1}f}" for name in ("bit_entropy", "cell_entropy")]
         if of_images:
             energy = row["energy"]
             cells += [_percent(energy[name]) for name in ("without_bits", "pixels", "total")]
@@ -119,7 +119,7 @@ def _name(row: Mapping[str, Any], features: int) -> str:
     of_each = f"{row['bits']} bit{'s' * (row['bits'] > 1)}, {_kind(row)}"
     if row["threshold"] is not None:
         of_each += f", at least {row['threshold']:g} MeV"
-    return f"{of_each}, {row['voxels'] or 'all'} of {features}"
+    return of_each if row["energy"] is None else f"{of_each}, {row['voxels'] or 'all'} of {features}"
 
 
 def _kind(row: Mapping[str, Any]) -> str:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 import torch
 from scipy import stats
 
+from classical_baselines.autoregressive import Autoregressive
+from classical_baselines.rbm import BoltzmannMachine
+from qgen import fit
 from qgen.bits.cells import fit_cells
 from qgen.data import CalorimeterDataset, Dataset, Discretiser, gaussian_events, load_calorimeter, muon_events
 from qgen.data.binary import blob_events
 from qgen.data.transforms import Transform
+from qgen.training import MMD, Own
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -191,3 +196,18 @@ def test_tables_have_no_empty_pixels(options: dict[str, object]) -> None:
     name, value = next(iter(options.items()))
     with pytest.raises(ValueError, match=rf"^{name} is {value!r}, but only the pixels of calorimeter images"):
         cells(muon_events(n=100), **options)  # type: ignore[arg-type]
+
+
+def test_models_on_a_thermometer_have_no_density_and_no_table() -> None:
+    data = load_calorimeter(grid=(3,), max_events=200)
+    options: dict[str, Any] = {"bits": 2, "code": "unary", "frame": "marginals", "edges": "learned"}
+    model = BoltzmannMachine.for_dataset(data, hidden=2, gibbs_steps=1, **options)
+    assert not model.has_log_prob
+    fit(model, data, Own(), steps=2, batch_size=20)
+    drawn = model.sample(10, data.conditions[:10], generator=rng())
+    assert drawn.shape == (10, 3)
+    only = r"^code is 'unary', whose bit strings are not all cells; allowed here are binary, gray$"
+    with pytest.raises(ValueError, match=only):
+        fit(model, data, MMD(), steps=1, batch_size=20)
+    with pytest.raises(ValueError, match=only):
+        Autoregressive(model.discretiser)
