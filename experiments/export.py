@@ -33,7 +33,7 @@ __all__ = ["FORMATS", "Exported", "deployable_kinds", "export", "measured_events
 FORMATS = {"qasm3": ".qasm", "qasm2": ".qasm", "qpy": ".qpy", "json": ".json"}
 """How a program can be written, and the ending of its file's name."""
 
-LEVEL = 2
+LEVEL = 3
 """Of Qiskit's transpiler."""
 
 
