@@ -84,7 +84,7 @@ class Marginals(Transform):
         """
         n, n_features = values.shape
         empty = torch.zeros(n_features, dtype=torch.bool) if empty is None else empty
-        ordered = values.T.contiguous().sort(1).values
+        ordered = values.T.to(torch.float64).contiguous().sort(1).values
         negative = empty & (ordered[:, 0] < 0)
         if negative.any():
             i = int(negative.nonzero()[0])
@@ -107,27 +107,27 @@ class Marginals(Transform):
         knots, levels, columns, place = self._places(samples)
         low = knots.gather(1, place)
         position = (columns - low) / (knots.gather(1, place + 1) - low)
-        shares = torch.lerp(levels[place], levels[place + 1], position).T
+        shares = torch.lerp(levels[place], levels[place + 1], position).T.to(samples)
         return torch.where(self.empty & (samples <= 0), EMPTY, shares)
 
     def inverse(self, values: Tensor, condition: Tensor | None = None) -> Tensor:
         """``v``."""
-        knots, levels, columns = self.knots.T.to(values), self.levels.to(values), values.T.contiguous()
+        knots, levels, columns = self.knots.T, self.levels, values.T.to(self.levels).contiguous()
         place = (torch.searchsorted(levels, columns, right=True) - 1).clamp_(0, len(levels) - 2)
         position = (columns - levels[place]) / levels.diff()[place]
-        found = torch.lerp(knots.gather(1, place), knots.gather(1, place + 1), position).T
+        found = torch.lerp(knots.gather(1, place), knots.gather(1, place + 1), position).T.to(values)
         return torch.where(self.empty & (values < 0), 0, found)
 
     def log_abs_det(self, samples: Tensor, condition: Tensor | None = None) -> Tensor:
         """``sum log du/dv``, shape ``(N,)``."""
         knots, levels, _, place = self._places(samples)
-        return (levels.diff().log() - knots.diff(dim=1).log()).gather(1, place).sum(0)
+        return (levels.diff().log() - knots.diff(dim=1).log()).gather(1, place).sum(0).to(samples)
 
     def _places(self, samples: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Knots of each feature in a row, levels, values likewise, and the knot below each value."""
-        knots, columns = self.knots.T.to(samples).contiguous(), samples.T.contiguous()
+        """Knots of each feature in a row, levels, values likewise, and the knot below each value; all in float64."""
+        knots, columns = self.knots.T.contiguous(), samples.T.to(self.knots).contiguous()
         place = torch.searchsorted(knots, columns, right=True) - 1
-        return knots, self.levels.to(samples), columns, place.clamp_(0, len(self.levels) - 2)
+        return knots, self.levels, columns, place.clamp_(0, len(self.levels) - 2)
 
     def arguments(self) -> dict[str, Any]:
         """The tables as lists."""

@@ -82,6 +82,15 @@ def test_few_or_equal_values_are_no_obstacle(column: list[int]) -> None:
     assert transform.log_abs_det(values).isfinite().all()
 
 
+def test_single_precision_is_kept_also_where_values_are_equal() -> None:
+    values = torch.tensor([[1.0], [1.0], [1.0], [2.0]])
+    transform = Marginals.fit(values)
+    shares = transform(values)
+    assert shares.dtype == torch.float32
+    torch.testing.assert_close(transform.inverse(shares), values)
+    assert transform.log_abs_det(values).isfinite().all()
+
+
 def test_a_thousand_pixels_are_fast_and_restored_from_json() -> None:
     data = load_calorimeter(grid=(16, 8, 8), max_events=600)
     fractions = EnergyFraction()(data.samples, data.conditions)
