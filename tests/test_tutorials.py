@@ -253,6 +253,38 @@ for metric in metrics[1:]:
 from qgen.metrics import METRICS
 assert "rare_events" in METRICS
 """,
+    "09_train_here_deploy_there": """
+def scored(name, metric):
+    return found[name][metric]["value"]
+
+assert all(row.value.value > row.floor.value for row in lost.of("bits").summary())
+assert machine.discretiser.n_bits == 64 and machine.no_samples
+assert losses[-1] < 0.7 * losses[0]
+assert all(abs(scored(name, "one_body")) < 0.003 for name in found)
+assert scored("iqp", "two_body") < 0.3
+assert 0.8 < scored("bitflip", "two_body") < scored("independent bits", "two_body") < 1.1
+assert scored("iqp", "string_mmd") < 0.6 * scored("bitflip", "string_mmd")
+assert abs(two) < 0.05
+
+# what is written down
+assert "64 qubits" in program.lines[0] and program.facts.exists()
+assert program.program.read_text().startswith("OPENQASM 3.0;")
+crossings = int(on_device.lines[0].split()[-3])
+assert 4000 < crossings < 6500
+from experiments.config import load_config
+short = IQPBornMachine.for_dataset(showers, gates="neighbours", **cells)
+assert len(short.gates) == 64 + 112
+
+# the small machine: the noise costs less than bits and circuit
+def value(name, metric):
+    return {row.metric: row.value.value for row in table.of(name).summary()}[metric]
+
+for metric in ("wasserstein", "correlation"):
+    loss_of_noise = value("noisy", metric) - value("exact", metric)
+    assert loss_of_noise < value("exact", metric) - rows[metric].floor.value
+assert measured["noisy"].samples.isfinite().all()
+assert load_config("iqp-calo").name == "iqp-calo"
+""",
 }
 
 
