@@ -17,7 +17,7 @@ remembers them, and the machine would learn to exaggerate the condition. With at
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from annotated_types import Ge, Lt
@@ -26,6 +26,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 from classical_baselines.sizing import closest_size, closest_width
 from qgen.bits.cells import Edges, Frame, Occupancy, Threshold, Voxels, fit_cells
+from qgen.bits.gate_sets import training_bits
 from qgen.bits.generator import BitGenerator, bit_strings
 from qgen.data.dataset import Dataset
 from qgen.data.discretiser import Code, Discretiser
@@ -132,6 +133,7 @@ class BoltzmannMachine(BitGenerator):
         voxels: Voxels = None,
         occupancy: Occupancy = 0.0,
         conditional: bool = True,
+        start: Literal["random", "means"] = "random",
         hidden: Annotated[int, Ge(1)] = 32,
         gibbs_steps: Annotated[int, Ge(1)] = 100,
         chain_steps: Annotated[int, Ge(1)] = 5,
@@ -152,6 +154,8 @@ class BoltzmannMachine(BitGenerator):
             occupancy: share of the images in which a pixel with bits is not empty, at least.
             conditional: whether the dataset's conditions act on the bits. If not, they still enter through the
                 transform (energies as fractions of the incident one, say).
+            start: ``means`` starts the visible biases from the log odds of the bits, so that the fresh machine has the
+                means of the events (Hinton, A practical guide to training restricted Boltzmann machines, 2012).
             hidden: number of hidden units.
             gibbs_steps: of the chain whose end an event is.
             chain_steps: of the chains at each step of the training.
@@ -182,7 +186,7 @@ class BoltzmannMachine(BitGenerator):
 
             hidden = closest_width(size, n_parameters)
             closest_size([(hidden, size(hidden))], n_parameters, f"a BoltzmannMachine on {n} bits")
-        return cls(
+        made = cls(
             discretiser,
             dataset.n_conditions,
             conditional=conditional,
@@ -193,6 +197,14 @@ class BoltzmannMachine(BitGenerator):
             transform=transform,
             condition_transform=dataset.condition_transform,
         )
+        if start == "means":
+            bits = training_bits(dataset, discretiser, transform).to(torch.float64)
+            share = (bits.sum(0) + 0.5) / (len(bits) + 1)  # no bit is certain, however seldom it changes
+            with torch.no_grad():
+                made.visible_bias += share.logit()
+        elif start != "random":
+            raise ValueError(f"start is {start!r}; allowed are 'random' and 'means'")
+        return made
 
     def arguments(self) -> dict[str, Any]:
         """Discretiser, columns, number of hidden units and of steps."""

@@ -180,3 +180,14 @@ def test_asked_for_size_is_reached(target: int) -> None:
         BoltzmannMachine.for_dataset(data, n_parameters=40)
     with pytest.raises(ValueError, match=r"^chain_steps is 0; at least 1 is needed$"):
         BoltzmannMachine.for_dataset(data, chain_steps=0)
+
+
+def test_a_start_from_the_means_has_them() -> None:
+    data = calorimeter(grid=(8,), max_events=2000)
+    model = BoltzmannMachine.for_dataset(data, bits=1, conditional=False, start="means")
+    train = data.train
+    bits = model.discretiser.encode(model.transform(train.samples, train.conditions)).double()
+    drawn = model._draw_bits(4000, None, new_generator(0)).double()
+    assert (drawn.mean(0) - bits.mean(0)).abs().max() < 0.05
+    with pytest.raises(ValueError, match=r"^start is 'ones'; allowed are 'random' and 'means'$"):
+        BoltzmannMachine.for_dataset(data, start="ones")
