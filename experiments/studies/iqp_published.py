@@ -47,7 +47,7 @@ class Published:
         label: under which the first evaluation is listed; the bandwidth of its kernel is the square root.
         probabilities: of the truth, of the data set's options.
         first: values by kind of model.
-        second: those of the second evaluation, with other trained models.
+        second: those of the second evaluation, of other samples or models.
     """
 
     label: float
