@@ -6,7 +6,7 @@ All 65,536 probabilities are known, of the truth and of the models, so what is g
 The publication's numbers are estimates from test events in twenty parts, IQP's by 3,000 strings and draws as well.
 Those of its first evaluation stand under bandwidths of 2.449 (blobs) and 2.828 (Ising) in the released tables, but are
 those of the kernel with :math:`s^2` of that size: the row of training events, in which nothing is random, is the same
-digit for digit there and in the second evaluation, under 1.682 (Ising). Here they are compared at that bandwidth.
+to six digits there and in the second evaluation, under 1.682 (Ising). Here they are compared at that bandwidth.
 """
 
 from __future__ import annotations
