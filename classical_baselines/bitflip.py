@@ -32,15 +32,16 @@ from classical_baselines.sizing import closest_size
 from qgen.bits.cells import Edges, Frame, Occupancy, Threshold, Voxels, fit_cells
 from qgen.bits.covariance_start import covariance_flips
 from qgen.bits.gate_sets import GateChoice, choose_gates, ties, training_bits
-from qgen.bits.generator import TABLE_BITS
+from qgen.bits.generator import TABLE_BITS, as_numbers
 from qgen.bits.sets import BitSets
 from qgen.bits.string_generator import StringGenerator
+from qgen.bits.walsh import walsh_hadamard
 from qgen.data.dataset import Dataset
 from qgen.data.discretiser import Code, Discretiser, Order
 from qgen.data.transforms import Transform
 from qgen.random import derive_seed, new_generator, normal, uniform
 
-__all__ = ["BitFlip", "walsh_hadamard"]
+__all__ = ["BitFlip"]
 
 RARE = -3.0
 """Initial logit of the flips of more than one bit; that of single bits is 0, which is an even chance."""
@@ -307,7 +308,7 @@ class BitFlip(StringGenerator):
         """Probability of each bit string, the first bit most significant."""
         log_size, negative = self._factors(condition)
         n = self.discretiser.n_bits
-        place = _numbers(self.gates.dense().to(log_size.device))
+        place = as_numbers(self.gates.dense().to(log_size.device))
         # a sum over the generators that share an odd number of bits with S is half of (all - signed by parity)
         spread = torch.stack([log_size, negative]).new_zeros(2, len(log_size), 2**n)
         spread = spread.index_copy(2, place, torch.stack([log_size, negative]))
@@ -316,7 +317,7 @@ class BitFlip(StringGenerator):
         return (walsh_hadamard(log_size.exp() * signs) / 2**n).clamp_min(0)
 
     def _log_prob_of_bits(self, bits: Tensor, condition: Tensor | None) -> Tensor:
-        return self._log_of_table(self._distribution, _numbers(bits), condition)
+        return self._log_of_table(self._distribution, as_numbers(bits), condition)
 
     def _draw_bits(self, n: int, condition: Tensor | None, generator: torch.Generator) -> Tensor:
         probability = self.flip_probabilities(condition).expand(n, -1)
@@ -345,28 +346,6 @@ class _SparseProduct(torch.autograd.Function):
         """``matrix.T @ gradient``."""
         found = ctx.matrix.T @ gradient.cpu().numpy()
         return torch.from_numpy(np.ascontiguousarray(found)).to(gradient.device), None
-
-
-def walsh_hadamard(values: Tensor) -> Tensor:
-    """Sum over ``x`` of ``(-1)**(S . x)`` times the value of ``x``, for every ``S``; the last axis has ``2**n`` values.
-
-    >>> walsh_hadamard(torch.tensor([1.0, 2.0, 3.0, 4.0])).tolist()
-    [10.0, -2.0, -4.0, 0.0]
-    """
-    size = values.shape[-1]
-    half = 1
-    while half < size:
-        pairs = values.reshape(*values.shape[:-1], size // (2 * half), 2, half)
-        even, odd = pairs.unbind(-2)
-        values = torch.stack([even + odd, even - odd], dim=-2).reshape(values.shape)
-        half *= 2
-    return values
-
-
-def _numbers(bits: Tensor) -> Tensor:
-    """Bit strings ``(m, n)`` as numbers, the first bit most significant."""
-    places = torch.arange(bits.shape[1] - 1, -1, -1, device=bits.device)
-    return (bits.to(torch.int64) << places).sum(1)
 
 
 def _generators(n_bits: int, asked: int | Sequence[Sequence[int]]) -> BitSets:

@@ -11,7 +11,7 @@ from qgen.data.discretiser import Discretiser
 from qgen.data.transforms import Transform
 from qgen.generator import CELLS_AT_ONCE, DiscreteGenerator, Generator, WeightedEvents
 
-__all__ = ["TABLE_BITS", "BitGenerator", "bit_strings"]
+__all__ = ["TABLE_BITS", "BitGenerator", "as_numbers", "bit_strings"]
 
 TABLE_BITS = 16
 """Bits up to which the probabilities of all cells are given."""
@@ -132,3 +132,15 @@ def bit_strings(n_bits: int, device: torch.device | str = "cpu") -> Tensor:
     """
     places = torch.arange(n_bits - 1, -1, -1, device=device)
     return ((torch.arange(1 << n_bits, device=device)[:, None] >> places) & 1).to(torch.float64)
+
+
+def as_numbers(bits: Tensor) -> Tensor:
+    """Bits ``(..., n_bits)``, the most significant first, as int64 numbers ``(...)``.
+
+    >>> as_numbers(torch.tensor([[1, 0], [1, 1]])).tolist()
+    [2, 3]
+    """
+    numbers = torch.zeros(bits.shape[:-1], dtype=torch.int64, device=bits.device)
+    for place in range(bits.shape[-1]):
+        numbers = 2 * numbers + bits[..., place].to(torch.int64)
+    return numbers

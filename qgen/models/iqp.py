@@ -34,8 +34,9 @@ from circuits import Circuit, Gate
 from circuits.iqp import iqp
 from qgen.bits.cells import Edges, Frame, Occupancy, Threshold, Voxels, fit_cells
 from qgen.bits.gate_sets import GateChoice, choose_gates, covariance_angles, ties, training_bits
-from qgen.bits.generator import TABLE_BITS
+from qgen.bits.generator import TABLE_BITS, as_numbers
 from qgen.bits.sets import BitSets
+from qgen.bits.walsh import walsh_hadamard
 from qgen.data.dataset import Dataset
 from qgen.data.discretiser import Code, Discretiser, Order
 from qgen.data.transforms import Transform
@@ -45,8 +46,6 @@ from qgen.models.estimated_strings import EstimatedStrings
 from qgen.models.iqp_expectations import iqp_cosines, uniform_bits
 from qgen.models.iqp_sampling import SamplingPlan
 from qgen.models.iqp_start import checked_ties, shares, sized_gates
-from qgen.models.on_backend import as_numbers
-from qgen.models.walsh import walsh_hadamard
 from qgen.random import derive_seed, new_generator, normal
 
 __all__ = ["IQPBornMachine"]

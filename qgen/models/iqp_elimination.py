@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from qgen.bits.sets import BitSets
-from qgen.models.walsh import walsh_hadamard
+from qgen.bits.walsh import walsh_hadamard
 from qgen.random import uniform
 
 __all__ = ["Elimination"]

@@ -29,7 +29,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from qgen.bits.generator import as_numbers
 from qgen.bits.sets import BitSets
+from qgen.bits.walsh import walsh_hadamard
 
 __all__ = ["EXACT_BITS", "exact_expectations", "iqp_cosines", "uniform_bits"]
 
@@ -131,12 +133,12 @@ def exact_expectations(gates: BitSets, angles: Tensor, strings: BitSets, *, spin
         raise ValueError(f"angles have shape {tuple(angles.shape)}; expected ({len(gates)},)")
     device = angles.device
     spectrum = torch.zeros(2**n, dtype=torch.float64, device=device)
-    phase = _walsh(spectrum.index_add(0, _states(gates).to(device), angles.double()))
-    real, imaginary = _walsh(phase.cos()), _walsh(phase.sin())
+    phase = walsh_hadamard(spectrum.index_add(0, as_numbers(gates.dense()).to(device), angles.double()))
+    real, imaginary = walsh_hadamard(phase.cos()), walsh_hadamard(phase.sin())
     if spin_symmetric:
         real, imaginary = ((part + part.flip(0)) / 2**0.5 for part in (real, imaginary))
     probabilities = (real.square() + imaginary.square()) / 4.0**n
-    return _walsh(probabilities)[_states(strings).to(device)]
+    return walsh_hadamard(probabilities)[as_numbers(strings.dense()).to(device)]
 
 
 def _check_sets(gates: BitSets, strings: BitSets) -> None:
@@ -340,25 +342,3 @@ def _matrix(sets: BitSets, dtype: torch.dtype, device: torch.device) -> Tensor:
     ones = torch.ones(len(sets.members), dtype=dtype, device=sets.device)
     shape = (len(sets), sets.n_bits)
     return torch.sparse_coo_tensor(places, ones, shape, check_invariants=False).to(device).coalesce()
-
-
-# few bits
-
-
-def _states(sets: BitSets) -> Tensor:
-    """Each set as the number of a basis state; bit 0 is the most significant."""
-    return (sets.dense().long() * 2 ** torch.arange(sets.n_bits - 1, -1, -1, device=sets.device)).sum(1)
-
-
-def _walsh(values: Tensor) -> Tensor:
-    """The unnormalised Walsh-Hadamard transform of ``2**n`` values, as two products with dense matrices."""
-    n = len(values).bit_length() - 1
-    rows, columns = _hadamard(n // 2).to(values.device), _hadamard(n - n // 2).to(values.device)
-    return (rows @ values.reshape(len(rows), len(columns)) @ columns).reshape(-1)
-
-
-def _hadamard(n: int) -> Tensor:
-    matrix = torch.ones(1, 1, dtype=torch.float64)
-    for _ in range(n):
-        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
-    return matrix

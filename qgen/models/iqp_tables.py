@@ -12,7 +12,7 @@ from torch import Tensor
 from circuits.backends.draws import draw_bits
 from circuits.backends.memory import check_memory
 from qgen.bits.sets import BitSets
-from qgen.models.walsh import walsh_hadamard
+from qgen.bits.walsh import walsh_hadamard
 
 __all__ = ["Tables"]
 

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from circuits import Circuit
 from circuits.backends import Backend, Statevector, reseed, row_size, shots_of
+from qgen.bits.generator import as_numbers
 
 if TYPE_CHECKING:
     from qgen.generator import Generator as _Base
 else:
     _Base = object
 
-__all__ = ["NUMBERS_AT_ONCE", "OnBackend", "as_numbers"]
+__all__ = ["NUMBERS_AT_ONCE", "OnBackend"]
 
 NUMBERS_AT_ONCE = 2**22
 """Amplitudes, or what else a backend holds, of all circuits that go to it at once: a larger batch is cut."""
@@ -45,9 +46,7 @@ class OnBackend(_Base):
     def circuits(self) -> dict[str, Circuit]:
         """The circuits that run for an event, by what they are called; those that the model holds as attributes."""
         return {
-            name: value
-            for name, value in vars(self).items()
-            if isinstance(value, Circuit) and not name.startswith("_")
+            name: value for name, value in vars(self).items() if isinstance(value, Circuit) and not name.startswith("_")
         }
 
     @property
@@ -115,11 +114,3 @@ class OnBackend(_Base):
                 bits = backend.sample(circuit, angles(some.to(self.device)), shots, generator=generator)
                 events = order[start[:, None] + torch.arange(shots)]
                 yield events.to(self.device), bits.to(self.device)
-
-
-def as_numbers(bits: Tensor) -> Tensor:
-    """Bits ``(..., n_wires)``, the most significant first, as int64 numbers ``(...)``."""
-    numbers = torch.zeros(bits.shape[:-1], dtype=torch.int64, device=bits.device)
-    for wire in range(bits.shape[-1]):
-        numbers = 2 * numbers + bits[..., wire]
-    return numbers

@@ -7,11 +7,10 @@ from functools import cache
 
 import pytest
 import torch
-from scipy.linalg import expm, hadamard
+from scipy.linalg import expm
 from torch import Tensor
 
 from classical_baselines import BitFlip
-from classical_baselines.bitflip import walsh_hadamard
 from qgen.bits import BitSets, bit_strings
 from qgen.bits.kernels import draw_strings
 from qgen.data import load_calorimeter
@@ -47,11 +46,6 @@ def by_brute_force(model: BitFlip, condition: Tensor | None) -> Tensor:
             weight *= chance if flip else 1 - chance
         table[state] += weight
     return table
-
-
-def test_walsh_hadamard_is_scipys() -> None:
-    values = normal((3, 2, 32), new_generator(0), dtype=torch.float64)
-    torch.testing.assert_close(walsh_hadamard(values), values @ torch.from_numpy(hadamard(32)).double())
 
 
 @pytest.mark.parametrize("value", [None, -0.6])

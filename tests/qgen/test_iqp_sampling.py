@@ -20,7 +20,6 @@ from qgen.models.elimination_order import elimination_order
 from qgen.models.iqp_elimination import Elimination
 from qgen.models.iqp_sampling import SamplingPlan
 from qgen.models.iqp_tables import Tables
-from qgen.models.walsh import walsh_hadamard
 from qgen.random import new_generator
 
 
@@ -283,10 +282,3 @@ def test_the_cheaper_way_is_chosen() -> None:
     ladder = BitSets.of(24, [(i, j) for i in range(24) for j in range(i + 1, min(i + 13, 24))])
     assert SamplingPlan.of(ladder, 24).blocks[0].width == 13
     assert iqp_sampling.LARGEST_TABLE == 26
-
-
-def test_the_transform_is_that_of_the_definition() -> None:
-    values = torch.randn(2, 2**7, dtype=torch.float64, generator=new_generator(0))
-    numbers = torch.arange(2**7)
-    parity = torch.tensor([[bin(a & b).count("1") % 2 for b in numbers.tolist()] for a in numbers.tolist()])
-    assert torch.allclose(walsh_hadamard(values), values @ (1.0 - 2.0 * parity).double())

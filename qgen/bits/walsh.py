@@ -38,8 +38,9 @@ def walsh_hadamard(values: Tensor) -> Tensor:
 
 @lru_cache(maxsize=32)
 def _hadamard(axes: int, dtype: torch.dtype, device: str) -> Tensor:
-    one = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=dtype, device=device)
-    matrix = one
-    for _ in range(axes - 1):
-        matrix = torch.kron(matrix, one)
-    return matrix
+    with torch.inference_mode(False):  # it serves later calls, with gradients or without
+        one = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=dtype, device=device)
+        matrix = one
+        for _ in range(axes - 1):
+            matrix = torch.kron(matrix, one)
+        return matrix
