@@ -58,7 +58,8 @@ def unbiased_terms(model: Tensor, data: Tensor) -> Tensor:
     n = model.shape[1]
     mean = model.mean(1)
     square = (mean.square() - model.square().mean(1) / n) * (n / (n - 1))
-    return square - 2 * mean * data.mean(1) + _square_of_signs(data)
+    of_data = data.mean(1)
+    return square - 2 * mean * of_data + _square_of_signs(of_data, data.shape[1])
 
 
 def exact_terms(expectations: Tensor, data: Tensor) -> Tensor:
@@ -68,7 +69,8 @@ def exact_terms(expectations: Tensor, data: Tensor) -> Tensor:
     [0.25]
     """
     _check(data, "events")
-    return expectations.square() - 2 * expectations * data.mean(1) + _square_of_signs(data)
+    mean = data.mean(1).to(expectations)
+    return expectations.square() - 2 * expectations * mean + _square_of_signs(mean, data.shape[1])
 
 
 def paired_terms(differences: Tensor) -> Tensor:
@@ -264,10 +266,9 @@ def mmd_variance(data: Tensor, model: Tensor | None = None, *, weight: float = 1
     return estimate.variance
 
 
-def _square_of_signs(data: Tensor) -> Tensor:
-    """Unbiased squares of the means of signs ``(K, m)``."""
-    m = data.shape[1]
-    return (m * data.mean(1).square() - 1) / (m - 1)
+def _square_of_signs(mean: Tensor, m: int) -> Tensor:
+    """Unbiased squares of the expectation values of signs, from the means of ``m`` of them."""
+    return (m * mean.square() - 1) / (m - 1)
 
 
 def _trace_of_square(gram: Tensor) -> Tensor:

@@ -62,6 +62,8 @@ class Discretiser(nn.Module):
     [[1, 1, 0, 1]]
     """
 
+    _inner: Tensor
+
     def __init__(self, edges: Sequence[Sequence[float]], code: Code = "binary", order: Order = "by-feature") -> None:
         super().__init__()
         for name, value, allowed in (("code", code, get_args(Code)), ("order", order, get_args(Order))):
@@ -84,6 +86,7 @@ class Discretiser(nn.Module):
         self.cells = tuple(len(feature) - 1 for feature in edges)
         self.code = code
         self.order = order
+        self.register_buffer("_inner", self._padded_inner(), persistent=False)
 
     @classmethod
     def fit(
@@ -168,8 +171,7 @@ class Discretiser(nn.Module):
             ValueError: another number of features, or a value that is not finite (row and feature named).
         """
         values = _finite(self._check(values))
-        inner = pad_sequence([edges[1:-1] for edges in self.edges], batch_first=True, padding_value=math.inf)
-        return torch.searchsorted(inner, values.T.contiguous(), right=True).T.contiguous()
+        return torch.searchsorted(self._inner, values.T.contiguous(), right=True).T.contiguous()
 
     def outside(self, values: Tensor) -> Tensor:
         """Which values lie beyond the outer edges and so are assigned to the outermost cells, ``(N, n_features)`` bool.
@@ -380,6 +382,14 @@ class Discretiser(nn.Module):
     def _bounds(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         edges = pad_sequence(self.edges)
         return edges.gather(0, indices), edges.gather(0, indices + 1)
+
+    def _padded_inner(self) -> Tensor:
+        """The edges between cells, a row for each feature, filled up with infinity."""
+        return pad_sequence([edges[1:-1] for edges in self.edges], batch_first=True, padding_value=math.inf)
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self._inner = self._padded_inner()
 
     def _check(self, values: Tensor) -> Tensor:
         if values.ndim != 2 or values.shape[1] != self.n_features:

@@ -276,3 +276,15 @@ def test_a_thousand_features_are_one_of_many() -> None:
             own = [k for k, (feature, _) in enumerate(cells.wires) if feature == i]
             assert torch.equal(cells.encode(values)[:, own], alone.encode(values[:, i : i + 1]))
         assert torch.equal(cells.bits_to_indices(cells.encode(values)), cells.indices(values))
+
+
+def test_cells_are_those_of_loaded_edges() -> None:
+    cells, other = (
+        Discretiser([[0.0, 1.0, 2.0], [0.0, 4.0]], "unary"),
+        Discretiser([[0.0, 1.5, 2.0], [0.0, 5.0]], "unary"),
+    )
+    event = torch.tensor([[1.2, 3.0]])
+    assert cells.indices(event).tolist() == [[1, 0]]
+    assert sorted(cells.state_dict()) == ["edges_0", "edges_1"]
+    cells.load_state_dict(other.state_dict())
+    assert cells.indices(event).tolist() == [[0, 0]]
