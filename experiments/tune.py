@@ -24,7 +24,7 @@ from experiments.experiment import Experiment
 from experiments.run import claimed, load_dataset
 from experiments.scores import COMPLETED
 from experiments.space import Range, Space, at, default_space, place, read_space
-from experiments.trained import Reporter, as_json, steps_of, trained
+from experiments.trained import Reporter, as_json, built, steps_of, trained
 from qgen.data import Dataset
 from qgen.device import find_device
 from qgen.files import write_atomically
@@ -133,8 +133,8 @@ def tune(
 
     Raises:
         ImportError: optuna is not installed.
-        ValueError: an unknown model or metric, a metric that is not defined for the events, or other settings than
-            those of the search in the folder.
+        ValueError: an unknown model or metric, a model of which no events can be drawn, a metric that is not defined
+            for the events, or other settings than those of the search in the folder.
         FileExistsError: the folder holds something, and ``resume`` is false.
         BlockingIOError: another process is at work in the folder.
     """
@@ -150,6 +150,8 @@ def tune(
     threads = torch.get_num_threads()
     with claimed(folder):
         judge = _Judge.of(load_dataset(experiment), metric, seed)
+        for name in spaces:
+            _check_samples(experiment, name, judge.dataset)
         settings = {"models": list(spaces), "trials": trials, "seconds": seconds, "metric": metric, "seed": seed}
         _open(folder, experiment, settings, resume)
         torch.set_num_threads(experiment.threads)
@@ -381,6 +383,18 @@ def _warm_up(experiment: Experiment, name: str, folder: Path, judge: _Judge, dev
     once = model.model_copy(update={"training": {**(model.training or {}), "steps": 1, "seconds": None}})
     with suppress(ValueError, RuntimeError, MemoryError), tempfile.TemporaryDirectory(dir=folder, prefix=".") as place_:
         trained(name, once, judge.dataset, 0, Path(place_), device, Reporter())
+
+
+def _check_samples(experiment: Experiment, name: str, dataset: Dataset) -> None:
+    """Refuse a model of which no events can be drawn as it stands; what it is built of may fail in the trials."""
+    model = experiment.models[name]
+    if model.backend is not None:
+        return
+    problem = ""
+    with suppress(ValueError, RuntimeError, MemoryError):
+        problem = built(name, model, dataset, 0).no_samples
+    if problem:
+        raise ValueError(f"model {name!r} cannot be tuned, trials are judged by events: {problem}")
 
 
 def _with(experiment: Experiment, name: str, parameters: Mapping[str, Any]) -> Experiment:

@@ -148,7 +148,8 @@ def _edges(
     values, zero, narrow = events.values, events.zero.tolist(), events.narrow.tolist()
     single = suppressed | (values.amin(0) == values.amax(0))
     if single.all():
-        raise ValueError("all features are constant or without bits; there is nothing to cut into cells")
+        what = "constant, or have no bits by voxels or occupancy" if suppressed.any() else "constant"
+        raise ValueError(f"all features are {what}; there is nothing to cut into cells")
     stand_in = torch.arange(len(values), dtype=values.dtype)[:, None]
     cut = torch.where(single, stand_in, values)
     fitted = Discretiser.fit(cut, bits, "linear" if kind == "learned" else kind, tails, code, numbered=False)

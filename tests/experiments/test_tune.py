@@ -285,6 +285,16 @@ def test_a_mistake_is_one_line(options: dict[str, Any], line: str, tmp_path: Pat
     assert "\n" not in str(caught.value)
 
 
+def test_a_model_without_samples_is_refused_before_anything_trains(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(generator_class("flow"), "no_samples", "it is too wide")
+    line = "model 'flow' cannot be tuned, trials are judged by events: it is too wide"
+    with pytest.raises(ValueError, match=f"^{line}$"):
+        tune(resolve(config()), out=tmp_path / "out")
+    assert not list((tmp_path / "out").rglob(module.TRIALS))
+
+
 @pytest.mark.parametrize(
     ("space", "line"),
     [
