@@ -23,6 +23,9 @@ FORMAT = "qgen deployment 1"
 _KINDS: dict[str, type[Dataset]] = {"Dataset": Dataset, "MuonDataset": MuonDataset}
 _BIT = {"0": 0, "1": 1}
 
+MOST_SHOTS = 10_000_000
+"""Shots that are turned into events at once."""
+
 
 @dataclass(frozen=True)
 class Deployment:
@@ -98,7 +101,7 @@ class Deployment:
             generator: places each event in its cell.
 
         Raises:
-            ValueError: another shape, no events, or other numbers.
+            ValueError: another shape, no events, other numbers, or columns that describe no events.
         """
         n_bits = self.discretiser.n_bits
         if bits.ndim != 2 or bits.shape[1] != n_bits or len(bits) == 0:
@@ -106,7 +109,10 @@ class Deployment:
         values = self.discretiser.decode(bits, generator)
         conditions = self.condition.expand(len(bits), -1)
         samples = self.transform.inverse(values, conditions if len(self.condition) else None)
-        return _dataset(self.columns, samples, conditions)
+        try:
+            return _dataset(self.columns, samples, conditions)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"columns of the facts of a deployed circuit are damaged ({error!r})") from error
 
 
 def columns_of(events: Dataset) -> dict[str, Any]:
@@ -145,7 +151,8 @@ def bits_of_counts(counts: Mapping[str, int] | Sequence[str], n_bits: int, gener
         generator: fixes the order.
 
     Raises:
-        ValueError: a string of another length or of other characters, a number that is not a count, or no shots.
+        ValueError: a string of another length or of other characters,
+            a number that is not a count, no shots, or more than 10,000,000.
 
     >>> bits_of_counts({"011": 2}, 3, torch.Generator()).tolist()
     [[1, 1, 0], [1, 1, 0]]
@@ -159,6 +166,8 @@ def bits_of_counts(counts: Mapping[str, int] | Sequence[str], n_bits: int, gener
             raise ValueError(f"counts of {text!r} are {count!r}; an integer of at least 0 is needed")
         rows.append([_BIT[digit] for digit in reversed(text)])
         repeats.append(count)
+    if sum(repeats) > MOST_SHOTS:
+        raise ValueError(f"counts are {sum(repeats):,} shots; at most {MOST_SHOTS:,} are read at once")
     if sum(repeats) == 0:
         raise ValueError("counts are empty; at least one shot is needed")
     bits = torch.tensor(rows, dtype=torch.uint8).repeat_interleave(torch.tensor(repeats), 0)

@@ -210,8 +210,9 @@ class IQPBornMachine(MeasuredOnce, EstimatedStrings):
                 :func:`~qgen.bits.kernels.default_scales`.
             strings: random strings of each step of the own loss.
             draws: uniform bit strings of each step that estimate their values, see the class.
-            n_parameters: wanted number of angles, reached within 10 % in place of ``gates``, ``weight``, ``reach`` and
-                ``long_range``: all single bits, the pairs that the data correlate most, then triples.
+            n_parameters: wanted number of angles, reached within 10 %: all single bits, the pairs that the data
+                correlate most, then triples. In place of ``weight``, and without ``gates``, ``reach``, ``long_range``
+                and ``tied``.
 
         Raises:
             ValueError: an option is impossible for these events.
@@ -232,6 +233,8 @@ class IQPBornMachine(MeasuredOnce, EstimatedStrings):
         )
         events, n = training_bits(dataset, discretiser, transform), discretiser.n_bits
         if n_parameters is not None:
+            if gates is not None or reach is not None or long_range or tied:
+                raise ValueError("n_parameters chooses the gates; gates, reach, long_range and tied go without it")
             chosen = sized_gates(events, n_parameters, components + (dataset.n_conditions if conditional else 0))
         else:
             chosen = choose_gates(

@@ -19,6 +19,7 @@ from circuits.backends import Statevector
 from experiments.cli import main
 from experiments.export import export, measured_events
 from qgen.data import CalorimeterDataset, Discretiser, MuonDataset, load_events
+from qgen.data.transforms import Identity
 from qgen.deployment import Deployment, bits_of_counts, events_from_bits
 from qgen.generator import ExtrapolationWarning
 from qgen.models import BornMachine, IQPBornMachine
@@ -329,3 +330,18 @@ def test_the_bits_of_a_mixture_are_its_first_wires() -> None:
     deployed = machine.deployed()
     assert deployed.circuit.n_wires == 5
     assert deployed.data_wires == (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{}, {"kind": "Other", "features": [], "conditions": []}, {"kind": "Dataset", "features": 3, "conditions": []}],
+)
+def test_damaged_columns_are_one_line(columns: dict[str, Any]) -> None:
+    facts = Deployment(Discretiser([[0.0, 1.0, 2.0]]), Identity(), torch.empty(0), columns, {})
+    with pytest.raises(ValueError, match=r"^columns of the facts of a deployed circuit are damaged \(.*\)$"):
+        events_from_bits(Deployment.from_json(facts.to_json()), {"1": 3})
+
+
+def test_more_shots_than_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^counts are 10,000,001 shots; at most 10,000,000 are read at once$"):
+        bits_of_counts({"0": 10_000_000, "1": 1}, 1, new_generator(0))

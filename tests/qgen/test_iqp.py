@@ -299,6 +299,9 @@ def test_the_gates_of_a_wanted_size_and_shared_angles() -> None:
         assert model.gates.sizes[:8].tolist() == [1] * 8
     with pytest.raises(ValueError, match=r"^n_parameters is 3; the closest size of an IQPBornMachine on 8 bits is 16 "):
         IQPBornMachine.for_dataset(data, bits=1, n_parameters=3)
+    for option in ({"gates": "all"}, {"reach": 1}, {"long_range": 3}, {"tied": True}):
+        with pytest.raises(ValueError, match=r"^n_parameters chooses the gates; gates, reach, long_range and tied go "):
+            IQPBornMachine.for_dataset(data, bits=1, n_parameters=60, **option)
     images = load_calorimeter(grid=(3, 4), max_events=200)
     model = IQPBornMachine.for_dataset(images, bits=1, gates="neighbours", tied=True, components=2, conditional=False)
     assert len(model.gates) == 12 + 2 * 4 + 3 * 3
