@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import yaml
-from annotated_types import Ge, Gt, MinLen
+from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import BaseModel, ConfigDict
 
 from qgen.registry import generator_class
@@ -57,7 +57,7 @@ class StringOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     scales: Annotated[list[Annotated[float, Gt(0)]], MinLen(1)] | None = None
-    strings: Annotated[int, Ge(10)] = 500
+    strings: Annotated[int, Ge(10), Le(100_000)] = 500
     pairs: Annotated[int, Ge(1)] = 2000
     triples: Annotated[int, Ge(1)] = 1000
 
@@ -81,7 +81,7 @@ class Evaluation(BaseModel):
     bins: dict[str, Annotated[int, Ge(1)] | Annotated[list[float], MinLen(2)]] = {}
     bootstrap: Annotated[int, Ge(2)] = 20
     max_events: Annotated[int, Ge(20)] | None = None
-    strings: bool | StringOptions | None = None
+    strings: StringOptions | bool | None = None  # the first is what a message is about
     backends: dict[str, Any] = {}
     models_on_backends: Annotated[list[str], MinLen(1)] | None = None
 

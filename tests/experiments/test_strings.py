@@ -291,3 +291,16 @@ def test_judging_again_gives_the_same_floor(finished: Path) -> None:
     assert judging is not None
     floor = judging.groups[0].floor.scores["two_body"].value
     assert floor == run.results["models"]["silent"]["seeds"]["0"]["metrics"]["two_body"]["floor"]
+
+
+@pytest.mark.parametrize(
+    ("strings", "line"),
+    [
+        ({"strings": 0}, "strings: .*greater than or equal to 10 .found 0"),
+        ({"strings": 10**9}, "strings: .*less than or equal to 100000 .found 1000000000"),
+        ({"scales": [-1]}, "scales.0: .*greater than 0 .found -1"),
+    ],
+)
+def test_impossible_options_are_named(strings: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValueError, match=rf"^evaluation.strings.StringOptions.{line}"):
+        experiment(evaluation={"strings": strings})
