@@ -198,10 +198,10 @@ class BoltzmannMachine(BitGenerator):
             condition_transform=dataset.condition_transform,
         )
         if start == "means":
-            bits = training_bits(dataset, discretiser, transform).to(torch.float64)
-            share = (bits.sum(0) + 0.5) / (len(bits) + 1)  # no bit is certain, however seldom it changes
+            events = training_bits(dataset, discretiser, transform).to(torch.float64)
+            share = (events.sum(0) + 0.5) / (len(events) + 1)  # no bit is certain, however seldom it changes
             with torch.no_grad():
-                made.visible_bias += share.logit()
+                made.visible_bias.add_(share.logit())
         elif start != "random":
             raise ValueError(f"start is {start!r}; allowed are 'random' and 'means'")
         return made
