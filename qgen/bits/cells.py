@@ -82,7 +82,10 @@ def fit_cells(
         straight = Compose([dataset.transform, Gaussianise.fit(values, train.conditions), NormalCDF()])
         corners = torch.tensor([[0.0], [1.0]]).expand(2, dataset.n_features)
         return Discretiser.fit(corners, bits, "linear", code=code, order=order, numbered=False), straight
-    events = _Events.of(train, frame, _limit(dataset, threshold))
+    limit = _limit(dataset, threshold)
+    if limit is not None and (train.samples < limit).all():
+        raise ValueError(f"threshold is {limit:g} MeV; all pixels of the training images are below it")
+    events = _Events.of(train, frame, limit)
     suppressed = _suppressed(train.samples, events.empty, voxels, occupancy)
     found = _edges(events, suppressed, bits, edges, tails, code)
     if frame == "features":
