@@ -155,17 +155,17 @@ class StringJudging:
         warn: Callable[[str], None] = lambda line: None,
     ) -> StringJudging:
         """Choose the strings for the cells of all models that have such; ``warn`` is told which scores are left out."""
+        on_bits = {name: model for name, model in generators.items() if isinstance(model, DiscreteGenerator)}
         of_cells: dict[str, list[str]] = {}
-        for name, generator in generators.items():
-            if isinstance(generator, DiscreteGenerator):
-                of_cells.setdefault(cells_of(generator), []).append(name)
-        labels = _labels([(names, generators[names[0]]) for names in of_cells.values()])
+        for name, generator in on_bits.items():
+            of_cells.setdefault(cells_of(generator), []).append(name)
+        labels = _labels([(names, on_bits[names[0]]) for names in of_cells.values()])
         bins = judge.evaluation.bins
         groups = []
         for part in (None, *(condition_bins(judge.truth, bins) if bins else [])):
             for names, label in zip(of_cells.values(), labels, strict=True):
                 try:
-                    group = _group(judge, part, generators[names[0]], names, label, options, seed)
+                    group = _group(judge, part, on_bits[names[0]], names, label, options, seed)
                 except ValueError as error:
                     warn(f"{named('expectation values', label, part.label if part else '')}: not judged: {error}")
                     continue
@@ -205,9 +205,9 @@ class StringJudging:
                 if name in group.models or name not in on_bits
             }
             asked |= {
-                name: _columns(generators[name], group.cells, group.other, derive_seed(self.seed, name, "strings"))
+                name: _columns(known, group.cells, group.other, derive_seed(self.seed, name, "strings"))
                 for name in group.models
-                if name in generators and name not in samples and isinstance(generators[name], StringGenerator)
+                if name not in samples and isinstance(known := generators.get(name), StringGenerator)
             }
             for name, model in asked.items():
                 try:
@@ -237,13 +237,12 @@ def _within(events: Dataset, part: Bin | None) -> Dataset:
 def _group(
     judge: Judge,
     part: Bin | None,
-    generator: Generator,
+    generator: DiscreteGenerator,
     models: list[str],
     label: str,
     options: StringOptions,
     seed: int,
 ) -> _Group:
-    assert isinstance(generator, DiscreteGenerator)
     truth, other, training = (_within(events, part) for events in (judge.truth, judge.other, judge.training))
     transform = Transform.from_spec(generator.transform.spec())
     cells = Discretiser([edges.tolist() for edges in generator.discretiser.edges], generator.discretiser.code)
@@ -273,9 +272,8 @@ def _group(
     return _Group(part, label, models, cells, transform, other, strings, floor, axis)
 
 
-def _columns(generator: Generator, cells: Discretiser, other: Dataset, seed: int) -> Columns:
+def _columns(generator: StringGenerator, cells: Discretiser, other: Dataset, seed: int) -> Columns:
     """The expectation values of a model, a column for each of the conditions, its bits in the common order."""
-    assert isinstance(generator, StringGenerator)
     place = {wire: bit for bit, wire in enumerate(generator.discretiser.wires)}
     of_bit = torch.tensor([place[wire] for wire in cells.wires])
     rng = new_generator(seed)

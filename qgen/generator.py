@@ -92,7 +92,6 @@ class Generator(nn.Module):
     """
 
     has_log_prob: bool = False  # a class says it for all its models, or a model for its size
-    no_samples: str = ""  # why no events can be drawn, which a model says for its size; empty where they can
     has_own_loss: ClassVar[bool] = False
     trains: ClassVar[bool] = True
     runs_circuits: ClassVar[bool] = False
@@ -150,6 +149,11 @@ class Generator(nn.Module):
         """
         values = self._sample(n, condition, generator)
         return WeightedEvents(values, values.new_full((n,), 1 / n), condition, draws=n)
+
+    @property
+    def no_samples(self) -> str:
+        """Why no events can be drawn, which a model says for its size; empty where they can."""
+        return ""
 
     def penalty(self) -> Tensor | None:
         """What a training adds to the loss of the events drawn since this was last asked, a scalar; nothing here."""

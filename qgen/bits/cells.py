@@ -255,11 +255,14 @@ def _suppressed(samples: Tensor, empty: Tensor, voxels: int | None, occupancy: f
 
 def _limit(dataset: Dataset, threshold: Threshold) -> float | None:
     """The threshold in MeV."""
-    if threshold != "calorimeter" or not isinstance(dataset, CalorimeterDataset):
-        return threshold  # type: ignore[return-value]
-    if dataset.threshold == 0:
+    if not isinstance(threshold, str):
+        return threshold
+    if threshold != "calorimeter":
+        raise ValueError(f"threshold is {threshold!r}; allowed are an energy in MeV and 'calorimeter'")
+    stated = dataset.threshold if isinstance(dataset, CalorimeterDataset) else 0.0
+    if stated == 0:
         raise ValueError("threshold is 'calorimeter', but these images have none; give it in MeV")
-    return dataset.threshold
+    return stated
 
 
 def _check(dataset: Dataset, edges: str, frame: str, options: Mapping[str, object]) -> None:

@@ -400,7 +400,7 @@ class IQPBornMachine(MeasuredOnce, EstimatedStrings):
         return SamplingPlan.of(self.gates, self.discretiser.n_bits, self.spin_symmetric)
 
     @property
-    def no_samples(self) -> str:  # type: ignore[override]
+    def no_samples(self) -> str:
         """Why no events can be drawn; empty where they can, as on a backend that was set."""
         return "" if self._backend is not None else self.plan.problem
 

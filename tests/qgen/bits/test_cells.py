@@ -177,6 +177,7 @@ def test_a_thousand_pixels_are_quick() -> None:
         ({"voxels": 3, "frame": "gaussian"}, r"voxels is 3, but frame 'gaussian' cuts directions"),
         ({"voxels": 300}, r"voxels is 300; the images have 144"),
         ({"threshold": 1e9}, r"threshold is 1e\+09 MeV; all pixels of the training images are below it"),
+        ({"threshold": "file"}, r"threshold is 'file'; allowed are an energy in MeV and 'calorimeter'"),
         ({"threshold": "calorimeter"}, r"threshold is 'calorimeter', but these images have none; give it in MeV"),
         ({"edges": "learned", "bits": 7}, r"edges is 'learned' with 128 cells .* at most 64"),
     ],
