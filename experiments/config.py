@@ -26,7 +26,7 @@ from qgen.registry import generator_class
 from qgen.run import CONFIG
 from qgen.text import unknown
 
-__all__ = ["config_names", "load_config", "resolve", "with_compute"]
+__all__ = ["config_names", "load_config", "read_config", "resolve", "set_at", "with_compute"]
 
 MOST_STEPS = 1_000_000
 """Steps of a training that is to use up its time: more than any takes."""
@@ -52,6 +52,16 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Experiment
         FileNotFoundError: neither a known name nor a file.
         ValueError: the field is named, with what was found and what is allowed.
     """
+    return resolve(read_config(source, overrides))
+
+
+def read_config(source: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """A configuration as it is written, overrides over it; not validated. Arguments as those of :func:`load_config`.
+
+    Raises:
+        FileNotFoundError: neither a known name nor a file.
+        ValueError: it is no YAML of keys and values, or an override fits nowhere.
+    """
     names = config_names()
     if str(source) in names:
         raw = read_yaml(files("experiments").joinpath("configs", f"{source}.yaml").read_text(), str(source))
@@ -68,7 +78,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Experiment
         raise ValueError(f"{source}: found {what}; expected keys and values")
     for override in overrides:
         _override(raw, override)
-    return resolve(raw)
+    return raw
 
 
 def with_compute(experiment: Experiment, seconds: float) -> Experiment:
@@ -181,14 +191,36 @@ def _override(raw: dict[str, Any], override: str) -> None:
     parts = path.strip().split(".")
     if not equals or not all(parts):
         raise ValueError(f"--set {override!r}: expected a.b=value")
+    try:
+        set_at(raw, parts, read_yaml(text, f"--set {override!r}"))
+    except LookupError as error:
+        raise ValueError(f"--set {override!r}: {error.args[0]}") from None
+
+
+def set_at(raw: dict[str, Any], parts: Sequence[str], value: Any) -> None:
+    """Put a value at a place of a configuration; what it holds at other places, or by an alias, stays as it is.
+
+    Args:
+        raw: is changed; sections on the way are replaced by copies.
+        parts: the path, cut at its dots; a name with a dot is found all the same.
+        value: plain data.
+
+    Raises:
+        LookupError: something on the way is there but has no keys.
+
+    >>> raw = {"dataset": {"kind": "muon"}}
+    >>> set_at(raw, ["dataset", "n"], 5)
+    >>> raw
+    {'dataset': {'kind': 'muon', 'n': 5}}
+    """
     keys = _joined(raw, parts)
     place: Any = raw
     for depth, key in enumerate(keys[:-1]):
         inner = place.get(key, {})
         if not isinstance(inner, dict):
-            raise ValueError(f"--set {override!r}: {'.'.join(keys[: depth + 1])} is {inner!r}, it has no keys")
-        place[key] = place = dict(inner)  # what an alias puts elsewhere as well stays there as it is
-    place[keys[-1]] = read_yaml(text, f"--set {override!r}")
+            raise LookupError(f"{'.'.join(keys[: depth + 1])} is {inner!r}, it has no keys")
+        place[key] = place = dict(inner)
+    place[keys[-1]] = value
 
 
 def _joined(raw: Any, parts: Sequence[str]) -> list[str]:

@@ -43,6 +43,7 @@ __all__ = [
     "discretised_truth",
     "environment",
     "load_dataset",
+    "rehearse",
     "run_experiment",
 ]
 
@@ -54,6 +55,7 @@ def run_experiment(
     resume: bool = False,
     device: str = "cpu",
     reporter: Reporter | None = None,
+    dataset: Dataset | None = None,
 ) -> Path:
     """Train and judge every model of an experiment for every seed.
 
@@ -64,6 +66,7 @@ def run_experiment(
             from its last checkpoint.
         device: where models train, ``cpu`` or ``cuda``.
         reporter: is told of progress.
+        dataset: the experiment's events, if they are loaded already.
 
     Returns:
         The run's folder: ``config.yaml``, ``environment.json``, ``results.json`` and, for each seed and model,
@@ -82,9 +85,9 @@ def run_experiment(
         threads = torch.get_num_threads()
         torch.set_num_threads(experiment.threads)
         try:
-            dataset = load_dataset(experiment)
+            dataset = load_dataset(experiment) if dataset is None else dataset
             if new:
-                _rehearse(experiment, dataset, target)
+                rehearse(experiment, dataset, target)
                 write_atomically(folder / CONFIG, experiment.to_yaml().encode())
             write_atomically(folder / ENVIRONMENT, as_json(environment(target, dataset)))
             scores = [_run_seed(experiment, dataset, seed, folder, target, reporter) for seed in experiment.seeds]
@@ -296,7 +299,7 @@ def _is_new(folder: Path, experiment: Experiment, resume: bool) -> bool:
     return False
 
 
-def _rehearse(experiment: Experiment, dataset: Dataset, device: torch.device) -> None:
+def rehearse(experiment: Experiment, dataset: Dataset, device: torch.device) -> None:
     """Build every model and take one training step with it, so that what cannot work is said before hours are spent.
 
     A backend elsewhere is asked whether it is there, and the step is taken on the model's exact one: a job may queue
