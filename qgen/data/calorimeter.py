@@ -25,7 +25,7 @@ from qgen.data.showers import ShowerFile
 from qgen.data.transforms import Compose, EnergyFraction, Log, MinMax, Standardise, Transform
 from qgen.random import derive_seed, new_generator
 
-__all__ = ["SAMPLE", "CalorimeterDataset", "load_calorimeter", "write_calorimeter"]
+__all__ = ["INCIDENT_ENERGY", "SAMPLE", "CalorimeterDataset", "load_calorimeter", "pixel_features", "write_calorimeter"]
 
 SAMPLE = Path(__file__).parent / "files" / "geant4_electrons_pb_si.h5"
 """The sample that is installed with the package; its README is beside it."""
@@ -236,7 +236,7 @@ def load_calorimeter(
     samples[samples < threshold] = 0.0
     whole = CalorimeterDataset(
         samples=torch.from_numpy(samples),
-        features=_pixel_features(downscaling.target),
+        features=pixel_features(downscaling.target),
         conditions=torch.from_numpy(energies[rows]).unsqueeze(1),
         condition_features=(INCIDENT_ENERGY,),
         seed=seed,
@@ -317,7 +317,8 @@ def _with_cluster_means(dataset: CalorimeterDataset, k: int) -> CalorimeterDatas
     return replace(dataset, samples=samples, provenance={**dataset.provenance, "cluster_means": means.tolist()})
 
 
-def _pixel_features(geometry: Geometry) -> tuple[Feature, ...]:
+def pixel_features(geometry: Geometry) -> tuple[Feature, ...]:
+    """A feature in MeV for each pixel of an image, named by its indices."""
     stem = geometry.axes[0] if len(geometry.axes) == 1 else "pixel"
     indices = [tuple(index) for index in np.ndindex(*geometry.shape)]
     return tuple(Feature("_".join([stem, *map(str, i)]), "MeV", rf"$E_{{{','.join(map(str, i))}}}$") for i in indices)
