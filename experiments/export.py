@@ -14,7 +14,7 @@ from torch import Tensor
 from circuits import Circuit
 from circuits.interop import from_qiskit, to_qiskit
 from experiments.evaluation import check_files
-from experiments.run import environment
+from experiments.provenance import environment
 from qgen.data import Dataset
 from qgen.deployment import Deployment, columns_of, events_from_bits, read_counts
 from qgen.files import check_place, write_atomically

@@ -20,8 +20,9 @@ from circuits.backends.layers import layers, shots_of
 from experiments.distances import distances
 from experiments.experiment import Evaluation
 from experiments.judging import Judge, over_seeds
+from experiments.provenance import environment
 from experiments.rescored import BACKENDS, Rescoring, Role, read_rescoring, yaml_line
-from experiments.run import JOBS, Reporter, backend_for, claimed, environment
+from experiments.run import JOBS, Reporter, backend_for, claimed
 from experiments.scores import COMPLETED
 from experiments.sections import is_folder_name, plain_backend
 from experiments.strings import StringJudging

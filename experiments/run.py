@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import fcntl
-import importlib.metadata
 import json
 import os
-import platform
 import statistics
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +15,20 @@ import torch
 
 from circuits.metering import metering
 from experiments.cost import mean_cost, model_cost
-from experiments.experiment import Evaluation, Experiment
+from experiments.experiment import Experiment
 from experiments.judging import Judge, over_seeds
+from experiments.provenance import changes, ended, provenance
+from experiments.rehearsal import rehearse
 from experiments.scores import COMPLETED, DISCRETISED_TRUTH
-from experiments.strings import STRINGS, StringJudging, check_strings, string_options
-from experiments.trained import JOBS, Reporter, as_json, backend_for, built, named, put_on_backend, steps_of, trained
+from experiments.strings import STRINGS, StringJudging, string_options
+from experiments.trained import JOBS, Reporter, as_json, backend_for, steps_of, trained
 from qgen.data import DATASETS, Dataset, Discretiser
 from qgen.data.transforms import Transform
 from qgen.device import find_device
 from qgen.generator import DiscreteGenerator, Generator
-from qgen.metrics import MINIMUM_EVENTS, evaluate, find_metrics
-from qgen.metrics.bins import condition_bins
-from qgen.metrics.columns import Columns
 from qgen.random import derive_seed, new_generator
-from qgen.run import CONFIG, ENVIRONMENT, RESULTS, SAMPLES, load_run, truth_for_judging
+from qgen.run import CONFIG, ENVIRONMENT, RESULTS, SAMPLES, load_run
 from qgen.statefile import write_atomically
-from qgen.training import OBJECTIVES, TrainingDivergedError, fit
-from qgen.training.layerwise import Growth
 
 __all__ = [
     "JOBS",
@@ -41,7 +36,6 @@ __all__ = [
     "backend_for",
     "claimed",
     "discretised_truth",
-    "environment",
     "load_dataset",
     "rehearse",
     "run_experiment",
@@ -88,12 +82,18 @@ def run_experiment(
             dataset = load_dataset(experiment) if dataset is None else dataset
             if new:
                 rehearse(experiment, dataset, target)
+            record = provenance(experiment, target, dataset, folder)
+            for line in changes(record):
+                reporter.warning(f"{folder}: goes on with {line}")
+            if new:
                 write_atomically(folder / CONFIG, experiment.to_yaml().encode())
-            write_atomically(folder / ENVIRONMENT, as_json(environment(target, dataset)))
+            write_atomically(folder / ENVIRONMENT, as_json(record))
             scores = [_run_seed(experiment, dataset, seed, folder, target, reporter) for seed in experiment.seeds]
         finally:
             torch.set_num_threads(threads)
-        write_atomically(folder / RESULTS, as_json(_results(experiment, scores)))
+        record = ended(record)
+        write_atomically(folder / ENVIRONMENT, as_json(record))
+        write_atomically(folder / RESULTS, as_json({**_results(experiment, scores), "provenance": record}))
         _judge_elsewhere(experiment, folder, device, reporter)
     return folder
 
@@ -102,41 +102,6 @@ def load_dataset(experiment: Experiment) -> Dataset:
     """The events of an experiment."""
     dataset: Dataset = DATASETS[experiment.dataset.kind](**experiment.dataset.options)
     return dataset
-
-
-def environment(device: torch.device, dataset: Dataset | None = None) -> dict[str, Any]:
-    """Versions, machine and data of a run, JSON values."""
-    packages = (
-        "qgen-hep",
-        "torch",
-        "numba",
-        "numpy",
-        "scipy",
-        "scikit-learn",
-        "zuko",
-        "pennylane",
-        "qiskit",
-        "qiskit-aer",
-        "qiskit-ibm-runtime",
-        "mthree",
-        "h5py",
-    )
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": platform.machine(),
-        "cpu_count": os.cpu_count(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
-        "packages": {name: _version(name) for name in packages},
-        "data": None if dataset is None else {"events": len(dataset), "sha256": dataset.checksum, **dataset.provenance},
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _run_seed(
@@ -297,84 +262,6 @@ def _is_new(folder: Path, experiment: Experiment, resume: bool) -> bool:
             "or choose another folder with --out"
         )
     return False
-
-
-def rehearse(experiment: Experiment, dataset: Dataset, device: torch.device) -> None:
-    """Build every model and take one training step with it, so that what cannot work is said before hours are spent.
-
-    A backend elsewhere is asked whether it is there, and the step is taken on the model's exact one: a job may queue
-    and cost.
-
-    Raises:
-        ValueError: the model is named, or there are too few events to judge by.
-    """
-    truth = truth_for_judging(dataset, experiment.evaluation.max_events)
-    if len(truth) < MINIMUM_EVENTS:
-        raise ValueError(f"dataset: {len(truth)} test events; at least {MINIMUM_EVENTS} are needed to judge a model")
-    _rehearse_judging(truth, dataset, experiment.evaluation)
-    if experiment.evaluation.strings:
-        check_strings(experiment, dataset)
-    for name, config in experiment.models.items():
-        seed = experiment.seeds[0]
-        generator = built(name, config, dataset, seed).to(device)
-        if put_on_backend(generator, name, config, seed, device):
-            generator = built(name, config, dataset, seed).to(device)
-        if config.objective is None or config.training is None:
-            continue
-        objective = OBJECTIVES[config.objective.kind](**config.objective.options)
-        # a training that diverges at once is no mistake of the configuration: the run reports it as any other
-        with suppress(TrainingDivergedError), named(name):
-            if config.training["layerwise"] is not None:
-                Growth(generator, config.training["layerwise"], config.training["steps"])
-            fit(generator, dataset, objective, **{**config.training, "steps": 1, "seconds": None, "layerwise": None})
-        if name in experiment.models_on_backends:
-            _rehearse_elsewhere(experiment, generator, name, dataset.train, device)
-
-
-def _rehearse_judging(truth: Dataset, dataset: Dataset, evaluation: Evaluation) -> None:
-    """Look at bins and metrics, and judge true events by the metrics that have options.
-
-    Raises:
-        ValueError: a bin has too few events, a named metric is not defined for them, or an option is impossible.
-    """
-    for part in condition_bins(truth, evaluation.bins):
-        held = int(part.holds(truth).sum())
-        if held < MINIMUM_EVENTS:
-            raise ValueError(
-                f"evaluation.bins: {part.label} holds {held} test events; at least {MINIMUM_EVENTS} are needed"
-            )
-    for metric in find_metrics(evaluation.metrics):
-        problem = metric.problem(Columns(truth, metric.view))
-        if problem and metric.name in (evaluation.metrics or ()):
-            raise ValueError(f"evaluation.metrics: {problem}")
-        if problem or metric.slow or not evaluation.options.get(metric.name):
-            continue
-        try:
-            evaluate(
-                truth,
-                truth,
-                reference=truth,
-                training=dataset.train,
-                metrics=[metric.name],
-                options={metric.name: evaluation.options[metric.name]},
-                n_bootstrap=2,
-            )
-        except ValueError as error:
-            raise ValueError(f"evaluation.options.{metric.name}: {error}") from None
-
-
-def _rehearse_elsewhere(
-    experiment: Experiment, generator: Any, name: str, events: Dataset, device: torch.device
-) -> None:
-    """Draw two events on each backend of the evaluation; one elsewhere is only asked whether it is there."""
-    for label, config in experiment.evaluation.backends.items():
-        try:
-            backend = backend_for(config, name, experiment.seeds[0], device)
-            if not backend.capabilities.remote:
-                generator.backend = backend
-                generator.sample(2, events.conditions[:2], new_generator(0))
-        except ValueError as error:
-            raise ValueError(f"evaluation.backends.{label}: {name}: {error}") from error
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from experiments.cost import COLUMNS, short_cost
+from experiments.provenance import provenance_facts
 from experiments.report.backends import ROLE_COLOURS, ModelOnBackends, on_backends
 from experiments.report.calorimeter import calorimeter
 from experiments.report.circuit_drawings import CircuitOf, circuits_of
@@ -163,7 +164,7 @@ def _section(run: Run, anchor: str) -> Section:
         circuits=circuits,
         unloaded=unloaded,
         config=yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True),
-        environment=flat({key: value for key, value in run.environment.items() if key != "data"}),
+        environment=flat(provenance_facts(run.environment)),
         provenance=flat(run.environment.get("data") or {}),
     )
 
