@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,12 @@ from experiments.provenance import changes, ended, provenance
 from experiments.rehearsal import rehearse
 from experiments.scores import COMPLETED, DISCRETISED_TRUTH
 from experiments.strings import STRINGS, StringJudging, string_options
+from experiments.tracking import tracking
 from experiments.trained import JOBS, Reporter, as_json, backend_for, steps_of, trained
 from qgen.data import DATASETS, Dataset, Discretiser
 from qgen.data.transforms import Transform
 from qgen.device import find_device
+from qgen.files import remove_stale_parts
 from qgen.generator import DiscreteGenerator, Generator
 from qgen.random import derive_seed, new_generator
 from qgen.run import CONFIG, ENVIRONMENT, RESULTS, SAMPLES, load_run
@@ -50,6 +52,7 @@ def run_experiment(
     device: str = "cpu",
     reporter: Reporter | None = None,
     dataset: Dataset | None = None,
+    track: Sequence[str] = (),
 ) -> Path:
     """Train and judge every model of an experiment for every seed.
 
@@ -61,6 +64,7 @@ def run_experiment(
         device: where models train, ``cpu`` or ``cuda``.
         reporter: is told of progress.
         dataset: the experiment's events, if they are loaded already.
+        track: trackers that are told as well, of :data:`experiments.tracking.TRACKERS`.
 
     Returns:
         The run's folder: ``config.yaml``, ``environment.json``, ``results.json`` and, for each seed and model,
@@ -68,13 +72,15 @@ def run_experiment(
 
     Raises:
         FileExistsError: the folder holds a run and ``resume`` is false.
-        ValueError: the folder holds another experiment, or the device is not there.
+        ValueError: the folder holds another experiment, the device is not there, or an unknown tracker.
+        ImportError: a tracker is not installed.
         BlockingIOError: another process is at work in the folder.
     """
     folder = Path(out) if out is not None else Path("runs") / experiment.name
     reporter = reporter or Reporter()
     target = find_device(device)
     with claimed(folder):
+        remove_stale_parts(folder)
         new = _is_new(folder, experiment, resume)
         threads = torch.get_num_threads()
         torch.set_num_threads(experiment.threads)
@@ -88,12 +94,17 @@ def run_experiment(
             if new:
                 write_atomically(folder / CONFIG, experiment.to_yaml().encode())
             write_atomically(folder / ENVIRONMENT, as_json(record))
-            scores = [_run_seed(experiment, dataset, seed, folder, target, reporter) for seed in experiment.seeds]
+            with tracking(track, experiment, folder, reporter) as tracked:
+                scores = [
+                    _run_seed(experiment, dataset, seed, folder, target, tracked.reporter) for seed in experiment.seeds
+                ]
+                record = ended(record)
+                write_atomically(folder / ENVIRONMENT, as_json(record))
+                results = {**_results(experiment, scores), "provenance": record}
+                write_atomically(folder / RESULTS, as_json(results))
+                tracked.finish(results)
         finally:
             torch.set_num_threads(threads)
-        record = ended(record)
-        write_atomically(folder / ENVIRONMENT, as_json(record))
-        write_atomically(folder / RESULTS, as_json({**_results(experiment, scores), "provenance": record}))
         _judge_elsewhere(experiment, folder, device, reporter)
     return folder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,13 +22,16 @@ from qgen.generator import Generator
 from qgen.random import derive_seed
 from qgen.registry import generator_class
 from qgen.run import GENERATOR, TRAINING, read_json
-from qgen.statefile import load_generator, load_state, save_generator, write_atomically
+from qgen.statefile import load_generator, save_generator, write_atomically
 from qgen.training import OBJECTIVES, TrainingDivergedError, fit
+from qgen.training.checkpoint import Checkpoints, DamagedCheckpointWarning, Saved
 
 __all__ = ["JOBS", "Reporter", "as_json", "backend_for", "built", "named", "put_on_backend", "steps_of", "trained"]
 
 CHECKPOINT = "checkpoint.safetensors"
 JOBS = "jobs"
+DONE = {"status", "steps", "best_step", "history", "seconds", "cpu_seconds", "executions", "shots"}
+"""What is known of every training that came to its end."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,8 @@ def trained(
 ) -> tuple[Generator, dict[str, Any]]:
     """The model, on its backend, and what its training was; read from the folder if it is there already.
 
+    What is damaged of a finished training is made anew from its last checkpoint, and the reporter is told.
+
     Args:
         name: of the model; with the seed it fixes all random numbers.
         config: of the model.
@@ -122,13 +128,34 @@ def trained(
         The model; and ``status``, ``steps``, ``best_step``, ``seconds``, ``cpu_seconds``, ``executions`` and ``shots``
         of circuits, ``remarks`` and ``history``, JSON values.
     """
-    finished, weights = place / TRAINING, place / GENERATOR
-    if finished.exists() and weights.exists():
-        generator = load_generator(weights, device)
-        put_on_backend(generator, name, config, seed, device, place / JOBS)
-        return generator, read_json(finished)
+    try:
+        found = _finished(place, device)
+    except ValueError as error:
+        found = None
+        reporter.warning(f"{name}, seed {seed}: {error}; the model is made anew from its checkpoint")
+    if found is not None:
+        put_on_backend(found[0], name, config, seed, device, place / JOBS)
+        return found
     with metering() as tally:
         return _train(name, config, dataset, seed, place, device, reporter, checkpoint_every, tally)
+
+
+def _finished(place: Path, device: torch.device) -> tuple[Generator, dict[str, Any]] | None:
+    """The model and what its training was, None if it is not trained to its end.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+    finished, weights = place / TRAINING, place / GENERATOR
+    if not finished.exists() or not weights.exists():
+        return None
+    try:
+        training = read_json(finished)
+    except ValueError as error:
+        raise ValueError(f"{finished}: damaged ({error.__cause__})") from error
+    if not isinstance(training, dict) or DONE - set(training):
+        raise ValueError(f"{finished}: damaged (it does not say what a training was)")
+    return load_generator(weights, device), training
 
 
 def _train(
@@ -152,9 +179,15 @@ def _train(
     training["cpu_seconds"] = time.process_time() - began
     if config.objective is not None and config.training is not None:
         log = place / "metrics.jsonl"
-        before = _run_before(checkpoint)
-        tally.executions += before.executions
-        tally.shots += before.shots
+        saved = Checkpoints(checkpoint).load()
+        if saved is not None and saved.problem:
+            reporter.warning(f"{name}, seed {seed}: {saved.problem}")
+        history = _history(saved)
+        if history:
+            tally.executions += int(history[-1].get("executions", 0))
+            tally.shots += int(history[-1].get("shots", 0))
+        # an interruption leaves records of steps that are taken again, the last of them perhaps half
+        _write_log(log, history)
 
         def told(record: dict[str, float]) -> None:
             if tally.executions:
@@ -164,17 +197,19 @@ def _train(
             reporter.record(record)
 
         try:
-            result = fit(
-                generator,
-                dataset,
-                OBJECTIVES[config.objective.kind](**config.objective.options),
-                **config.training,
-                seed=derive_seed(seed, name, "fit"),
-                checkpoint=checkpoint,
-                # of a step that costs jobs, none is taken twice
-                checkpoint_every=1 if remote else checkpoint_every,
-                callback=told,
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DamagedCheckpointWarning)  # the reporter was told
+                result = fit(
+                    generator,
+                    dataset,
+                    OBJECTIVES[config.objective.kind](**config.objective.options),
+                    **config.training,
+                    seed=derive_seed(seed, name, "fit"),
+                    checkpoint=checkpoint,
+                    # of a step that costs jobs, none is taken twice
+                    checkpoint_every=1 if remote else checkpoint_every,
+                    callback=told,
+                )
         except TrainingDivergedError as error:
             result = error.result
             training["status"] = str(error)
@@ -186,8 +221,7 @@ def _train(
         training["history"] = result.history
         training["seconds"] += result.seconds
         training["cpu_seconds"] += result.cpu_seconds
-        # after an interruption the log holds steps that were taken again: lay it down once more as it was
-        write_atomically(log, "".join(json.dumps(record) + "\n" for record in result.history).encode())
+        _write_log(log, result.history)  # a training that diverged went back behind its last records
     training |= {"executions": tally.executions, "shots": tally.shots}
     save_generator(place / GENERATOR, generator)
     write_atomically(place / TRAINING, as_json(training))
@@ -203,12 +237,14 @@ def named(model: str) -> Iterator[None]:
         raise ValueError(f"models.{model}: {error}") from error
 
 
-def _run_before(checkpoint: Path) -> Tally:
-    """What was run up to the checkpoint of a training that goes on; ``fit`` says what is wrong with it, if it is."""
-    saved = load_state(checkpoint) if checkpoint.exists() else {}
-    history = saved["state"]["history"] if isinstance(saved, dict) and "state" in saved else []
-    last = history[-1] if history else {}
-    return Tally(int(last.get("executions", 0)), int(last.get("shots", 0)))
+def _history(saved: Saved | None) -> list[dict[str, float]]:
+    """The records up to a checkpoint; ``fit`` says what is wrong with it, if it is none of this training."""
+    history = [] if saved is None else saved.state.get("history", [])
+    return history if isinstance(history, list) and all(isinstance(record, dict) for record in history) else []
+
+
+def _write_log(log: Path, history: list[dict[str, float]]) -> None:
+    write_atomically(log, "".join(json.dumps(record) + "\n" for record in history).encode())
 
 
 def as_json(value: Any) -> bytes:

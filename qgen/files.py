@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
+import re
 import tempfile
 from pathlib import Path
 
-__all__ = ["check_place", "write_atomically"]
+__all__ = ["check_place", "remove_stale_parts", "sync_folder", "write_atomically"]
+
+_PART = re.compile(r"\..+\.[0-9]+\.part")
 
 
 def check_place(path: Path | str) -> None:
@@ -32,8 +37,16 @@ def _check_folder(path: Path) -> None:
         raise ValueError(f"{path}: the folder {path.parent} does not exist")
 
 
-def write_atomically(path: Path | str, content: bytes) -> None:
+def write_atomically(path: Path | str, content: bytes, *, previous: Path | str | None = None) -> None:
     """Put ``content`` at ``path`` in one step: after a crash or a full disk there is the old file or the new one.
+
+    File and folder are flushed to the disk, so that this holds when the power fails, too.
+
+    Args:
+        path: of the file.
+        content: of the file.
+        previous: where the old file is kept, in the same folder. It goes there when the new one is complete, so that
+            at every moment a complete file is at ``path`` or at ``previous``.
 
     Raises:
         ValueError: the folder does not exist, or ``path`` is itself a folder.
@@ -41,22 +54,70 @@ def write_atomically(path: Path | str, content: bytes) -> None:
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_atomically(f"{folder}/notes", b"new")
-    ...     Path(folder, "notes").read_bytes()
-    b'new'
+    ...     write_atomically(f"{folder}/notes", b"old")
+    ...     write_atomically(f"{folder}/notes", b"new", previous=f"{folder}/before")
+    ...     Path(folder, "notes").read_bytes(), Path(folder, "before").read_bytes()
+    (b'new', b'old')
     """
     path = Path(path)
     _check_folder(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
+            with contextlib.suppress(OSError):  # where there are no locks, nothing is ever taken for stale
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+            if previous is not None:
+                with contextlib.suppress(FileNotFoundError):  # there is none the first time
+                    path.replace(previous)
+            temporary.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(error.errno, f"cannot be written ({reason}); what stood there is untouched", str(path)) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush to the disk which files a folder has; nothing on a file system that cannot.
+
+    Raises:
+        OSError: the disk fails.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
+
+
+def remove_stale_parts(folder: Path | str) -> list[Path]:
+    """Remove what processes that died left of :func:`write_atomically`, in a folder and those below it.
+
+    A file that a living process writes, on this machine or on another one, is locked and stays.
+
+    Returns:
+        What was removed.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Path(folder, ".notes.17.part").touch()
+    ...     [path.name for path in remove_stale_parts(folder)]
+    ['.notes.17.part']
+    """
+    removed = []
+    for path in Path(folder).rglob(".*.part"):
+        if not _PART.fullmatch(path.name) or path.is_symlink() or not path.is_file():
+            continue
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+            removed.append(path)
+    return removed

@@ -1,7 +1,12 @@
-"""Files of nested state: tensors and JSON values in one safetensors file, replaced as a whole or not at all."""
+"""Files of nested state: tensors and JSON values in one safetensors file, replaced as a whole or not at all.
+
+A file carries the SHA-256 of its own content, so that one with a damaged byte is found out even where it still parses.
+Reading runs no code of the file and takes memory in proportion to its size, whoever made it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qgen.allocation import bounded, check_sizes
 from qgen.device import find_device
 from qgen.files import write_atomically
 from qgen.generator import Generator
@@ -16,11 +22,21 @@ from qgen.registry import from_spec, to_spec
 
 __all__ = ["load_generator", "load_state", "save_generator", "save_state", "write_atomically"]
 
-FORMAT = "qgen state 1"
+FORMAT = "qgen state 2"
+EARLIER = "qgen state 1"
+"""The format before files had a checksum."""
+
+NO_DIGEST = "0" * 64
+"""Stands for the checksum while it is computed."""
 
 
-def save_state(path: Path | str, state: Any) -> None:
+def save_state(path: Path | str, state: Any, *, previous: Path | str | None = None) -> None:
     """Write nested dicts and lists of tensors and JSON values, atomically.
+
+    Args:
+        path: of the file.
+        state: what it holds.
+        previous: where the file that stands at ``path`` is kept, see :func:`qgen.files.write_atomically`.
 
     Raises:
         TypeError: a value is neither a tensor nor a JSON value.
@@ -32,11 +48,23 @@ def save_state(path: Path | str, state: Any) -> None:
     >>> load_state(path)
     {'step': 3, 'weights': [tensor([1., 1.])]}
     """
+    write_atomically(path, state_bytes(state), previous=previous)
+
+
+def state_bytes(state: Any) -> bytes:
+    """The file that :func:`save_state` writes.
+
+    Raises:
+        TypeError: a value is neither a tensor nor a JSON value.
+    """
     from safetensors.torch import save
 
     tensors: dict[str, Tensor] = {}
-    structure = _pack(state, tensors)
-    write_atomically(Path(path), save(tensors, metadata={"format": FORMAT, "structure": json.dumps(structure)}))
+    structure = json.dumps(_pack(state, tensors))
+    content = save(tensors, metadata={"format": FORMAT, "sha256": NO_DIGEST, "structure": structure})
+    digest = hashlib.sha256(content).hexdigest()
+    # quotes inside the structure stand behind backslashes: this is the key itself
+    return content.replace(_entry(NO_DIGEST), _entry(digest), 1)
 
 
 def load_state(path: Path | str) -> Any:
@@ -57,14 +85,35 @@ def load_state(path: Path | str) -> Any:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: damaged or not a state file ({error})") from error
-    if metadata.get("format") != FORMAT:
+    except (SafetensorError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: damaged or not a state file ({_line(error)})") from error
+    if metadata.get("format") not in (FORMAT, EARLIER):
         raise ValueError(f"{path}: format is {metadata.get('format')!r}; expected {FORMAT!r}")
+    if metadata["format"] == FORMAT and _digest(path, metadata.get("sha256", "")) != metadata.get("sha256"):
+        raise ValueError(f"{path}: damaged (its content is not that of its checksum)")
     try:
         return _unpack(json.loads(metadata["structure"]), tensors)
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: damaged structure ({error!r})") from error
+    except (LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: damaged structure ({type(error).__name__}: {_line(error)})") from error
+
+
+def _entry(digest: str) -> bytes:
+    return f'"sha256":"{digest}"'.encode()
+
+
+def _digest(path: Path, written: str) -> str:
+    """The checksum of a file, with the one that is ``written`` in it left out."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        start += file.read(int.from_bytes(start, "little"))
+        found = hashlib.sha256(start.replace(_entry(written), _entry(NO_DIGEST), 1))
+        while block := file.read(2**20):
+            found.update(block)
+    return found.hexdigest()
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
@@ -85,7 +134,10 @@ def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, dict):
         if "tensor" in value:
             return tensors[value["tensor"]]
-        return {key: _unpack(inner, tensors) for key, inner in value["dict"]}
+        found = {key: _unpack(inner, tensors) for key, inner in value["dict"]}
+        if len(found) < len(value["dict"]):
+            raise ValueError("a key is given twice")
+        return found
     if isinstance(value, list):
         return [_unpack(inner, tensors) for inner in value]
     return value
@@ -104,6 +156,8 @@ def save_generator(path: Path | str, generator: Generator) -> None:
 def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Generator:
     """Read a generator that :func:`save_generator` wrote.
 
+    It is built with no more memory than weights such as those in the file need.
+
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, of another kind, or of a generator that is not installed here; or there is no
@@ -111,15 +165,20 @@ def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Gene
     """
     device = find_device(device)
     state = load_state(path)
-    if not isinstance(state, dict) or {"spec", "weights"} - set(state):
+    if not isinstance(state, dict) or not all(isinstance(state.get(part), dict) for part in ("spec", "weights")):
         raise ValueError(f"{path}: no saved generator")
+    weights = state["weights"]
+    numbers = sum(tensor.numel() for tensor in weights.values() if isinstance(tensor, Tensor))
     try:
-        generator = from_spec(state["spec"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: the saved model is not described as its class expects ({error!r})") from error
+        check_sizes(state["spec"].get("arguments"), numbers)
+        with bounded(numbers):
+            generator = from_spec(state["spec"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {_line(error)}") from error
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError) as error:
+        raise ValueError(f"{path}: the saved model is not described as its class expects ({error!r:.300})") from error
     try:
-        generator.load_state_dict(state["weights"])
-    except (RuntimeError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: weights do not fit the model they are of ({reason})") from error
+        generator.load_state_dict(weights)
+    except (AttributeError, RuntimeError, TypeError) as error:
+        raise ValueError(f"{path}: weights do not fit the model they are of ({_line(error)})") from error
     return generator.to(device)

@@ -1,4 +1,8 @@
-"""The state of a training in one file, from which it goes on bit for bit."""
+"""The state of a training in files, from which it goes on bit for bit.
+
+The last two checkpoints are kept, the newest at the path that was asked for and the one before beside it: where the
+newest is damaged, the training goes on from the one before.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,82 @@ from qgen.generator import Generator
 from qgen.statefile import load_state, save_state
 from qgen.training.objectives import Objective
 
-__all__ = ["TrainingState"]
+__all__ = ["Checkpoints", "DamagedCheckpointWarning", "Saved", "TrainingState"]
+
+
+class DamagedCheckpointWarning(UserWarning):
+    """A training goes on from the checkpoint before the newest one."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint that was read.
+
+    Args:
+        path: its file.
+        settings: what it was trained under.
+        state: a snapshot of the training.
+        problem: what is wrong with the newest checkpoint if this is the one before, else empty.
+    """
+
+    path: Path
+    settings: dict[str, Any]
+    state: dict[str, Any]
+    problem: str = ""
+
+
+class Checkpoints:
+    """The last two checkpoints of a training.
+
+    Args:
+        path: of the newest one; the one before is beside it, ``NAME.previous.SUFFIX``.
+
+    >>> Checkpoints("run/checkpoint.safetensors").previous.name
+    'checkpoint.previous.safetensors'
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.previous = self.path.with_name(f"{self.path.stem}.previous{self.path.suffix}")
+        self._good = False
+
+    def load(self) -> Saved | None:
+        """The newest checkpoint that is whole, None if there is none at all.
+
+        Raises:
+            ValueError: there are checkpoints, and none is whole, or what is there is no checkpoint.
+        """
+        problems = []
+        for path in (self.path, self.previous):
+            if not path.exists():
+                continue
+            try:
+                found = load_state(path)
+            except (OSError, ValueError) as error:
+                problems.append(str(error))
+                continue
+            if not isinstance(found, dict) or not all(isinstance(found.get(k), dict) for k in ("settings", "state")):
+                raise ValueError(f"{path}: no checkpoint of a training")
+            self._good = path == self.path
+            problem = ""
+            if problems:
+                step = found["state"].get("step")
+                problem = f"{problems[0]}; the training goes on from the checkpoint before, {path.name}, of step {step}"
+            return Saved(path, found["settings"], found["state"], problem)
+        if problems:
+            raise ValueError(f"{'; '.join(problems)}; no checkpoint is whole: delete both to train afresh")
+        return None
+
+    def save(self, state: Any) -> None:
+        """Make ``state`` the newest checkpoint and the newest the one before; a damaged one is not kept.
+
+        At every moment a whole checkpoint is where :meth:`load` looks.
+
+        Raises:
+            OSError: it cannot be written; those that stood there stay.
+        """
+        save_state(self.path, state, previous=self.previous if self._good else None)
+        self._good = True
 
 
 @dataclass
@@ -68,33 +147,30 @@ class TrainingState:
             self.history[:] = snapshot["history"]
             self.cpu_seconds = snapshot["cpu_seconds"]
             self.best = snapshot["best"]
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"the checkpoint is of another model, objective or optimiser ({reason})") from error
 
-    def save(self, path: Path, settings: dict[str, Any]) -> None:
-        """Write the state to a file, atomically, with the settings it was trained under."""
-        save_state(path, {"settings": settings, "state": self.snapshot()})
+    def save(self, checkpoints: Checkpoints, settings: dict[str, Any]) -> None:
+        """Write the state, with the settings it was trained under, as the newest checkpoint."""
+        checkpoints.save({"settings": settings, "state": self.snapshot()})
 
-    def load(self, path: Path, settings: dict[str, Any]) -> None:
-        """Go on from a file.
+    def resume(self, saved: Saved, settings: dict[str, Any]) -> None:
+        """Go on from a checkpoint.
 
         Raises:
-            ValueError: the file is damaged, or was made under other settings (the first that differs is named).
+            ValueError: it was made under other settings (the first that differs is named).
         """
-        saved = load_state(path)
-        if not isinstance(saved, dict) or {"settings", "state"} - set(saved):
-            raise ValueError(f"{path}: no checkpoint of a training")
         for name, value in settings.items():
-            if saved["settings"].get(name) != value:
+            if saved.settings.get(name) != value:
                 raise ValueError(
-                    f"{path}: was trained with {name} {saved['settings'].get(name)!r}, now it is {value!r}; "
+                    f"{saved.path}: was trained with {name} {saved.settings.get(name)!r}, now it is {value!r}; "
                     "resume with the settings of the start, or train afresh"
                 )
         try:
-            self.restore(saved["state"])
+            self.restore(saved.state)
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise ValueError(f"{saved.path}: {error}") from error
 
 
 def _copied(value: Any) -> Any:

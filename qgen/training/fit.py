@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from annotated_types import Ge, Gt
 from qgen.data.dataset import Dataset
 from qgen.generator import Generator
 from qgen.random import derive_seed, new_generator
-from qgen.training.checkpoint import TrainingState
+from qgen.training.checkpoint import Checkpoints, DamagedCheckpointWarning, TrainingState
 from qgen.training.layerwise import Growth
 from qgen.training.objectives import Batch, DivergedError, Objective
 from qgen.training.optimisers import OPTIMISERS, OptimiserName, ScheduleName, make_optimiser, set_rates
@@ -96,7 +97,9 @@ def fit(
     """Train ``generator`` in place on the training split of ``dataset``.
 
     With ``checkpoint``, the whole state is written there, atomically; if the file exists, the training goes on from
-    it and ends, on the same machine, with the very weights of a training that was never interrupted.
+    it and ends, on the same machine, with the very weights of a training that was never interrupted. The checkpoint
+    before is kept as well, and used with a warning where the newest one is damaged
+    (:class:`~qgen.training.checkpoint.Checkpoints`).
 
     With ``seconds``, the training ends with the step in which it has used so much processor time, all of it counted:
     preparation, steps, validation and checkpoints, in every thread of this process, but no waiting for other processes
@@ -124,7 +127,7 @@ def fit(
         validate_every: steps between two validations.
         log_every: steps between two records.
         seed: fixes initial discriminators, the order of events and all random numbers.
-        checkpoint: file of the state, or None.
+        checkpoint: file of the state, or None; the one before is kept as ``NAME.previous.SUFFIX``.
         checkpoint_every: steps between two checkpoints.
         callback: called with each new record.
         clock: the seconds used so far, of which only differences count.
@@ -133,7 +136,8 @@ def fit(
         The history and the step kept.
 
     Raises:
-        ValueError: an impossible setting, data that do not fit the model, or a checkpoint of another training.
+        ValueError: an impossible setting, data that do not fit the model, a checkpoint of another training, or two
+            checkpoints that are damaged.
         TrainingDivergedError: a loss, gradient or weight was not finite; the last good state was kept.
         OSError: a checkpoint cannot be written; the one before stays.
     """
@@ -178,9 +182,11 @@ def fit(
     growth = None if layerwise is None else Growth(generator, layerwise, steps)
     if growth is not None:
         growth.start(state.optimisers["generator"])
-    path = Path(checkpoint) if checkpoint is not None else None
-    if path is not None and path.exists():
-        state.load(path, settings)
+    checkpoints = None if checkpoint is None else Checkpoints(checkpoint)
+    if checkpoints is not None and (saved := checkpoints.load()) is not None:
+        if saved.problem:
+            warnings.warn(saved.problem, DamagedCheckpointWarning, stacklevel=2)
+        state.resume(saved, settings)
     if state.history:
         started -= state.history[-1]["seconds"]
     began -= state.cpu_seconds
@@ -227,8 +233,8 @@ def fit(
         if last or number % checkpoint_every == 0:
             state.cpu_seconds = clock() - began
             good = state.snapshot()
-            if path is not None:
-                state.save(path, settings)
+            if checkpoints is not None:
+                state.save(checkpoints, settings)
     _keep(state, keep)
     return _result(state, keep, started, clock() - began)
 

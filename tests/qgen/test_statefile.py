@@ -69,7 +69,7 @@ def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"weight": torch.ones(2)}, tmp_path / "model")
-    with pytest.raises(ValueError, match="format is None; expected 'qgen state 1'"):
+    with pytest.raises(ValueError, match="format is None; expected 'qgen state 2'"):
         load_state(tmp_path / "model")
 
 

@@ -1,0 +1,101 @@
+"""Bounds on what a description from elsewhere may make this process compute and hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+__all__ = ["bounded", "check_sizes"]
+
+NUMBERS_BESIDE = 2**22
+"""Numbers that building a model of any size may take beside its weights."""
+
+TIMES = 64
+"""Times its weights that building a model may take: what initialises them is computed and let go."""
+
+LARGEST_COUNT = 10**5
+"""Largest integer in the description of a model with fewer weights."""
+
+
+def check_sizes(arguments: Any, numbers: int, place: str = "arguments") -> None:
+    """Refuse a description whose integers are beyond any size that weights of so many numbers can have.
+
+    Args:
+        arguments: of a model, plain data.
+        numbers: in its weights.
+        place: of the arguments, for the message.
+
+    Raises:
+        ValueError: an integer is too large; its place is named.
+
+    >>> check_sizes({"hidden": [8, 10**9]}, 500)
+    Traceback (most recent call last):
+    ValueError: arguments.hidden.1 is 1000000000; the weights in the file are 500 numbers
+    """
+    if isinstance(arguments, Mapping | list):
+        inner = arguments.items() if isinstance(arguments, Mapping) else enumerate(arguments)
+        for name, value in inner:
+            check_sizes(value, numbers, f"{place}.{name}")
+    elif isinstance(arguments, int) and abs(arguments) > max(numbers, LARGEST_COUNT):
+        raise ValueError(f"{place} is {arguments}; the weights in the file are {numbers} numbers")
+
+
+@contextmanager
+def bounded(numbers: int) -> Iterator[None]:
+    """Refuse to make tensors that are much larger than ``numbers``, one by one or together, before they are made.
+
+    Raises:
+        ValueError: there would be too many numbers.
+
+    >>> with bounded(100):
+    ...     torch.zeros(10**6, 10**6)
+    Traceback (most recent call last):
+    ValueError: the description is of more than 4200704 numbers; the weights in the file are 100
+    """
+    with _Bounded(numbers):
+        yield
+
+
+class _Bounded(TorchDispatchMode):
+    """Asks of every operation how large its result will be, on torch's device ``meta``, which holds no numbers."""
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self.numbers = numbers
+        self.left = self.allowed = NUMBERS_BESIDE + TIMES * numbers
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        self._take(self._planned(func, args, kwargs))
+        return func(*args, **kwargs)
+
+    def _planned(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The result without its numbers; nothing where its size depends on the numbers that are given."""
+        try:
+            given = tree_map(_without_numbers, (args, kwargs))
+            if "device" in given[1]:
+                given[1]["device"] = torch.device("meta")
+            return func(*given[0], **given[1])
+        except (NotImplementedError, RuntimeError):
+            return None
+
+    def _take(self, result: Any) -> None:
+        self.left -= sum(leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, Tensor))
+        if self.left < 0:
+            raise ValueError(
+                f"the description is of more than {self.allowed} numbers; the weights in the file are {self.numbers}"
+            )
+
+
+def _without_numbers(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.to("meta")
+    return None if isinstance(value, torch.Generator) else value
