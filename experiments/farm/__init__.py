@@ -9,14 +9,17 @@ runs a function over many arguments on it, gives each outcome as it ends and sur
         print(outcome.index, outcome.value, outcome.error)
 """
 
-from experiments.farm.description import Farm, Here, Processes, farm_from
+from experiments.farm.description import Dask, Farm, Here, HTCondor, Processes, Slurm, farm_from
 from experiments.farm.outcomes import Outcome, WorkerLostError, completed
 
 __all__ = [
+    "Dask",
     "Farm",
+    "HTCondor",
     "Here",
     "Outcome",
     "Processes",
+    "Slurm",
     "WorkerLostError",
     "completed",
     "farm_from",

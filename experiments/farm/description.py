@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge
-from pydantic import BaseModel, ConfigDict
+from annotated_types import Ge, Le
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
-__all__ = ["Farm", "Here", "Processes", "farm_from"]
+__all__ = ["Batch", "Dask", "Farm", "HTCondor", "Here", "Processes", "Slurm", "farm_from"]
 
 Count = Annotated[int, Ge(1)]
+
+
+def _text(pattern: str, expected: str) -> AfterValidator:
+    """A check of a whole text, and what is said of one that does not match."""
+
+    def check(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            raise ValueError(f"expected {expected}")
+        return text
+
+    return AfterValidator(check)
+
+
+Line = Annotated[str, _text(r"[^\x00-\x1f\x7f\u2028\u2029]+", "one line of text")]
+Size = Annotated[str, _text(r"[1-9][0-9]{0,8}(\.[0-9]{1,3})? ?[kMGT]i?B", "a size such as 4GB")]
+Walltime = Annotated[str, _text(r"[0-9]{1,4}:[0-5][0-9]:[0-5][0-9]", "hours:minutes:seconds, such as 02:00:00")]
+Address = Annotated[str, _text(r"(tcp|tls)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5}", "tcp://host:port")]
 
 
 class Farm(BaseModel):
@@ -101,20 +119,153 @@ class Processes(Farm):
         executor.shutdown()
 
 
+class Dask(Farm):
+    """Workers of ``dask.distributed``: processes of this machine, or those of a scheduler that runs already.
+
+    Args:
+        workers: how many processes of this machine; as with :class:`Processes` if neither is given.
+        address: of the scheduler, ``tcp://host:port``; its workers run one task at a time (``--nthreads 1``).
+    """
+
+    value: ClassVar[str] = "workers"
+    kind: Literal["dask"] = "dask"
+    workers: Count | None = None
+    address: Address | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Dask:
+        if self.workers is not None and self.address is not None:
+            raise ValueError("workers and address are both given; a scheduler that runs already has its own workers")
+        return self
+
+    @contextmanager
+    def open(self) -> Iterator[Executor]:
+        """Start workers here, or connect to the scheduler."""
+        with needs_dask():
+            from experiments.farm.dask import connected, workers_of_this_machine
+        if self.address is not None:
+            opened = connected(self.address, self.threads)
+        else:
+            opened = workers_of_this_machine(self.workers, self.threads, self.device)
+        with opened as executor:
+            yield executor
+
+
+class Batch(Farm):
+    """Workers that are jobs of a batch system, each a job of its own; one that ends early is submitted again.
+
+    Args:
+        workers: how many.
+        cores: of each.
+        memory: of each, such as ``4GB``.
+        walltime: of each, hours:minutes:seconds; a worker leaves two minutes before, and its job goes on in another.
+        account: who pays.
+        prologue: lines of shell before the worker starts, as ``source venv/bin/activate``.
+        python: the interpreter; the one that submits if not given.
+        scratch: folder of a worker for its own files, on a disk of the node.
+        logs: folder of the batch system's logs.
+        interface: network interface that scheduler and workers use, as ``ib0``.
+        port: of the scheduler; a free one if not given.
+        worker_options: of the command ``dask worker``.
+    """
+
+    value: ClassVar[str] = "workers"
+    workers: Count
+    cores: Count = 1
+    memory: Size = "4GB"
+    walltime: Walltime = "02:00:00"
+    account: Line | None = None
+    prologue: list[Line] = []
+    python: Line | None = None
+    scratch: Line | None = None
+    logs: Line | None = None
+    interface: Line | None = None
+    port: Annotated[int, Ge(1), Le(65535)] | None = None
+    worker_options: list[Line] = []
+
+    @model_validator(mode="after")
+    def _fits(self) -> Batch:
+        if self.threads > self.cores:
+            raise ValueError(f"threads is {self.threads}, and a worker has cores {self.cores}; at most as many")
+        if self.walltime_seconds < 600:
+            raise ValueError(f"walltime is {self.walltime}; at least 00:10:00 is needed")
+        return self
+
+    @property
+    def walltime_seconds(self) -> int:
+        """Of each worker."""
+        hours, minutes, seconds = map(int, self.walltime.split(":"))
+        return 3600 * hours + 60 * minutes + seconds
+
+    def script(self) -> str:
+        """What is submitted for each worker, with a placeholder for the scheduler's address.
+
+        Raises:
+            ImportError: dask-jobqueue is not installed.
+        """
+        with needs_dask():
+            from experiments.farm.batch import job_script
+        return job_script(self)
+
+    @contextmanager
+    def open(self) -> Iterator[Executor]:
+        """Start a scheduler here and submit the workers."""
+        with needs_dask():
+            from experiments.farm.batch import submitted
+        with submitted(self) as executor:
+            yield executor
+
+
+class Slurm(Batch):
+    """Jobs of SLURM.
+
+    Args:
+        queue: the partition.
+        directives: further options of ``sbatch``, as ``--constraint=avx2``.
+    """
+
+    kind: Literal["slurm"] = "slurm"
+    queue: Line | None = None
+    directives: list[Line] = []
+
+
+class HTCondor(Batch):
+    """Jobs of HTCondor.
+
+    Args:
+        disk: of each worker.
+        directives: further lines of the submit file, by their names, as ``+JobFlavour``.
+    """
+
+    kind: Literal["htcondor"] = "htcondor"
+    disk: Size = "2GB"
+    directives: dict[Line, Line | int] = {}
+
+
+@contextmanager
+def needs_dask() -> Iterator[None]:
+    """Say what is missing."""
+    try:
+        yield
+    except ImportError as error:
+        raise ImportError(f"this farm needs {error.name}; install it with: pip install 'qgen-hep[dask]'") from error
+
+
 def farm_from(described: str | Mapping[str, Any]) -> Farm:
     """A farm from one line of text or from a section of a configuration.
 
     Args:
-        described: ``here``, ``processes`` or ``processes=4``; or keys and values, ``kind`` and fields of that kind.
+        described: ``here``, ``processes``, ``processes=4``, ``dask``, ``dask=2``, ``dask=tcp://host:8786``,
+            ``slurm=20`` or ``htcondor=20``; or keys and values, ``kind`` and fields of that kind.
 
     Raises:
         ValueError: it is none; one line says what is wrong.
 
     >>> farm_from({"kind": "here"})
     Here(kind='here', threads=1, device='cpu')
-    >>> farm_from("proceses=2")
+    >>> farm_from("here=2")
     Traceback (most recent call last):
-    ValueError: farm: kind 'proceses' is unknown; did you mean 'processes'? Known: here, processes
+    ValueError: farm: here takes no value (found '2')
     """
     from experiments.sections import validated
     from qgen.text import unknown
@@ -142,7 +293,15 @@ def _from_line(line: str) -> dict[str, Any]:
     number = text.isascii() and text.isdigit() and len(text) < 10
     if number:
         return {"kind": kind, field: int(text)}
+    if kind == "dask":
+        return {"kind": kind, "address": text}
     raise ValueError(f"farm: {kind}={text}: expected a number of workers")
 
 
-KINDS: dict[str, type[Farm]] = {"here": Here, "processes": Processes}
+KINDS: dict[str, type[Farm]] = {
+    "here": Here,
+    "processes": Processes,
+    "dask": Dask,
+    "slurm": Slurm,
+    "htcondor": HTCondor,
+}
