@@ -94,8 +94,9 @@ def validated(model: type[BaseModel], values: Any, where: str, also: Sequence[st
         if first["type"] == "extra_forbidden":
             allowed = [*also, *_fields_at(model, first["loc"])]
             raise ValueError(f"{place}: {unknown('key', first['loc'][-1], allowed)}") from None
-        found = "" if first["type"] == "missing" else f" (found {first['input']!r})"
-        line = EXPECTED.get(first["type"], f"{first['msg'][:1].lower()}{first['msg'][1:]}")
+        found = "" if first["type"] == "missing" or not first["loc"] else f" (found {first['input']!r})"
+        said = first["msg"].removeprefix("Value error, ")
+        line = EXPECTED.get(first["type"], f"{said[:1].lower()}{said[1:]}")
         raise ValueError(f"{place}: {line}{found}") from None
 
 
