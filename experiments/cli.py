@@ -12,6 +12,7 @@ import typer
 from experiments.commands.evaluate import evaluate
 from experiments.commands.events import data, sample
 from experiments.commands.export import export, from_counts
+from experiments.commands.sweep import sweep
 from experiments.commands.training import benchmark, run, tune
 from experiments.studies.cli import study
 from experiments.terminal import aside, console, say
@@ -80,7 +81,7 @@ def _usage(error: typer.TyperException) -> None:
     say(f"{text[:1].lower()}{text[1:].rstrip('.')}{hint}")
 
 
-for _command in (run, tune, benchmark, evaluate, sample, export):
+for _command in (run, sweep, tune, benchmark, evaluate, sample, export):
     app.command()(_command)
 
 data.command("from-counts")(from_counts)

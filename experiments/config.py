@@ -41,11 +41,12 @@ def config_names() -> dict[str, str]:
     }
 
 
-def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Experiment:
     """Read a configuration.
 
     Args:
-        source: a name from :func:`config_names`, a YAML file, or the folder of a run, whose configuration is meant.
+        source: a name from :func:`config_names`, a YAML file, or the folder of a run, whose configuration is meant; or
+            keys and values.
         overrides: ``a.b=value`` each, the value in YAML; they go over what the file says.
 
     Raises:
@@ -55,7 +56,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Experiment
     return resolve(read_config(source, overrides))
 
 
-def read_config(source: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def read_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> dict[str, Any]:
     """A configuration as it is written, overrides over it; not validated. Arguments as those of :func:`load_config`.
 
     Raises:
@@ -63,7 +64,10 @@ def read_config(source: str | Path, overrides: Sequence[str] = ()) -> dict[str, 
         ValueError: it is no YAML of keys and values, or an override fits nowhere.
     """
     names = config_names()
-    if str(source) in names:
+    raw: Any
+    if isinstance(source, Mapping):
+        raw = dict(source)
+    elif str(source) in names:
         raw = read_yaml(files("experiments").joinpath("configs", f"{source}.yaml").read_text(), str(source))
     else:
         path = Path(source)

@@ -6,7 +6,7 @@ import pickle
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -53,7 +53,7 @@ def completed(
     arguments: Iterable[Sequence[Any]],
     *,
     attempts: int = 3,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Run a function once for each of many arguments, and give the outcomes as they end, in any order.
 
     A function that raises has failed and is not run again. A job whose worker dies is run again, by another worker,
@@ -84,7 +84,7 @@ def completed(
 
 def _opened(
     farm: Farm | Executor, function: Callable[..., Any], arguments: Iterable[Sequence[Any]], attempts: int
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     if isinstance(farm, Farm):
         with farm.open() as executor:
             yield from _outcomes(executor, function, arguments, attempts)

@@ -1,0 +1,84 @@
+"""``qgen sweep``: an experiment at every point of a grid."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from experiments.terminal import aside, console, counting, interruptible, wrote
+
+__all__ = ["sweep"]
+
+
+def sweep(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|FILE|SWEEP",
+            help="Of `qgen list experiments`, YAML (of a sweep as well), or a sweep's folder.",
+        ),
+    ],
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(metavar="a.b=1,2", help="Values of one field, or a range 0:10; may be repeated."),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="a.b=c", help="Set one field everywhere; may be repeated.")
+    ] = None,
+    farm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FARM", help="Where jobs run: here, processes=4, dask=4, slurm=20, ...; here if not given."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the sweep; runs/NAME-sweep if not given.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep that is in the folder.")] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    report: Annotated[bool, typer.Option(help="Write report.html into the folder.")] = True,
+) -> None:
+    """Train and judge an experiment at every point of a grid; exit status 1 if a job failed."""
+    from rich.text import Text
+
+    from experiments.sweep import Told
+    from experiments.sweep import sweep as run_sweep
+
+    to = aside()
+    with (
+        interruptible("the same command with --resume goes on, no finished job is run again"),
+        ended_by_signal(),
+        counting() as tell,
+    ):
+        told = Told(tell, lambda line: to.print(Text(line, "yellow")))
+        found = run_sweep(
+            source,
+            grid,
+            overrides=overrides or (),
+            farm=farm,
+            out=out,
+            resume=resume,
+            device=device,
+            told=told,
+        )
+    console().print(found.table.num_rows)
+    wrote(found.folder, "results.parquet, results.csv and a run for each job")
+    if found.failures:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def ended_by_signal() -> Iterator[None]:
+    """Work that SIGTERM ends as Ctrl-C does."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
