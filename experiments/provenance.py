@@ -23,7 +23,7 @@ from experiments.repository import commit_of
 from qgen.data import Dataset
 from qgen.run import ENVIRONMENT, read_json
 
-__all__ = ["changes", "config_hash", "ended", "environment", "provenance", "provenance_facts"]
+__all__ = ["changes", "config_hash", "dotted", "ended", "environment", "provenance", "provenance_facts"]
 
 PACKAGES = (
     "qgen-hep",
@@ -159,6 +159,21 @@ def provenance_facts(record: Mapping[str, Any]) -> dict[str, Any]:
         line = f"{session.get('started')} to {session.get('ended') or '– (not ended)'}"
         facts[f"session {k + 1}"] = "; ".join([line, *changes({SESSIONS: sessions[: k + 1]})])
     return facts
+
+
+def dotted(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested keys and values with a path for each value; lists and empty mappings are values.
+
+    >>> dotted({"models": {"flow": {"layers": 2}}, "seeds": [0, 1]})
+    {'models.flow.layers': 2, 'seeds': [0, 1]}
+    """
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            found |= dotted(value, f"{before}{key}.")
+        else:
+            found[f"{before}{key}"] = value
+    return found
 
 
 def _compared(session: Mapping[str, Any]) -> dict[str, Any]:

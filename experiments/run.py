@@ -21,7 +21,7 @@ from experiments.provenance import changes, ended, provenance
 from experiments.rehearsal import rehearse
 from experiments.scores import COMPLETED, DISCRETISED_TRUTH
 from experiments.strings import STRINGS, StringJudging, string_options
-from experiments.tracking import tracking
+from experiments.tracking import check_trackers, tracking
 from experiments.trained import JOBS, Reporter, as_json, backend_for, steps_of, trained
 from qgen.data import DATASETS, Dataset, Discretiser
 from qgen.data.transforms import Transform
@@ -79,6 +79,7 @@ def run_experiment(
     folder = Path(out) if out is not None else Path("runs") / experiment.name
     reporter = reporter or Reporter()
     target = find_device(device)
+    check_trackers(track)
     with claimed(folder):
         remove_stale_parts(folder)
         new = _is_new(folder, experiment, resume)

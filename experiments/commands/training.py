@@ -27,6 +27,10 @@ def run(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is in the folder.")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    track: Annotated[
+        list[str] | None,
+        typer.Option(metavar="tensorboard|mlflow", help="Also show the run there; may be repeated."),
+    ] = None,
     report: Annotated[bool, typer.Option(help="Write report.html into the folder.")] = True,
 ) -> None:
     """Train and judge every model of an experiment; print the table and write the report."""
@@ -43,7 +47,7 @@ def run(
     if out is None and Path(source).is_dir():
         out = Path(source)
     with interruptible("the same command with --resume goes on from the last checkpoint"), progress() as reporter:
-        folder = run_experiment(experiment, out, resume=resume, device=device, reporter=reporter)
+        folder = run_experiment(experiment, out, resume=resume, device=device, reporter=reporter, track=track or ())
     finished = load_run(folder)
     results = console()
     results.print(results_table(finished.results))
