@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from qgen.data.binary import BitDataset, blob_events, ising_events
 from qgen.data.binning import Binning, load_binning
-from qgen.data.calorimeter import CalorimeterDataset, load_calorimeter, write_calorimeter
+from qgen.data.calorimeter import CalorimeterDataset, load_calorimeter
 from qgen.data.dataset import Dataset, Feature
 from qgen.data.discretiser import Discretiser
-from qgen.data.events import describe, load_events, write_events
+from qgen.data.events import describe, load_events
 from qgen.data.gaussianise import Gaussianise, NormalCDF
 from qgen.data.marginals import Marginals, ZeroSuppress
 from qgen.data.muon import MuonDataset, muon_events, simulate_muon
@@ -16,6 +16,7 @@ from qgen.data.ring import ring_events
 from qgen.data.toys import gamma_events, gaussian_events
 from qgen.data.ttbar import load_ttbar
 from qgen.data.whiten import Whiten
+from qgen.data.writer import EventWriter, event_writer, write_calorimeter, write_events
 
 __all__ = [
     "DATASETS",
@@ -24,6 +25,7 @@ __all__ = [
     "CalorimeterDataset",
     "Dataset",
     "Discretiser",
+    "EventWriter",
     "Feature",
     "Gaussianise",
     "Marginals",
@@ -33,6 +35,7 @@ __all__ = [
     "ZeroSuppress",
     "blob_events",
     "describe",
+    "event_writer",
     "gamma_events",
     "gaussian_events",
     "ising_events",

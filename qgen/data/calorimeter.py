@@ -19,13 +19,13 @@ from qgen.data.binning import load_binning
 from qgen.data.clusters import cluster_shapes, nearest, shapes_of
 from qgen.data.dataset import Dataset, Feature
 from qgen.data.geometry import Axis, Downscaling, Geometry
-from qgen.data.hdf5 import WEIGHTS, create_hdf5, open_hdf5
-from qgen.data.provenance import provenance_to_json
+from qgen.data.hdf5 import open_hdf5
+from qgen.data.memory import check_memory
 from qgen.data.showers import ShowerFile
 from qgen.data.transforms import Compose, EnergyFraction, Log, MinMax, Standardise, Transform
 from qgen.random import derive_seed, new_generator
 
-__all__ = ["INCIDENT_ENERGY", "SAMPLE", "CalorimeterDataset", "load_calorimeter", "pixel_features", "write_calorimeter"]
+__all__ = ["INCIDENT_ENERGY", "SAMPLE", "CalorimeterDataset", "load_calorimeter", "pixel_features"]
 
 SAMPLE = Path(__file__).parent / "files" / "geant4_electrons_pb_si.h5"
 """The sample that is installed with the package; its README is beside it."""
@@ -230,7 +230,12 @@ def load_calorimeter(
             downscaling = Downscaling.plan(cells, grid, axes, edges)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-        samples = np.concatenate([downscaling(block) for block in blocks])
+        n_pixels = downscaling.target.n_pixels
+        check_memory(9 * len(rows) * n_pixels, f"{path}: {len(rows)} events of {n_pixels} pixels")
+        samples, filled = np.empty((len(rows), n_pixels)), 0
+        for block in blocks:
+            samples[filled : filled + len(block)] = downscaling(block)
+            filled += len(block)
         origin, stated_threshold = source.provenance(), source.threshold()
         weights = source.weights()
     samples[samples < threshold] = 0.0
@@ -247,36 +252,6 @@ def load_calorimeter(
         normalisation=normalisation,
     )
     return whole if cluster_means is None else _with_cluster_means(whole, cluster_means)
-
-
-def write_calorimeter(path: str | Path, dataset: CalorimeterDataset) -> None:
-    """Write images in CaloChallenge layout, float64, with geometry and threshold as attributes, weights as ``weights``.
-
-    ``load_calorimeter(path, grid=None)`` gives them back unchanged. The file appears only when it is complete.
-
-    Raises:
-        ValueError: a pixel is negative (row and pixel are named), or the folder does not exist.
-
-    >>> import tempfile
-    >>> data = load_calorimeter(max_events=20)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_calorimeter(f"{folder}/showers.h5", data)
-    ...     torch.equal(load_calorimeter(f"{folder}/showers.h5", grid=None).samples, data.samples)
-    True
-    """
-    negative = (dataset.samples < 0).nonzero()
-    if len(negative):
-        row, pixel = negative[0].tolist()
-        name, value = dataset.features[pixel].name, dataset.samples[row, pixel]
-        raise ValueError(f"samples row {row}, pixel {name}: {value:g} MeV is negative")
-    with create_hdf5(path) as file:
-        file.create_dataset("incident_energies", data=dataset.conditions.numpy())
-        file.create_dataset("showers", data=dataset.samples.numpy(), compression="gzip", shuffle=True)
-        if dataset.weights is not None:
-            file.create_dataset(WEIGHTS, data=dataset.weights.numpy())
-        file.attrs["geometry"] = dataset.geometry.to_json()
-        file.attrs["threshold_MeV"] = dataset.threshold
-        file.attrs["provenance"] = provenance_to_json(dataset.provenance)
 
 
 def _check_threshold(threshold: float) -> None:

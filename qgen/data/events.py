@@ -1,9 +1,8 @@
-"""Files of events of any kind: read by their content, written so that they are read back unchanged."""
+"""Files of events of any kind, read by their content."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,64 +10,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qgen.data.binary import BitDataset
-from qgen.data.calorimeter import CalorimeterDataset, load_calorimeter, write_calorimeter
+from qgen.data.calorimeter import load_calorimeter
 from qgen.data.dataset import Dataset, Feature
-from qgen.data.hdf5 import WEIGHTS, create_hdf5, dataset, open_hdf5, read_rows, read_weights
-from qgen.data.muon import MuonDataset
+from qgen.data.hdf5 import attribute, dataset, has, names, open_hdf5, read_all, read_weights
 from qgen.data.muon_files import load_muon, starts_like_lhe
-from qgen.data.provenance import provenance_from_json, provenance_to_json
+from qgen.data.provenance import provenance_from_json
 from qgen.data.showers import ShowerFile
+from qgen.data.writer import KINDS
 
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["describe", "load_events", "write_events"]
+__all__ = ["describe", "load_events"]
 
 Layout = Literal["CaloChallenge", "3DGAN", "table", "LHE", "CSV"]
-_KINDS: dict[str, type[Dataset]] = {"Dataset": Dataset, "MuonDataset": MuonDataset, "BitDataset": BitDataset}
-
-
-def write_events(path: str | Path, events: Dataset) -> None:
-    """Write events to an HDF5 file, which :func:`load_events` reads back unchanged.
-
-    Calorimeter images are written in CaloChallenge layout. Others become the datasets ``samples``
-    ``(N, n_features)`` and ``conditions`` ``(N, n_conditions)``, float64, with names, units, labels and limits of the
-    columns as JSON text in the attribute ``columns``. Weights of events, where they have such, become the dataset
-    ``weights`` ``(N,)``, in either layout. The file appears only when it is complete.
-
-    Raises:
-        ValueError: an image has a negative pixel, or the folder does not exist.
-
-    >>> import tempfile
-    >>> events = Dataset(torch.rand(5, 1), (Feature("mass", "GeV"),))
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_events(f"{folder}/events.h5", events)
-    ...     torch.equal(load_events(f"{folder}/events.h5").samples, events.samples)
-    True
-    """
-    if isinstance(events, CalorimeterDataset):
-        write_calorimeter(path, events)
-        return
-    columns = {
-        "kind": next(name for name, kind in reversed(_KINDS.items()) if isinstance(events, kind)),
-        "features": [asdict(feature) for feature in events.features],
-        "conditions": [asdict(feature) for feature in events.condition_features],
-    }
-    with create_hdf5(path) as file:
-        file.create_dataset("samples", data=events.samples.numpy(), compression="gzip", shuffle=True)
-        file.create_dataset("conditions", data=events.conditions.numpy())
-        if events.weights is not None:
-            file.create_dataset(WEIGHTS, data=events.weights.numpy())
-        file.attrs["columns"] = json.dumps(columns)
-        file.attrs["provenance"] = provenance_to_json(events.provenance)
 
 
 def load_events(path: str | Path, *, binning: str | Path | None = None, seed: int = 0) -> Dataset:
     """Events of any supported file, recognised by its content, with the file's own columns or cells.
 
-    Supported are HDF5 files of :func:`write_events`, of the CaloChallenge and in 3DGAN layout, and muon events as LHE
-    file or CSV table.
+    Supported are HDF5 files of :func:`~qgen.data.write_events`, of the CaloChallenge and in 3DGAN layout, and muon
+    events as LHE file or CSV table.
 
     Args:
         path: the file.
@@ -163,9 +125,9 @@ def _layout(path: str | Path) -> Layout:
     with open_hdf5(path) as file:
         marks: dict[str, Layout] = {"showers": "CaloChallenge", "ECAL": "3DGAN", "samples": "table"}
         for name, layout in marks.items():
-            if name in file:
+            if has(file, name):
                 return layout
-        found = ", ".join(sorted(file)) or "none"
+        found = names(file)
     raise ValueError(
         f"{path}: not a file of events; datasets found: {found}; expected showers (CaloChallenge), ECAL (3DGAN) or "
         "samples (written here)"
@@ -178,7 +140,7 @@ def _read_table(path: str | Path, seed: int) -> Dataset:
         samples = _matrix(file, "samples", path)
         values = _matrix(file, "conditions", path)
         weights = read_weights(file, path)
-        provenance = provenance_from_json(file.attrs.get("provenance"), path)
+        provenance = provenance_from_json(attribute(file, "provenance", path), path)
     try:
         return kind(
             samples=samples,
@@ -197,15 +159,14 @@ def _matrix(file: h5py.File, name: str, path: str | Path) -> Tensor:
     values = dataset(file, name, path)
     if values.ndim != 2:
         raise ValueError(f"{path}: {name} has shape {values.shape}; expected (N, columns)")
-    blocks = [block for _, block in read_rows(values, path)]
-    matrix = np.concatenate(blocks) if blocks else np.empty(values.shape)
-    return torch.from_numpy(matrix.astype(np.float64))
+    return torch.from_numpy(read_all(values, path))
 
 
 def _columns(file: h5py.File, path: str | Path) -> tuple[type[Dataset], tuple[Feature, ...], tuple[Feature, ...]]:
+    text = attribute(file, "columns", path)
     try:
-        content = json.loads(file.attrs["columns"])
-        kind = _KINDS[content["kind"]]
+        content = json.loads(str(text))
+        kind = KINDS[content["kind"]]
         features, conditions = (
             tuple(Feature(str(c["name"]), str(c["unit"]), str(c["label"]), _limits(c)) for c in content[part])
             for part in ("features", "conditions")

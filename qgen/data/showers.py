@@ -18,7 +18,7 @@ import numpy as np
 
 from qgen.data.binning import Binning
 from qgen.data.geometry import Geometry
-from qgen.data.hdf5 import dataset, read_rows, read_weights
+from qgen.data.hdf5 import attribute, dataset, has, names, read_all, read_rows, read_weights
 from qgen.data.provenance import provenance_from_json
 
 if TYPE_CHECKING:
@@ -52,12 +52,12 @@ class ShowerFile:
         Raises:
             ValueError: the file has neither layout, or the shape does not fit.
         """
-        if "showers" in file:
+        if has(file, "showers"):
             voxels = dataset(file, "showers", path)
             if voxels.ndim != 2:
                 raise ValueError(f"{path}: showers has shape {voxels.shape}; expected (N, voxels)")
             return cls(path, "CaloChallenge", file, _stated_geometry(file, voxels.shape[1], path, shape, binning))
-        if "ECAL" in file:
+        if has(file, "ECAL"):
             if binning is not None:
                 raise ValueError(f"{path}: a binning goes with showers in CaloChallenge layout, the file has ECAL")
             cells = dataset(file, "ECAL", path)
@@ -67,9 +67,8 @@ class ShowerFile:
             if shape is not None and tuple(shape) != (z, x, y):
                 raise ValueError(f"{path}: shape is given as {tuple(shape)}, ECAL has (layers, x, y) = {(z, x, y)}")
             return cls(path, "3DGAN", file, Geometry.cells(layer=z, x=x, y=y))
-        found = ", ".join(sorted(file)) or "none"
         raise ValueError(
-            f"{path}: not a calorimeter file; datasets found: {found}; expected incident_energies and showers "
+            f"{path}: not a calorimeter file; datasets found: {names(file)}; expected incident_energies and showers "
             "(CaloChallenge) or energy and ECAL (3DGAN)"
         )
 
@@ -88,7 +87,7 @@ class ShowerFile:
             )
         if events == 0:
             raise ValueError(f"{self.path}: the file holds no events")
-        energies = np.concatenate([block for _, block in read_rows(values, self.path)]).astype(np.float64).reshape(-1)
+        energies = read_all(values, self.path).reshape(-1)
         bad = np.flatnonzero(~(np.isfinite(energies) & (energies > 0)))
         if len(bad):
             raise ValueError(
@@ -131,7 +130,7 @@ class ShowerFile:
 
     def provenance(self) -> dict[str, Any]:
         """Name and layout of the file, and what it states of its origin."""
-        stated = provenance_from_json(self.file.attrs.get("provenance"), self.path)
+        stated = provenance_from_json(attribute(self.file, "provenance", self.path), self.path)
         return {"file": self.path.name, "layout": self.layout, **stated}
 
     def threshold(self) -> float:
@@ -140,14 +139,11 @@ class ShowerFile:
         Raises:
             ValueError: what it says is no energy.
         """
-        stated = self.file.attrs.get("threshold_MeV", 0.0)
-        try:
-            threshold = float(stated)
-        except (TypeError, ValueError):
-            threshold = math.nan
+        stated = attribute(self.file, "threshold_MeV", self.path)
+        threshold = 0.0 if stated is None else stated if isinstance(stated, int | float) else math.nan
         if not 0.0 <= threshold < math.inf:
             raise ValueError(f"{self.path}: attribute threshold_MeV is {stated!r}; an energy of at least 0 is needed")
-        return threshold
+        return float(threshold)
 
     @property
     def _cells(self) -> h5py.Dataset:
@@ -171,10 +167,10 @@ def _stated_geometry(
         raise ValueError(f"{path}: showers has no voxels")
     if shape is not None and binning is not None:
         raise ValueError(f"{path}: shape and binning are both given; one of them says where the voxels are")
-    text = file.attrs.get("geometry")
+    text = attribute(file, "geometry", path)
     if text is not None:
         try:
-            geometry = Geometry.from_json(text)
+            geometry = Geometry.from_json(str(text))
         except ValueError as error:
             raise ValueError(f"{path}: attribute geometry: {error}") from error
         if shape is not None and tuple(shape) != geometry.shape:
