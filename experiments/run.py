@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from circuits.metering import metering
+from experiments.claim import claimed
 from experiments.cost import mean_cost, model_cost
 from experiments.experiment import Experiment
 from experiments.judging import Judge, over_seeds
@@ -274,27 +272,3 @@ def _is_new(folder: Path, experiment: Experiment, resume: bool) -> bool:
             "or choose another folder with --out"
         )
     return False
-
-
-@contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process; the hold ends with the process, however that ends.
-
-    Raises:
-        ValueError: there is a file instead.
-        BlockingIOError: another process holds it.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise ValueError(f"{folder}: a file is in the way; the name of a folder is needed") from error
-    with (folder / ".lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            raise BlockingIOError(f"{folder}: in use by process {lock.read().strip() or '(unknown)'}") from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from experiments.experiment import Choice
-from qgen.text import unknown
+from qgen.text import is_folder_name, unknown
 
 __all__ = ["checked_backend", "choice", "is_folder_name", "options_model", "plain_backend", "validated"]
 
@@ -145,12 +145,3 @@ def checked_backend(value: Any, where: str) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{where}{error}") from None
     return plain
-
-
-def is_folder_name(name: str) -> bool:
-    """Whether a name can be that of a folder in a run's folder.
-
-    >>> is_folder_name("born machine, 1 %"), is_folder_name("a/b"), is_folder_name(".hidden")
-    (True, False, False)
-    """
-    return name.isprintable() and name[:1] not in ("", ".") and not any(c in name for c in "/\\")

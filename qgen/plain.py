@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 __all__ = ["read_yaml", "read_yaml_file"]
+
+MOST_BYTES = 1_000_000
+"""Of a file of YAML."""
+
+MOST_VALUES = 100_000
+"""In one, those that an alias repeats counted wherever they stand."""
+
+LONGEST_NUMBER = 400
 
 
 class _Loader(yaml.SafeLoader):
@@ -29,7 +38,22 @@ class _Loader(yaml.SafeLoader):
             seen.add(key)
         return node
 
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Merge what ``<<`` brings, each key once: merges of merges would double keys without end."""
+        super().flatten_mapping(node)
+        kept = {
+            (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key): (key, x) for key, x in node.value
+        }
+        node.value = list(kept.values())
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """A whole number; the time that a very long one takes grows with the square of its length."""
+        if len(node.value) > LONGEST_NUMBER:
+            raise yaml.constructor.ConstructorError(None, None, "a number is too long", node.start_mark)
+        return int(super().construct_yaml_int(node))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -65,8 +89,10 @@ def read_yaml_file(path: Path) -> Any:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not valid YAML, or a key is given twice.
+        ValueError: it is too large, not valid YAML, or a key is given twice.
     """
+    if (size := path.stat().st_size) > MOST_BYTES:
+        raise ValueError(f"{path}: has {size} bytes; a configuration has at most {MOST_BYTES}")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -74,13 +100,20 @@ def read_yaml_file(path: Path) -> Any:
     return read_yaml(text, str(path))
 
 
-def _check_tree(value: Any, above: tuple[Any, ...] = ()) -> None:
-    """Refuse a value that holds itself, by an alias."""
-    if isinstance(value, dict | list):
-        if any(value is one for one in above):
-            raise ValueError("a value holds itself")
-        for inner in value.values() if isinstance(value, dict) else value:
-            _check_tree(inner, (*above, value))
+def _check_tree(value: Any) -> None:
+    """Refuse a value that holds itself, by an alias, or that aliases make huge."""
+    visited = itertools.count(1)
+
+    def check(value: Any, above: tuple[Any, ...]) -> None:
+        if next(visited) > MOST_VALUES:
+            raise ValueError(f"it holds more than {MOST_VALUES} values, aliases counted wherever they stand")
+        if isinstance(value, dict | list):
+            if any(value is one for one in above):
+                raise ValueError("a value holds itself")
+            for inner in value.values() if isinstance(value, dict) else value:
+                check(inner, (*above, value))
+
+    check(value, ())
 
 
 def _reason(error: Exception) -> str:

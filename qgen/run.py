@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,12 +17,15 @@ from qgen.generator import Generator
 from qgen.plain import read_yaml_file
 from qgen.random import derive_seed, new_generator
 from qgen.statefile import load_generator
-from qgen.text import unknown
+from qgen.text import is_folder_name, unknown
 
-__all__ = ["Run", "load_run", "read_json", "truth_for_judging"]
+__all__ = ["Run", "load_run", "read_config", "read_json", "truth_for_judging"]
 
 CONFIG, ENVIRONMENT, RESULTS = "config.yaml", "environment.json", "results.json"
 GENERATOR, SAMPLES, TRAINING = "generator.safetensors", "samples.h5", "training.json"
+
+MOST_BYTES = 100_000_000
+"""Of a file of JSON that is read."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,13 @@ class Run:
     def dataset(self) -> Dataset:
         """The events that the models were trained on, with their splits."""
         options = dict(self.config["dataset"])
-        dataset: Dataset = DATASETS[options.pop("kind")](**options)
+        kind = options.pop("kind")
+        if kind not in DATASETS:
+            raise ValueError(f"{self.folder / CONFIG}: dataset.{unknown('kind', kind, DATASETS)}")
+        try:
+            dataset: Dataset = DATASETS[kind](**options)
+        except TypeError as error:
+            raise ValueError(f"{self.folder / CONFIG}: dataset: {error}") from error
         return dataset
 
     @cached_property
@@ -68,14 +78,12 @@ class Run:
         path = self.folder / RESULTS
         if not path.exists():
             raise FileNotFoundError(f"{self.folder}: the run is not finished ({RESULTS} is missing); resume it first")
-        results: dict[str, Any] = read_json(path)
-        return results
+        return _mapping(path)
 
     @cached_property
     def environment(self) -> dict[str, Any]:
         """Versions and machine of the run."""
-        found: dict[str, Any] = read_json(self.folder / ENVIRONMENT)
-        return found
+        return _mapping(self.folder / ENVIRONMENT)
 
     def place(self, model: str, seed: int | None = None) -> Path:
         """The folder of one training.
@@ -167,8 +175,7 @@ class Run:
 
     def training(self, model: str, seed: int | None = None) -> dict[str, Any]:
         """``status``, ``steps``, ``seconds`` and ``history`` of a training."""
-        found: dict[str, Any] = read_json(self.place(model, seed) / TRAINING)
-        return found
+        return _mapping(self.place(model, seed) / TRAINING)
 
 
 def truth_for_judging(dataset: Dataset, max_events: int | None) -> Dataset:
@@ -188,13 +195,56 @@ def load_run(folder: Path | str) -> Run:
     path = folder / CONFIG
     if not path.is_file():
         raise FileNotFoundError(f"{folder}: no run is here ({CONFIG} is missing)")
+    _check_links(folder)
+    return Run(folder, read_config(path))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The configuration of a run, its names such that no path leads out of the folder.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged.
+    """
     config = read_yaml_file(path)
-    needed = {"dataset": dict, "models": dict, "seeds": list}
     config = config if isinstance(config, dict) else {}
-    bad = [name for name, kind in needed.items() if not isinstance(config.get(name), kind)]
+    bad = [name for name, fits in SHAPES.items() if not fits(config.get(name))]
     if bad:
         raise ValueError(f"{path}: damaged ({', '.join(bad)} missing or of the wrong kind)")
-    return Run(folder, config)
+    for name in config["models"]:
+        if not isinstance(name, str) or not is_folder_name(name):
+            raise ValueError(f"{path}: models: {name!r} is no name for a model; it names a folder")
+    return config
+
+
+def _has_kind(section: Any) -> bool:
+    return isinstance(section, dict) and isinstance(section.get("kind"), str)
+
+
+SHAPES: dict[str, Callable[[Any], bool]] = {
+    "dataset": _has_kind,
+    "models": lambda models: isinstance(models, dict) and bool(models) and all(map(_has_kind, models.values())),
+    "seeds": lambda seeds: isinstance(seeds, list) and bool(seeds) and all(type(seed) is int for seed in seeds),
+    "evaluation": lambda evaluation: evaluation is None or isinstance(evaluation, dict),
+}
+"""What a configuration is seen to be before it is used; :func:`experiments.config.resolve` checks it whole."""
+
+
+def _check_links(folder: Path) -> None:
+    """Refuse links that lead out of the folder: a run is written to when it goes on, and only there."""
+    own = folder.resolve()
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(place, name)
+            if path.is_symlink() and not path.resolve().is_relative_to(own):
+                raise ValueError(f"{path}: is a link out of the run's folder; put what is meant in its place")
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: damaged (found {type(found).__name__}; expected keys and values)")
+    return found
 
 
 def read_json(path: Path) -> Any:
@@ -202,11 +252,13 @@ def read_json(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: it is not there.
-        ValueError: it is damaged.
+        ValueError: it is damaged, or larger than any.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; the run is not finished, or not a run")
+    if (size := path.stat().st_size) > MOST_BYTES:
+        raise ValueError(f"{path}: has {size} bytes; at most {MOST_BYTES} are read")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of JSON, of UTF-8, of a number with too many digits
         raise ValueError(f"{path}: damaged ({error}); delete it and resume the run to make it anew") from error

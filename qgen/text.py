@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["listed", "unknown"]
+__all__ = ["is_folder_name", "listed", "unknown"]
 
 
 def listed(names: Iterable[str], most: int = 16) -> str:
@@ -23,6 +23,15 @@ def listed(names: Iterable[str], most: int = 16) -> str:
         known = [*known[: most - 1], "...", f"{known[-1]} ({len(known)} in all)"]
         return ", ".join(known)
     return ", ".join(repr(name) if "," in name else name for name in known)
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether a name can be that of a folder in a run's folder.
+
+    >>> is_folder_name("born machine, 1 %"), is_folder_name("a/b"), is_folder_name(".hidden")
+    (True, False, False)
+    """
+    return name.isprintable() and name[:1] not in ("", ".") and not any(c in name for c in "/\\")
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> str:

@@ -166,7 +166,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(finished: Path, tmp_path
     assert same_weights(finished, tmp_path / "broken")
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "seed-0/born/training.json", "seed-0/born/generator.safetensors"])
+@pytest.mark.parametrize("name", ["config.yaml", "environment.json"])
 def test_a_half_written_file_is_named(name: str, finished: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(finished, tmp_path / "run")
     path = folder / name
