@@ -13,7 +13,8 @@ from experiments.commands.evaluate import evaluate
 from experiments.commands.events import data, sample
 from experiments.commands.export import export, from_counts
 from experiments.commands.sweep import sweep
-from experiments.commands.training import benchmark, run, tune
+from experiments.commands.training import benchmark, run
+from experiments.commands.tune import tune
 from experiments.studies.cli import study
 from experiments.terminal import aside, console, say
 
@@ -89,18 +90,34 @@ data.command("from-counts")(from_counts)
 
 @app.command()
 def report(
-    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.")],
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN...|SWEEP", help="Folders of finished runs, or that of one sweep.")
+    ],
     out: Annotated[
         Path | None,
         typer.Option(help="The page; report.html in the first run's folder if not given. NAME.md: tables in Markdown."),
     ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Of a sweep, show this metric; may be repeated. A few without.")
+    ] = None,
 ) -> None:
-    """Write one self-contained HTML page about one run or several."""
+    """Write one self-contained HTML page about one run or several, or about a sweep."""
     from experiments.report import write_markdown, write_report
+    from experiments.sweep.folder import is_sweep
     from qgen.run import load_run
 
     if out is not None and out.suffix not in (".html", ".htm", ".md"):
         raise ValueError(f"--out {out}: the page is HTML or Markdown; expected a name that ends in .html or .md")
+    if any(is_sweep(folder) for folder in folders):
+        from experiments.report.sweep import write_sweep
+        from experiments.sweep import load_sweep
+
+        if len(folders) > 1:
+            raise ValueError(f"{folders[0]} and {len(folders) - 1} more: a page is about one sweep, or about runs")
+        typer.echo(str(write_sweep(load_sweep(folders[0]), out or folders[0] / "report.html", metric or ())))
+        return
+    if metric:
+        raise ValueError("--metric: goes with a sweep; a run's page shows all that it was judged by")
     write = write_markdown if out is not None and out.suffix == ".md" else write_report
     path = write([load_run(folder) for folder in folders], out or folders[0] / "report.html")
     typer.echo(str(path))

@@ -109,6 +109,7 @@ def trained(
     device: torch.device,
     reporter: Reporter,
     checkpoint_every: int = 100,
+    watch: Callable[[Generator, dict[str, float]], None] | None = None,
 ) -> tuple[Generator, dict[str, Any]]:
     """The model, on its backend, and what its training was; read from the folder if it is there already.
 
@@ -123,6 +124,7 @@ def trained(
         device: where it trains.
         reporter: is told of records and remarks.
         checkpoint_every: steps between two checkpoints.
+        watch: is shown the model as it is at every record; what it raises ends the training.
 
     Returns:
         The model; and ``status``, ``steps``, ``best_step``, ``seconds``, ``cpu_seconds``, ``executions`` and ``shots``
@@ -137,7 +139,7 @@ def trained(
         put_on_backend(found[0], name, config, seed, device, place / JOBS)
         return found
     with metering() as tally:
-        return _train(name, config, dataset, seed, place, device, reporter, checkpoint_every, tally)
+        return _train(name, config, dataset, seed, place, device, reporter, checkpoint_every, tally, watch)
 
 
 def _finished(place: Path, device: torch.device) -> tuple[Generator, dict[str, Any]] | None:
@@ -168,6 +170,7 @@ def _train(
     reporter: Reporter,
     checkpoint_every: int,
     tally: Tally,
+    watch: Callable[[Generator, dict[str, float]], None] | None,
 ) -> tuple[Generator, dict[str, Any]]:
     """Build the model, train it and write both down; ``tally`` counts what is run for it."""
     checkpoint = place / CHECKPOINT
@@ -195,6 +198,8 @@ def _train(
             with log.open("a") as file:
                 file.write(json.dumps(record) + "\n")
             reporter.record(record)
+            if watch is not None:
+                watch(generator, record)
 
         try:
             with warnings.catch_warnings():
