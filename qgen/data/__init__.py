@@ -9,10 +9,13 @@ from qgen.data.dataset import Dataset, Feature
 from qgen.data.discretiser import Discretiser
 from qgen.data.events import describe, load_events
 from qgen.data.gaussianise import Gaussianise, NormalCDF
+from qgen.data.gflash import gflash_events, simulate_gflash
 from qgen.data.marginals import Marginals, ZeroSuppress
 from qgen.data.muon import MuonDataset, muon_events, simulate_muon
 from qgen.data.muon_files import load_muon
 from qgen.data.ring import ring_events
+from qgen.data.sampling_calorimeter import SamplingCalorimeter
+from qgen.data.stream import EventFile, open_events
 from qgen.data.toys import gamma_events, gaussian_events
 from qgen.data.ttbar import load_ttbar
 from qgen.data.whiten import Whiten
@@ -25,12 +28,14 @@ __all__ = [
     "CalorimeterDataset",
     "Dataset",
     "Discretiser",
+    "EventFile",
     "EventWriter",
     "Feature",
     "Gaussianise",
     "Marginals",
     "MuonDataset",
     "NormalCDF",
+    "SamplingCalorimeter",
     "Whiten",
     "ZeroSuppress",
     "blob_events",
@@ -38,6 +43,7 @@ __all__ = [
     "event_writer",
     "gamma_events",
     "gaussian_events",
+    "gflash_events",
     "ising_events",
     "load_binning",
     "load_calorimeter",
@@ -45,7 +51,9 @@ __all__ = [
     "load_muon",
     "load_ttbar",
     "muon_events",
+    "open_events",
     "ring_events",
+    "simulate_gflash",
     "simulate_muon",
     "write_calorimeter",
     "write_events",
@@ -53,6 +61,7 @@ __all__ = [
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "calorimeter": load_calorimeter,
+    "gflash": gflash_events,
     "muon": muon_events,
     "gamma": gamma_events,
     "gaussian": gaussian_events,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ __all__ = ["MATERIALS", "Material", "SamplingCalorimeter", "incident_energies", 
 SCATTERING_ENERGY = 21.2
 """MeV; it relates the Moliere radius to radiation length and critical energy."""
 
-MOST_CELLS, MOST_ALONG = 4_000_000, 1000
+MOST_CELLS, MOST_ALONG = 1_000_000, 1000
 LEAST_MM, MOST_MM = 1e-3, 1e4
 
 
@@ -38,6 +38,7 @@ class Material:
         a: atomic weight, likewise.
         density: g/cm3.
         radiation_length: g/cm2.
+        mip_loss: energy that a minimum ionising particle loses, MeV cm2/g.
         geant4: its name in Geant4's data base.
 
     >>> lead = MATERIALS["Pb"]
@@ -50,6 +51,7 @@ class Material:
     a: float
     density: float
     radiation_length: float
+    mip_loss: float
     geant4: str
 
     @property
@@ -66,21 +68,21 @@ class Material:
 MATERIALS: dict[str, Material] = {
     material.symbol: material
     for material in (
-        Material("Be", 4, 9.0122, 1.848, 65.19, "G4_Be"),
-        Material("C", 6, 12.011, 2.210, 42.70, "G4_GRAPHITE"),
-        Material("Al", 13, 26.982, 2.699, 24.01, "G4_Al"),
-        Material("Si", 14, 28.0855, 2.329, 21.82, "G4_Si"),
-        Material("LAr", 18, 39.948, 1.396, 19.55, "G4_lAr"),
-        Material("Ti", 22, 47.867, 4.540, 16.16, "G4_Ti"),
-        Material("Fe", 26, 55.845, 7.874, 13.84, "G4_Fe"),
-        Material("Cu", 29, 63.546, 8.960, 12.86, "G4_Cu"),
-        Material("Sn", 50, 118.710, 7.310, 8.82, "G4_Sn"),
-        Material("W", 74, 183.84, 19.30, 6.76, "G4_W"),
-        Material("Au", 79, 196.967, 19.32, 6.46, "G4_Au"),
-        Material("Pb", 82, 207.2, 11.35, 6.37, "G4_Pb"),
-        Material("U", 92, 238.029, 18.95, 6.00, "G4_U"),
+        Material("Be", 4, 9.0122, 1.848, 65.19, 1.595, "G4_Be"),
+        Material("C", 6, 12.011, 2.210, 42.70, 1.742, "G4_GRAPHITE"),
+        Material("Al", 13, 26.982, 2.699, 24.01, 1.615, "G4_Al"),
+        Material("Si", 14, 28.0855, 2.329, 21.82, 1.664, "G4_Si"),
+        Material("LAr", 18, 39.948, 1.396, 19.55, 1.508, "G4_lAr"),
+        Material("Ti", 22, 47.867, 4.540, 16.16, 1.477, "G4_Ti"),
+        Material("Fe", 26, 55.845, 7.874, 13.84, 1.451, "G4_Fe"),
+        Material("Cu", 29, 63.546, 8.960, 12.86, 1.403, "G4_Cu"),
+        Material("Sn", 50, 118.710, 7.310, 8.82, 1.263, "G4_Sn"),
+        Material("W", 74, 183.84, 19.30, 6.76, 1.145, "G4_W"),
+        Material("Au", 79, 196.967, 19.32, 6.46, 1.134, "G4_Au"),
+        Material("Pb", 82, 207.2, 11.35, 6.37, 1.122, "G4_Pb"),
+        Material("U", 92, 238.029, 18.95, 6.00, 1.081, "G4_U"),
         # (C8H8)n: 92.26 % of the mass is carbon; a is such that z / a is the mixture's
-        Material("polystyrene", 5.613, 10.439, 1.060, 43.79, "G4_POLYSTYRENE"),
+        Material("polystyrene", 5.613, 10.439, 1.060, 43.79, 1.936, "G4_POLYSTYRENE"),
     )
 }
 """Materials by symbol, with the values of the `Particle Data Group <https://pdg.lbl.gov/AtomicNuclearProperties>`_."""
@@ -141,22 +143,26 @@ class SamplingCalorimeter:
             )
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Self:
-        """From plain data; what is not given keeps its default.
+    def of(cls, description: SamplingCalorimeter | Mapping[str, Any] | None) -> SamplingCalorimeter:
+        """From plain data, in which a field that is not given has its default; a calorimeter stays what it is.
 
         Raises:
             ValueError: a field that does not exist, or an impossible value.
 
-        >>> SamplingCalorimeter.from_dict({"layers": 10}).layers
+        >>> SamplingCalorimeter.of({"layers": 10}).layers
         10
         """
-        if not isinstance(content, Mapping):
-            raise ValueError(f"a calorimeter is described by fields and values; found {content!r}")
+        if description is None:
+            return cls()
+        if isinstance(description, SamplingCalorimeter):
+            return description
+        if not isinstance(description, Mapping):
+            raise ValueError(f"a calorimeter is described by fields and values; found {description!r}")
         known = [field.name for field in fields(cls)]
-        for name in content:
+        for name in description:
             if name not in known:
                 raise ValueError(unknown("field of a calorimeter", name, known))
-        return cls(**content)
+        return cls(**description)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -235,11 +241,8 @@ class SamplingCalorimeter:
 
     @property
     def sampling_fraction(self) -> float:
-        """Part of the energy that stays in the pads if each plate gets what its radiation lengths and Ec make of it.
-
-        A shower deposits about Ec / X0 for each electron and unit of depth in either material.
-        """
-        passive, active = (mm / m.radiation_length_mm * m.critical_energy for m, mm in self.plates)
+        """Part of its energy that a minimum ionising particle loses in the active plates."""
+        passive, active = (m.density * mm * m.mip_loss for m, mm in self.plates)
         return active / (passive + active)
 
     @property
