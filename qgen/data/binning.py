@@ -16,12 +16,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 from xml.etree import ElementTree
+from xml.parsers.expat import ExpatError, ParserCreate
 
 import numpy as np
 
 from qgen.text import listed, unknown
 
 __all__ = ["BinnedLayer", "Binning", "load_binning"]
+
+MAX_BYTES, MAX_VOXELS = 2**24, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Binning:
         particle: for which the binning was made: ``photon``, ``pion`` or ``electron`` in the challenge's files.
 
     Raises:
-        ValueError: no layer, or two of one number.
+        ValueError: no layer, two of one number, or more than a million voxels.
 
     >>> binning = Binning((BinnedLayer(0, (0.0, 5.0, 10.0), 1), BinnedLayer(1, (0.0, 2.0), 10)), "photon")
     >>> binning.n_voxels, binning.starts
@@ -97,6 +100,8 @@ class Binning:
         if len(set(numbers)) < len(numbers):
             twice = next(n for n in numbers if numbers.count(n) > 1)
             raise ValueError(f"layer {twice} is there twice; every layer needs a number of its own")
+        if self.n_voxels > MAX_VOXELS:
+            raise ValueError(f"{self.n_voxels} voxels; at most {MAX_VOXELS} are possible")
 
     @property
     def n_voxels(self) -> int:
@@ -162,9 +167,11 @@ def load_binning(path: str | Path, *, particle: str | None = None) -> Binning:
         raise FileNotFoundError(f"{path}: no such file")
     if not path.is_file():
         raise ValueError(f"{path}: not a file")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path}: {path.stat().st_size} bytes; a binning has at most {MAX_BYTES}")
     try:
-        root = ElementTree.fromstring(path.read_bytes())
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        root = _plain_xml(path.read_bytes())
+    except (ElementTree.ParseError, ExpatError, ValueError, LookupError) as error:
         raise ValueError(f"{path}: not an XML file ({' '.join(str(error).split())})") from error
     found = {bins.attrib.get("name", ""): bins for bins in root if bins.find("Layer") is not None}
     if not found:
@@ -182,6 +189,18 @@ def load_binning(path: str | Path, *, particle: str | None = None) -> Binning:
         raise ValueError(f"{path}: {error}") from error
 
 
+def _plain_xml(content: bytes) -> ElementTree.Element:
+    """The elements of an XML file without a document type, in which entities could be defined that grow."""
+
+    def refuse(*declared: object) -> None:
+        raise ValueError("a document type is not read")
+
+    parser = ParserCreate()
+    parser.StartDoctypeDeclHandler = refuse
+    parser.Parse(content, True)
+    return ElementTree.fromstring(content)
+
+
 def _layer(element: ElementTree.Element) -> BinnedLayer | None:
     """A layer, or None if it has no voxels."""
     given = {name: element.attrib.get(name) for name in ("id", "r_edges", "n_bin_alpha")}
@@ -193,7 +212,12 @@ def _layer(element: ElementTree.Element) -> BinnedLayer | None:
         radii = tuple(float(edge) for edge in (given["r_edges"] or "").split(","))
     except ValueError as error:
         raise ValueError(
-            f"layer id {given['id']!r}, r_edges {given['r_edges']!r}, n_bin_alpha {given['n_bin_alpha']!r}; "
+            f"layer id {_short(given['id'])}, r_edges {_short(given['r_edges'])}, "
+            f"n_bin_alpha {_short(given['n_bin_alpha'])}; "
             "whole numbers and a list of radii are needed"
         ) from error
     return BinnedLayer(number, radii, n_alpha) if len(radii) > 1 else None
+
+
+def _short(text: str | None) -> str:
+    return repr((text or "")[:80])

@@ -23,6 +23,7 @@ __all__ = [
     "SHA256",
     "WEIGHTS",
     "attribute",
+    "block_rows",
     "dataset",
     "has",
     "names",
@@ -46,7 +47,7 @@ MAX_ATTRIBUTE = 2**24
 MAX_PACKING = 2000
 """How many times fewer bytes a large dataset may take in the file; gzip reaches 1030 at most."""
 LARGE = 2**28
-BLOCK_MEGABYTES = 32
+BLOCK_BYTES = 2**25
 
 
 @contextmanager
@@ -151,10 +152,23 @@ def _check_storage(values: h5py.Dataset, what: str) -> None:
         check_memory(3 * _product(values.chunks) * values.dtype.itemsize, f"{what}, chunks of shape {values.chunks}")
 
 
+def block_rows(values: h5py.Dataset) -> int:
+    """How many rows make a block of about 32 MB, in whole chunks."""
+    step = max(1, BLOCK_BYTES // max(1, 8 * _product(values.shape[1:])))
+    if values.chunks is not None:
+        step = max(1, step // values.chunks[0]) * values.chunks[0]
+    return min(step, max(1, values.shape[0]))
+
+
 def read_rows(
-    values: h5py.Dataset, path: str | Path, megabytes: int = BLOCK_MEGABYTES
+    values: h5py.Dataset, path: str | Path, rows_at_once: int | None = None
 ) -> Iterator[tuple[int, np.ndarray]]:
     """The rows of a dataset in blocks of bounded memory: ``(index of the first row, rows)``.
+
+    Args:
+        values: the dataset, one of :func:`dataset`.
+        path: of the file, for messages.
+        rows_at_once: :func:`block_rows` by default.
 
     Where the dataset states its SHA-256 (:data:`SHA256`), that is checked after the last block.
 
@@ -164,11 +178,8 @@ def read_rows(
     name = values.name.lstrip("/")
     stated = attribute(values, SHA256, path)
     digest = None if stated is None else hashlib.sha256()
+    step = block_rows(values) if rows_at_once is None else rows_at_once
     row_bytes = 8 * _product(values.shape[1:])
-    step = max(1, megabytes * 2**20 // max(1, row_bytes))
-    if values.chunks is not None:
-        step = max(1, step // values.chunks[0]) * values.chunks[0]
-    step = min(step, max(1, values.shape[0]))
     check_memory(3 * step * row_bytes, f"{path}: {name}, {step} rows of shape {values.shape[1:]}")
     for start in range(0, values.shape[0], step):
         try:

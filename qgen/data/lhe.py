@@ -6,17 +6,24 @@ import gzip
 import math
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
+
+from qgen.data.memory import check_memory
 
 if TYPE_CHECKING:
     from pylhe import LHEEvent, LHEInit
 
-__all__ = ["EventError", "check_is_file", "open_maybe_gzipped", "read_lhe"]
+__all__ = ["BLOCK", "EventError", "check_is_file", "joined", "lhe_blocks", "open_maybe_gzipped", "read_lhe"]
+
+BLOCK = 2**14
+"""Events of a text file that are in memory at once."""
+
+BYTES, MAX_ELEMENT = 2**16, 2**26
 
 _DAMAGE = (
     ArithmeticError,
@@ -71,28 +78,102 @@ def read_lhe(path: Path, columns: int, row: Callable[[LHEEvent, LHEInit], list[f
 
     Raises:
         ImportError: pylhe is not installed (extra ``hep``).
-        ValueError: the file is truncated or damaged, or an event is refused or not finite (its number is named).
+        ValueError: the file is truncated or damaged, or an event is refused or not finite (its number is named), or
+            there are more than fit into the free memory.
+    """
+    return joined(lhe_blocks(path, row), columns, path)
+
+
+def lhe_blocks(path: Path, row: Callable[[LHEEvent, LHEInit], list[float]]) -> Iterator[np.ndarray]:
+    """The numbers of :func:`read_lhe` in blocks of at most :data:`BLOCK` events.
+
+    Raises:
+        ImportError: pylhe is not installed (extra ``hep``).
+        ValueError: see :func:`read_lhe`.
     """
     try:
         from pylhe import LHEFile
     except ImportError as error:
         raise ImportError("reading LHE files needs pylhe: pip install 'qgen-hep[hep]'") from error
     rows: list[list[float]] = []
-    with warnings.catch_warnings():
-        # pylhe warns of a truncated file and ends; here that is an error
-        warnings.simplefilter("error", RuntimeWarning)
+    done = 0
+    with open_maybe_gzipped(path) as file:
+        source = _Guarded(file)
         try:
-            with open_maybe_gzipped(path) as file:
-                content = LHEFile.frombuffer(file)
-                for event in content.events:
+            content = LHEFile.frombuffer(source)
+            events = iter(content.events)
+            while True:
+                with warnings.catch_warnings():
+                    # pylhe warns of a truncated file and ends; here that is an error
+                    warnings.simplefilter("error", RuntimeWarning)
+                    event = next(events, None)
+                    if event is None:
+                        break
                     numbers = row(event, content.init)
-                    if not all(math.isfinite(x) for x in numbers):
-                        raise EventError("a momentum is not finite")
-                    rows.append(numbers)
+                if not all(math.isfinite(x) for x in numbers):
+                    raise EventError("a momentum is not finite")
+                rows.append(numbers)
+                if len(rows) == BLOCK:
+                    yield np.array(rows, dtype=np.float64)
+                    done, rows = done + len(rows), []
         except EventError as error:
-            raise ValueError(f"{path}: event {len(rows) + 1}: {error}") from error
+            raise ValueError(f"{path}: event {done + len(rows) + 1}: {error}") from error
         except _DAMAGE as error:
-            detail = " ".join(str(error).split())
-            where = f"after event {len(rows)}"
+            detail = " ".join(str(error).split())[:300]
+            where = f"after event {done + len(rows)}"
             raise ValueError(f"{path}: the LHE file is truncated or damaged {where} ({detail})") from error
-    return np.array(rows, dtype=np.float64).reshape(-1, columns)
+    if rows:
+        yield np.array(rows, dtype=np.float64)
+
+
+def joined(blocks: Iterable[np.ndarray], columns: int, path: Path) -> np.ndarray:
+    """Blocks of rows as one array, ``(N, columns)``.
+
+    Raises:
+        ValueError: they do not fit into the free memory.
+    """
+    found = [np.empty((0, columns))]
+    for block in blocks:
+        found.append(block)
+        n = sum(map(len, found))
+        check_memory(8 * columns * n, f"{path}: {n} events and more")
+    return np.concatenate(found)
+
+
+class _Guarded:
+    """The bytes of an XML file of unknown origin, refused where they could grow into more than they are.
+
+    Args:
+        file: the bytes.
+    """
+
+    def __init__(self, file: gzip.GzipFile | BufferedReader) -> None:
+        self._file = file
+        self._since = 0
+        self._end = b""
+
+    def read(self, size: int = -1) -> bytes:
+        """At most 64 kB more.
+
+        Raises:
+            ValueError: a document type (which can define entities), or an element beyond all reason.
+        """
+        content = self._file.read(min(size, BYTES) if size > 0 else BYTES)
+        seen = self._end + content
+        if b"<!DOCTYPE" in seen or b"\0" in content:
+            raise ValueError("a document type or zero bytes; plain LHE text is read")
+        self._since = 0 if b"</" in seen else self._since + len(content)
+        if self._since > MAX_ELEMENT:
+            raise ValueError(f"an element of more than {MAX_ELEMENT} bytes")
+        self._end = seen[-16:]
+        return content
+
+    def close(self) -> None:
+        """Nothing more is read."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()

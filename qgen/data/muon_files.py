@@ -16,18 +16,21 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 import torch
 
-from qgen.data.lhe import EventError, check_is_file, open_maybe_gzipped, read_lhe
+from qgen.data.lhe import BLOCK, EventError, check_is_file, joined, lhe_blocks, open_maybe_gzipped
 from qgen.data.muon import MuonDataset, muon_dataset
 
 if TYPE_CHECKING:
     from pylhe import LHEEvent, LHEParticle
 
-__all__ = ["load_muon", "starts_like_lhe"]
+__all__ = ["events_of_rows", "load_muon", "muon_blocks", "starts_like_lhe"]
 
 MUON = 13
 _MOMENTUM = ("px", "py", "pz", "E")
 WEIGHT = "weight"
+MAX_LINE = 2**20
 _COLUMNS = ("E0_GeV", *(f"mu_{p}" for p in _MOMENTUM), *(f"V_{p}" for p in _MOMENTUM))
+COLUMNS = len(_COLUMNS) + 1
+"""Numbers of an event: those columns and the weight."""
 
 
 def load_muon(path: str | Path, *, carrier: int | None = None, seed: int = 0) -> MuonDataset:
@@ -50,17 +53,45 @@ def load_muon(path: str | Path, *, carrier: int | None = None, seed: int = 0) ->
         ValueError: the file is empty, truncated, of another format, or an event is impossible (line or event named).
     """
     path = Path(path)
-    check_is_file(path)
-    layout = "LHE" if starts_like_lhe(path) else "CSV"
-    rows = read_lhe(path, 10, lambda event, init: _momenta(event, carrier)) if layout == "LHE" else _read_csv(path)
+    rows = joined(muon_blocks(path, carrier), COLUMNS, path)
     if len(rows) == 0:
         raise ValueError(f"{path}: the file holds no events")
-    beam, muons, carriers, weights = rows[:, 0], rows[:, 1:5], rows[:, 5:9], rows[:, 9]
+    return events_of_rows(rows, path, seed=seed, weighted=bool((rows[:, 9] != rows[0, 9]).any()))
+
+
+def muon_blocks(path: Path, carrier: int | None = None) -> Iterator[np.ndarray]:
+    """Beam energy, momenta of muon and carrier, and weight of each event, in blocks ``(n, 10)``.
+
+    Raises:
+        FileNotFoundError, ImportError, ValueError: see :func:`load_muon`.
+    """
+    check_is_file(path)
+    if starts_like_lhe(path):
+        return lhe_blocks(path, lambda event, init: _momenta(event, carrier))
+    return _csv_blocks(path)
+
+
+def events_of_rows(rows: np.ndarray, path: Path, *, seed: int, weighted: bool, first: int = 0) -> MuonDataset:
+    """Events of the rows of :func:`muon_blocks`.
+
+    Args:
+        rows: ``(N, 10)``.
+        path: of the file.
+        seed: fixes the splits.
+        weighted: whether the events have weights.
+        first: index of the first of them in the file, for messages.
+
+    Raises:
+        ValueError: an event is impossible (its row is named).
+    """
+    provenance = {"file": path.name, "layout": "LHE" if starts_like_lhe(path) else "CSV"}
+    beam, muons, carriers = rows[:, 0], rows[:, 1:5], rows[:, 5:9]
     try:
-        events = muon_dataset(beam, carriers, muons, seed=seed, provenance={"file": path.name, "layout": layout})
-        return events if (weights == weights[0]).all() else replace(events, weights=torch.from_numpy(weights.copy()))
+        events = muon_dataset(beam, carriers, muons, seed=seed, provenance=provenance)
+        return replace(events, weights=torch.from_numpy(rows[:, 9].copy())) if weighted else events
     except ValueError as error:
-        raise ValueError(f"{path}: {error} (rows of events are counted from 0)") from error
+        counted = f"rows of events are counted from 0{f', after the first {first}' if first else ''}"
+        raise ValueError(f"{path}: {error} ({counted})") from error
 
 
 def starts_like_lhe(path: str | Path) -> bool:
@@ -84,11 +115,11 @@ def _text(path: Path) -> Iterator[TextIO]:
         raise ValueError(f"{path}: neither HDF5, LHE nor a CSV table (byte {error.start} is not text)") from error
 
 
-def _read_csv(path: Path) -> np.ndarray:
-    """Beam energy, momenta of muon and carrier, and weight (1 where the table has none) of each event, ``(N, 10)``."""
+def _csv_blocks(path: Path) -> Iterator[np.ndarray]:
+    """Rows of a table, a weight of 1 where it has none."""
     values: list[list[float]] = []
     with _text(path) as file:
-        reader = csv.reader(file)
+        reader = csv.reader(_lines(file, path))
         try:
             header = [name.strip() for name in next(reader, [])]
             missing = [name for name in _COLUMNS if name not in header]
@@ -100,9 +131,22 @@ def _read_csv(path: Path) -> np.ndarray:
                 if line:
                     numbers = _numbers(line, columns, len(header), f"{path}: line {reader.line_num}")
                     values.append(numbers if WEIGHT in columns else [*numbers, 1.0])
+                    if len(values) == BLOCK:
+                        yield np.array(values, dtype=np.float64)
+                        values = []
         except csv.Error as error:
             raise ValueError(f"{path}: line {reader.line_num}: {error}") from error
-    return np.array(values, dtype=np.float64).reshape(-1, len(_COLUMNS) + 1)
+    if values:
+        yield np.array(values, dtype=np.float64)
+
+
+def _lines(file: TextIO, path: Path) -> Iterator[str]:
+    number = 0
+    while line := file.readline(MAX_LINE + 1):
+        number += 1
+        if len(line) > MAX_LINE:
+            raise ValueError(f"{path}: line {number}: longer than {MAX_LINE} characters; no table of events has such")
+        yield line
 
 
 def _numbers(line: list[str], columns: Mapping[str, int], width: int, where: str) -> list[float]:
