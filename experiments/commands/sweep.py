@@ -44,8 +44,10 @@ def sweep(
     """Train and judge an experiment at every point of a grid; exit status 1 if a job failed."""
     from rich.text import Text
 
+    from experiments.report.sweep import write_sweep
     from experiments.sweep import Told
     from experiments.sweep import sweep as run_sweep
+    from experiments.sweep.terminal import sweep_table
 
     to = aside()
     with (
@@ -64,8 +66,10 @@ def sweep(
             device=device,
             told=told,
         )
-    console().print(found.table.num_rows)
+    console().print(sweep_table(found))
     wrote(found.folder, "results.parquet, results.csv and a run for each job")
+    if report:
+        wrote(write_sweep(found, found.folder / "report.html"), "the report")
     if found.failures:
         raise typer.Exit(1)
 

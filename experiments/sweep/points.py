@@ -92,6 +92,12 @@ class Base:
             raise ValueError(f"{path}: none of the models {listed(models)} has it; name one: models.NAME.key")
         return [["models", *name.split("."), *rest] for name in chosen]
 
+    def concerns(self, path: str, model: str) -> bool:
+        """Whether a path changes a model: it is not that of others alone."""
+        places = [["seeds"]] if path == SEED else self.places(path)
+        name = ["models", *model.split(".")]
+        return any(place[0] != "models" or place[: len(name)] == name or len(place) == 1 for place in places)
+
     def check(self, grid: Grid) -> None:
         """See that the paths of a grid do not meet.
 

@@ -141,7 +141,8 @@ class _Work:
                 if ended.status == "failed":
                     self.told.remark(f"{point_text(point)}: failed: {ended.error}")
                 self.done += 1
-                self.told.ended(point_text(point), self.done, len(self.jobs))
+                if ended.status != "before":
+                    self.told.ended(point_text(point), self.done, len(self.jobs))
                 if time.monotonic() >= self._next:
                     self._write()
         return elsewhere
