@@ -61,8 +61,8 @@ __all__ = [
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "calorimeter": load_calorimeter,
-    "gflash": gflash_events,
     "muon": muon_events,
+    "gflash": gflash_events,
     "gamma": gamma_events,
     "gaussian": gaussian_events,
     "ring": ring_events,
