@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 
 from qgen.data.calorimeter import INCIDENT_ENERGY, CalorimeterDataset, pixel_features
+from qgen.data.dataset import Feature
 from qgen.data.geometry import Axis, Downscaling, Geometry
 from qgen.random import derive_seed, new_generator, uniform
 from qgen.text import unknown
@@ -316,10 +318,16 @@ def shower_dataset(
     downscaling = Downscaling.plan(calorimeter.geometry, grid, axes, None)
     return CalorimeterDataset(
         samples=torch.from_numpy(downscaling(showers)),
-        features=pixel_features(downscaling.target),
+        features=_features(downscaling.target),
         conditions=torch.from_numpy(np.asarray(energies, dtype=np.float64)).unsqueeze(1),
         condition_features=(INCIDENT_ENERGY,),
         seed=seed,
         provenance={**(provenance or {}), "calorimeter": calorimeter.to_dict()},
         geometry=downscaling.target,
     )
+
+
+@lru_cache(maxsize=4)
+def _features(geometry: Geometry) -> tuple[Feature, ...]:
+    """Of many pixels, made once for all blocks of a simulation."""
+    return pixel_features(geometry)
