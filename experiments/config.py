@@ -26,7 +26,7 @@ from qgen.registry import generator_class
 from qgen.run import CONFIG
 from qgen.text import unknown
 
-__all__ = ["config_names", "load_config", "read_config", "resolve", "set_at", "with_compute"]
+__all__ = ["config_names", "load_config", "read_config", "resolve", "set_at", "shipped_names", "with_compute"]
 
 MOST_STEPS = 1_000_000
 """Steps of a training that is to use up its time: more than any takes."""
@@ -34,11 +34,21 @@ MOST_STEPS = 1_000_000
 
 def config_names() -> dict[str, str]:
     """The configurations that come with the lab: name -> description."""
+    configs = files("experiments").joinpath("configs")
     return {
-        entry.name.removesuffix(".yaml"): str(read_yaml(entry.read_text(), entry.name).get("description", ""))
-        for entry in sorted(files("experiments").joinpath("configs").iterdir(), key=lambda e: e.name)
-        if entry.name.endswith(".yaml")
+        name: str(read_yaml(configs.joinpath(f"{name}.yaml").read_text(), name).get("description", ""))
+        for name in shipped_names()
     }
+
+
+def shipped_names() -> list[str]:
+    """The names of the configurations that come with the lab; none is read.
+
+    >>> "quickstart-muon" in shipped_names()
+    True
+    """
+    names = (entry.name for entry in files("experiments").joinpath("configs").iterdir())
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
 def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Experiment:
@@ -63,7 +73,7 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         FileNotFoundError: neither a known name nor a file.
         ValueError: it is no YAML of keys and values, or an override fits nowhere.
     """
-    names = config_names()
+    names = shipped_names()
     raw: Any
     if isinstance(source, Mapping):
         raw = dict(source)

@@ -171,11 +171,11 @@ def _floor(axes: Axes, found: Sequence[Standing], quantity: str, at: dict[str, f
             bands.append((x, mean - sigma, mean + sigma))
     style: dict[str, Any] = {"color": TRUTH, "alpha": 0.25, "linewidth": 0}
     if numeric and bands:
-        x, low, high = zip(*bands, strict=True)
-        axes.fill_between(x, low, high, **style)
+        places, lows, highs = zip(*bands, strict=True)
+        axes.fill_between(places, lows, highs, **style)
         return
-    for place, below, above in bands:
-        axes.fill_between([place - 0.45, place + 0.45], below, above, **style)
+    for x, low, high in bands:
+        axes.fill_between([x - 0.45, x + 0.45], low, high, **style)
 
 
 def _axis(axes: Axes, places: dict[str, Any], at: dict[str, float], numeric: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from experiments.config import config_names, read_config
+from experiments.config import read_config, shipped_names
 from experiments.farm import Farm, farm_from
 from experiments.provenance import config_hash
 from experiments.sweep.claim import held
@@ -151,7 +151,7 @@ def _written(source: str | Path | Mapping[str, Any]) -> dict[str, Any] | None:
     """What a file of a sweep says; None if it is none."""
     if isinstance(source, Mapping):
         values: Any = source
-    elif str(source) in config_names():
+    elif str(source) in shipped_names():
         return None
     else:
         path = Path(source) / SWEEP if is_sweep(Path(source)) else Path(source)
@@ -173,7 +173,7 @@ def _config(written: Mapping[str, Any], source: str | Path | Mapping[str, Any]) 
     if not isinstance(config, str):
         name = "config" if isinstance(source, Mapping) else f"{source}: config"
         raise ValueError(f"{name}: found {config!r}; expected a name, a file, or a configuration")
-    if isinstance(source, Mapping) or config in config_names():
+    if isinstance(source, Mapping) or config in shipped_names():
         return read_config(config)
     return read_config(Path(source).parent / config)
 
