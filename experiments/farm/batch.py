@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -13,8 +14,6 @@ from queue import SimpleQueue
 from typing import Any
 
 import dask
-from dask_jobqueue.htcondor import HTCondorCluster
-from dask_jobqueue.slurm import SLURMCluster
 from distributed import SpecCluster
 from tornado.ioloop import PeriodicCallback
 
@@ -84,6 +83,7 @@ def _cluster(farm: Batch, told: SimpleQueue[Exception | None]) -> SpecCluster:
 
 def _job(farm: Batch) -> tuple[type[Any], dict[str, Any]]:
     """The kind of cluster, and what dask-jobqueue is told of each job."""
+    condor, slurm = _systems()
     exports = [f"export {name}={farm.threads}" for names in THREAD_VARIABLES.values() for name in names]
     lifetime = f"{farm.walltime_seconds - LEAVE_BEFORE_S}s"
     options: dict[str, Any] = {
@@ -102,13 +102,24 @@ def _job(farm: Batch) -> tuple[type[Any], dict[str, Any]]:
     if isinstance(farm, Slurm):
         directives = (["--gpus-per-task=1"] if gpu else []) + farm.directives
         own = {"queue": farm.queue, "account": farm.account, "walltime": farm.walltime, "job_cpu": farm.cores}
-        return SLURMCluster, {**options, **own, "job_extra_directives": directives}
+        return slurm, {**options, **own, "job_extra_directives": directives}
     if isinstance(farm, HTCondor):
         lines: dict[str, Any] = {"RequestCpus": farm.cores, "MY.MaxRuntime": farm.walltime_seconds}
         lines |= {"request_gpus": 1} if gpu else {}
         lines |= {} if farm.account is None else {"accounting_group": farm.account}
-        return HTCondorCluster, {**options, "disk": farm.disk, "job_extra_directives": {**lines, **farm.directives}}
+        return condor, {**options, "disk": farm.disk, "job_extra_directives": {**lines, **farm.directives}}
     raise TypeError(f"{type(farm).__name__} is no batch system")
+
+
+def _systems() -> tuple[type[Any], type[Any]]:
+    """The clusters of dask-jobqueue, which when it is imported makes Ctrl-C end the process; that is undone."""
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    from dask_jobqueue.htcondor import HTCondorCluster
+    from dask_jobqueue.slurm import SLURMCluster
+
+    if signal.getsignal(signal.SIGINT) is not on_interrupt:
+        signal.signal(signal.SIGINT, on_interrupt)
+    return HTCondorCluster, SLURMCluster
 
 
 def _telling(job: type[Any], told: SimpleQueue[Exception | None]) -> type[Any]:

@@ -15,6 +15,7 @@ from typing import Any
 import dask
 from distributed import Client, Nanny, Scheduler, SpecCluster, Worker, WorkerPlugin
 
+from experiments.farm.client import ClientExecutor
 from experiments.farm.local import visible_gpus, workers_here
 from experiments.farm.worker import THREAD_VARIABLES, limit_threads
 
@@ -27,6 +28,7 @@ OWN_SCHEDULER = {
 """How a scheduler is set up that belongs to one farm."""
 
 CONNECT_S = 15
+"""How long a scheduler is waited for that does not answer, or does not any more."""
 
 
 def lab() -> dict[str, str]:
@@ -92,11 +94,11 @@ def executor_of(scheduler: SpecCluster | str, threads: int, *, ours: bool) -> It
         for address, problem in _problems(client, preparation).items():
             raise ValueError(f"farm: the worker {address} {problem}")
         client.register_plugin(preparation, name=preparation.name)
-        executor = client.get_executor(pure=False)
+        executor = ClientExecutor(client)
         try:
             yield executor
         except BaseException:
-            executor.shutdown(wait=False)
+            executor.shutdown(wait=False, cancel_futures=True)
             raise
         else:
             executor.shutdown()

@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
@@ -117,8 +117,12 @@ def _outcomes(
                 return
             future = ended.get()
             job = running.pop(future)
-            lost, outcome = _read(future, job)
-            if lost and job.begun < attempts:
+            if future.cancelled():  # by the executor, as when the connection to a scheduler was lost
+                job.begun -= 1
+                again.append(job)
+                continue
+            outcome = _outcome(future, job)
+            if isinstance(outcome.error, WorkerLostError) and job.begun < attempts:
                 again.append(job)
             else:
                 yield outcome
@@ -145,24 +149,23 @@ def _portable(function: Callable[..., Any], arguments: Sequence[Any]) -> tuple[A
         return None, error
 
 
-def _read(future: Future[Any], job: _Job) -> tuple[bool, Outcome]:
-    """Whether the worker was lost, and the outcome if this was the last attempt."""
+def _outcome(future: Future[Any], job: _Job) -> Outcome:
     try:
         value, error = future.result()
-    except Exception as trouble:
-        if _lost(trouble):
-            return True, Outcome(job.index, None, _given_up(job, trouble))
-        return False, Outcome(job.index, None, trouble)
-    return False, Outcome(job.index, value, error)
+    except BaseException as trouble:
+        if isinstance(trouble, KeyboardInterrupt):
+            raise
+        return Outcome(job.index, None, _given_up(job, trouble) if _lost(trouble) else trouble)
+    return Outcome(job.index, value, error)
 
 
-def _lost(error: Exception) -> bool:
+def _lost(error: BaseException) -> bool:
     distributed = sys.modules.get("distributed")  # only if an executor of dask is in use
     killed = () if distributed is None else (distributed.scheduler.KilledWorker,)
-    return isinstance(error, (BrokenExecutor, CancelledError, *killed))
+    return isinstance(error, (BrokenExecutor, *killed))
 
 
-def _given_up(job: _Job, error: Exception) -> WorkerLostError:
+def _given_up(job: _Job, error: BaseException) -> WorkerLostError:
     times = "once" if job.begun == 1 else f"{job.begun} times"
     lost = WorkerLostError(f"its worker died, {times} (killed, out of memory or crashed)")
     lost.__cause__ = error
