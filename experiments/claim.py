@@ -44,8 +44,8 @@ def claimed(folder: Path) -> Iterator[None]:
         yield
 
 
-def in_work(folder: Path) -> bool:
-    """Whether a process holds the folder; looking takes nothing from anyone.
+def in_work(folder: Path, name: str = LOCK) -> bool:
+    """Whether a process holds the folder, or another lock in it; looking takes nothing from anyone.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as place:
@@ -55,7 +55,7 @@ def in_work(folder: Path) -> bool:
     (True, False)
     """
     try:
-        lock = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        lock = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:  # no lock, or none that says anything
         return False
     try:

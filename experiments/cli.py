@@ -12,6 +12,7 @@ import typer
 from experiments.commands.evaluate import evaluate
 from experiments.commands.events import data, sample
 from experiments.commands.export import export, from_counts
+from experiments.commands.runs import runs
 from experiments.commands.sweep import sweep
 from experiments.commands.training import benchmark, run
 from experiments.commands.tune import tune
@@ -146,6 +147,7 @@ def doctor(
 
 
 app.add_typer(data, name="data")
+app.add_typer(runs, name="runs")
 app.add_typer(study, name="study")
 
 

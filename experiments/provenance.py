@@ -114,6 +114,8 @@ def provenance(experiment: Experiment, device: torch.device, dataset: Dataset, f
     data = facts.pop(DATA)
     session = {"started": _now(), "ended": None, **facts}
     return {
+        "name": experiment.name,
+        "models": {name: model.generator.kind for name, model in experiment.models.items()},
         SHA256: config_hash(experiment),
         "seeds": experiment.seeds,
         **facts,

@@ -29,6 +29,7 @@ from qgen.generator import DiscreteGenerator, Generator
 from qgen.random import derive_seed, new_generator
 from qgen.run import CONFIG, ENVIRONMENT, RESULTS, SAMPLES, load_run
 from qgen.statefile import write_atomically
+from qgen.training.parallel import Ranks
 
 __all__ = [
     "JOBS",
@@ -51,6 +52,7 @@ def run_experiment(
     reporter: Reporter | None = None,
     dataset: Dataset | None = None,
     track: Sequence[str] = (),
+    ranks: Ranks | None = None,
 ) -> Path:
     """Train and judge every model of an experiment for every seed.
 
@@ -63,6 +65,8 @@ def run_experiment(
         reporter: is told of progress.
         dataset: the experiment's events, if they are loaded already.
         track: trackers that are told as well, of :data:`experiments.tracking.TRACKERS`.
+        ranks: the processes that train together, of which this is the first; the others wait in
+            :func:`experiments.ranks.help_with_trainings`.
 
     Returns:
         The run's folder: ``config.yaml``, ``environment.json``, ``results.json`` and, for each seed and model,
@@ -79,8 +83,8 @@ def run_experiment(
     target = find_device(device)
     check_trackers(track)
     with claimed(folder):
-        remove_stale_parts(folder)
         new = _is_new(folder, experiment, resume)
+        remove_stale_parts(folder)
         threads = torch.get_num_threads()
         torch.set_num_threads(experiment.threads)
         try:
@@ -93,9 +97,12 @@ def run_experiment(
             if new:
                 write_atomically(folder / CONFIG, experiment.to_yaml().encode())
             write_atomically(folder / ENVIRONMENT, as_json(record))
+            if ranks is not None:
+                ranks.send({"experiment": experiment.plain()})
             with tracking(track, experiment, folder, reporter) as tracked:
                 scores = [
-                    _run_seed(experiment, dataset, seed, folder, target, tracked.reporter) for seed in experiment.seeds
+                    _run_seed(experiment, dataset, seed, folder, target, tracked.reporter, ranks)
+                    for seed in experiment.seeds
                 ]
                 record = ended(record)
                 write_atomically(folder / ENVIRONMENT, as_json(record))
@@ -115,7 +122,13 @@ def load_dataset(experiment: Experiment) -> Dataset:
 
 
 def _run_seed(
-    experiment: Experiment, dataset: Dataset, seed: int, folder: Path, device: torch.device, reporter: Reporter
+    experiment: Experiment,
+    dataset: Dataset,
+    seed: int,
+    folder: Path,
+    device: torch.device,
+    reporter: Reporter,
+    ranks: Ranks | None,
 ) -> dict[str, Any]:
     """Scores of every model for one seed, by model."""
     generators, records = {}, {}
@@ -124,7 +137,7 @@ def _run_seed(
         place.mkdir(parents=True, exist_ok=True)
         reporter.stage(name, seed, steps_of(config))
         generators[name], records[name] = trained(
-            name, config, dataset, seed, place, device, reporter, experiment.checkpoint_every
+            name, config, dataset, seed, place, device, reporter, experiment.checkpoint_every, ranks=ranks
         )
     return _judged(experiment, dataset, seed, folder, generators, records, reporter)
 
