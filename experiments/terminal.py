@@ -96,10 +96,14 @@ def counting() -> Iterator[Callable[[str, int, int], None]]:
     columns = (TextColumn("{task.description:<40}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     with Progress(*columns, TimeElapsedColumn(), console=to, disable=not to.is_terminal) as shown:
         task = shown.add_task("", total=None)
+        last: tuple[str, int] | None = None
 
         def tell(what: str, done: int, of: int) -> None:
+            nonlocal last
             shown.update(task, description=escape(what), completed=done, total=of)
-            if not to.is_terminal and what and done % max(1, of // 10) == 0:
+            tenth = what, 10 * done // max(1, of)
+            if not to.is_terminal and what and tenth != last:
                 to.print(Text(f"{done}/{of} {what}"))
+                last = tenth
 
         yield tell

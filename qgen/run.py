@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ __all__ = ["Run", "load_run", "read_config", "read_json", "truth_for_judging"]
 
 CONFIG, ENVIRONMENT, RESULTS = "config.yaml", "environment.json", "results.json"
 GENERATOR, SAMPLES, TRAINING = "generator.safetensors", "samples.h5", "training.json"
+BLOCK_EVENTS, BLOCK_BYTES = 2**16, 2**27
 
 MOST_BYTES = 100_000_000
 """Of a file of JSON that is read."""
@@ -134,7 +135,7 @@ class Run:
         device: torch.device | str = "cpu",
         backend: Mapping[str, Any] | str | None = None,
     ) -> Dataset:
-        """New events from a trained model.
+        """New events from a trained model, all of :meth:`sample_blocks` together.
 
         Args:
             model: its name.
@@ -151,6 +152,37 @@ class Run:
             ValueError: ``n`` is below 1, an unknown model, seed, device or backend, a backend for a model without
                 circuits, or a condition of another length or impossible.
         """
+        blocks = list(
+            self.sample_blocks(
+                model, n, condition=condition, model_seed=model_seed, seed=seed, device=device, backend=backend
+            )
+        )
+        if len(blocks) == 1:
+            return blocks[0]
+        samples, conditions = (torch.cat([getattr(b, name) for b in blocks]) for name in ("samples", "conditions"))
+        return self.dataset.with_samples(samples, conditions)
+
+    def sample_blocks(
+        self,
+        model: str,
+        n: int,
+        *,
+        condition: Sequence[float] | None = None,
+        model_seed: int | None = None,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        backend: Mapping[str, Any] | str | None = None,
+    ) -> Iterator[Dataset]:
+        """The events of :meth:`sample` in blocks, so that any number fits into memory.
+
+        A block has 65,536 events, or as many as make 128 MB; the events depend on ``seed``, not on who asks for them.
+
+        Args:
+            model, n, condition, model_seed, seed, device, backend: see :meth:`sample`.
+
+        Raises:
+            FileNotFoundError, ValueError: see :meth:`sample`.
+        """
         if n < 1:
             raise ValueError(f"n is {n}; at least 1 event must be asked for")
         generator: Any = self.generator(model, model_seed, device)
@@ -161,17 +193,20 @@ class Run:
             from circuits.backends import backend_beside, backend_config
 
             generator.backend = backend_beside(backend_config(backend), device, derive_seed(seed, model, "backend"))
-        rng = new_generator(derive_seed(seed, model, "new samples"))
         dataset = self.dataset
-        if condition is None:
-            test = dataset.test.conditions
-            conditions = test[torch.randint(len(test), (n,), generator=rng)]
-        else:
-            names = [f"{feature.name} in {feature.unit}" for feature in dataset.condition_features]
-            if len(condition) != len(names):
-                raise ValueError(f"condition has {len(condition)} values; expected {len(names)} ({', '.join(names)})")
-            conditions = torch.tensor(list(condition), dtype=torch.float64).expand(n, -1)
-        return dataset.with_samples(generator.sample(n, conditions, rng), conditions)
+        names = [f"{feature.name} in {feature.unit}" for feature in dataset.condition_features]
+        if condition is not None and len(condition) != len(names):
+            raise ValueError(f"condition has {len(condition)} values; expected {len(names)} ({', '.join(names)})")
+        test = dataset.test.conditions
+        step = max(1, min(BLOCK_EVENTS, BLOCK_BYTES // (8 * max(1, dataset.n_features))))
+        for number, start in enumerate(range(0, n, step)):
+            rng = new_generator(derive_seed(seed, model, "new samples", *([number] if number else [])))
+            events = min(step, n - start)
+            if condition is None:
+                conditions = test[torch.randint(len(test), (events,), generator=rng)]
+            else:
+                conditions = torch.tensor(list(condition), dtype=torch.float64).expand(events, -1)
+            yield dataset.with_samples(generator.sample(events, conditions, rng), conditions)
 
     def training(self, model: str, seed: int | None = None) -> dict[str, Any]:
         """``status``, ``steps``, ``seconds`` and ``history`` of a training."""

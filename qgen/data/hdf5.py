@@ -31,6 +31,7 @@ __all__ = [
     "read_all",
     "read_rows",
     "read_weights",
+    "weights_of",
 ]
 
 WEIGHTS = "weights"
@@ -223,8 +224,8 @@ def read_all(values: h5py.Dataset, path: str | Path) -> np.ndarray:
     return found
 
 
-def read_weights(file: h5py.File, path: str | Path) -> np.ndarray | None:
-    """Weights of all events, ``(N,)`` float64; None if the file has none.
+def weights_of(file: h5py.File, path: str | Path) -> h5py.Dataset | None:
+    """The dataset of weights, one for each event; None if the file has none.
 
     Raises:
         ValueError: they are no column of numbers.
@@ -234,7 +235,17 @@ def read_weights(file: h5py.File, path: str | Path) -> np.ndarray | None:
     values = dataset(file, WEIGHTS, path)
     if values.ndim not in (1, 2) or values.shape[1:] not in ((), (1,)):
         raise ValueError(f"{path}: {WEIGHTS} has shape {values.shape}; expected (N,), one for each event")
-    return read_all(values, path).reshape(-1)
+    return values
+
+
+def read_weights(file: h5py.File, path: str | Path) -> np.ndarray | None:
+    """Weights of all events, ``(N,)`` float64; None if the file has none.
+
+    Raises:
+        ValueError: they are no column of numbers.
+    """
+    values = weights_of(file, path)
+    return None if values is None else read_all(values, path).reshape(-1)
 
 
 def attribute(place: h5py.File | h5py.Dataset, name: str, path: str | Path) -> str | float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import io
 import os
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from qgen.files import check_place
+from qgen.files import check_place, sync_folder
 
 __all__ = ["PartFile", "part_file"]
 
@@ -127,7 +126,7 @@ def part_file(path: str | Path) -> Iterator[PartFile]:
             file.check()
             os.fsync(file.fileno())
             part.replace(path)
-            _sync(path.parent)
+            sync_folder(path.parent)
         except BaseException as error:
             failed = file.error or (error if isinstance(error, OSError) and error.filename == str(part) else None)
             if failed is None:
@@ -147,15 +146,3 @@ def _remove_what_the_dead_left(path: Path) -> None:
             with contextlib.suppress(OSError), part.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 part.unlink()
-
-
-def _sync(folder: Path) -> None:
-    """Flush to the disk which files a folder has, where the file system can."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(handle)

@@ -15,7 +15,7 @@ import torch
 from qgen.data.binning import load_binning
 from qgen.data.calorimeter import INCIDENT_ENERGY, CalorimeterDataset, pixel_features
 from qgen.data.dataset import Dataset, Feature
-from qgen.data.hdf5 import SHA256, WEIGHTS, attribute, block_rows, dataset, has, names, open_hdf5, read_rows
+from qgen.data.hdf5 import SHA256, attribute, block_rows, dataset, has, names, open_hdf5, read_rows, weights_of
 from qgen.data.muon_files import events_of_rows, muon_blocks, starts_like_lhe
 from qgen.data.provenance import provenance_from_json
 from qgen.data.showers import ShowerFile
@@ -156,13 +156,15 @@ def _table_blocks(file: h5py.File, path: Path, seed: int) -> Iterator[Dataset]:
     kind, features, conditions = _columns(file, path)
     provenance = provenance_from_json(attribute(file, "provenance", path), path)
     columns = [dataset(file, name, path) for name in ("samples", "conditions")]
-    columns += [dataset(file, WEIGHTS, path)] if has(file, WEIGHTS) else []
+    n = columns[0].shape[0]
     for column in columns:
-        dimensions = (1, 2) if column.name == f"/{WEIGHTS}" else (2,)
-        if column.shape[0] != columns[0].shape[0] or column.ndim not in dimensions:
-            n = columns[0].shape[0]
-            raise ValueError(f"{path}: {column.name[1:]} have shape {column.shape}; expected {n} rows, one an event")
-    if columns[0].shape[0] == 0:
+        if column.ndim != 2 or column.shape[0] != n:
+            raise ValueError(f"{path}: {column.name[1:]} has shape {column.shape}; expected ({n}, columns)")
+    events_weights = weights_of(file, path)
+    if events_weights is not None and events_weights.shape[0] != n:
+        raise ValueError(f"{path}: weights have shape {events_weights.shape}; expected ({n},), one an event")
+    columns += [] if events_weights is None else [events_weights]
+    if n == 0:
         raise ValueError(f"{path}: the file holds no events")
     step = block_rows(columns[0])
     for blocks in zip(*(read_rows(column, path, step) for column in columns), strict=True):
