@@ -88,9 +88,9 @@ def _data_set(variable: str, name: str, holds: str) -> Path:
         places.insert(0, Path(os.environ["GEANT4_DATA_DIR"]))
     found = [folder for place in places for folder in sorted(place.glob(f"{name}*")) if (folder / holds).exists()]
     if not found:
-        looked = " nor ".join(map(str, places))
+        looked = " or ".join(map(str, places))
         raise FileNotFoundError(
-            f"Geant4's data set {name} was not found: {variable} is not set, and neither {looked} holds {name}*; "
+            f"Geant4's data set {name} was not found: {variable} is not set, and there is no {name}* in {looked}; "
             f"unpack it from https://geant4.web.cern.ch/download and set {variable} to its folder"
         )
     return found[-1]
