@@ -19,7 +19,7 @@ from qgen.training.discriminators import discriminator_class, discriminators
 __all__ = ["model_section"]
 
 FROM_RUN = frozenset(
-    {"generator", "dataset", "objective", "seed", "checkpoint", "checkpoint_every", "callback", "clock"}
+    {"generator", "dataset", "objective", "seed", "checkpoint", "checkpoint_every", "callback", "clock", "ranks"}
 )
 
 

@@ -25,6 +25,7 @@ from qgen.run import GENERATOR, TRAINING, read_json
 from qgen.statefile import load_generator, save_generator, write_atomically
 from qgen.training import OBJECTIVES, TrainingDivergedError, fit
 from qgen.training.checkpoint import Checkpoints, DamagedCheckpointWarning, Saved
+from qgen.training.parallel import Ranks
 
 __all__ = ["JOBS", "Reporter", "as_json", "backend_for", "built", "named", "put_on_backend", "steps_of", "trained"]
 
@@ -110,6 +111,7 @@ def trained(
     reporter: Reporter,
     checkpoint_every: int = 100,
     watch: Callable[[Generator, dict[str, float]], None] | None = None,
+    ranks: Ranks | None = None,
 ) -> tuple[Generator, dict[str, Any]]:
     """The model, on its backend, and what its training was; read from the folder if it is there already.
 
@@ -125,6 +127,8 @@ def trained(
         reporter: is told of records and remarks.
         checkpoint_every: steps between two checkpoints.
         watch: is shown the model as it is at every record; what it raises ends the training.
+        ranks: the processes that take the steps together; the others wait in
+            :func:`experiments.ranks.help_with_trainings`.
 
     Returns:
         The model; and ``status``, ``steps``, ``best_step``, ``seconds``, ``cpu_seconds``, ``executions`` and ``shots``
@@ -139,7 +143,7 @@ def trained(
         put_on_backend(found[0], name, config, seed, device, place / JOBS)
         return found
     with metering() as tally:
-        return _train(name, config, dataset, seed, place, device, reporter, checkpoint_every, tally, watch)
+        return _train(name, config, dataset, seed, place, device, reporter, checkpoint_every, tally, watch, ranks)
 
 
 def _finished(place: Path, device: torch.device) -> tuple[Generator, dict[str, Any]] | None:
@@ -171,12 +175,15 @@ def _train(
     checkpoint_every: int,
     tally: Tally,
     watch: Callable[[Generator, dict[str, float]], None] | None,
+    ranks: Ranks | None,
 ) -> tuple[Generator, dict[str, Any]]:
     """Build the model, train it and write both down; ``tally`` counts what is run for it."""
     checkpoint = place / CHECKPOINT
     started, began = time.perf_counter(), time.process_time()
     generator = built(name, config, dataset, seed).to(device)
     remote = put_on_backend(generator, name, config, seed, device, place / JOBS)
+    if remote and ranks is not None:
+        raise ValueError(f"models.{name}.backend: a machine elsewhere is asked by one process; run without torchrun")
     training: dict[str, Any] = {"status": COMPLETED, "steps": 0, "best_step": 0, "history": []}
     training["seconds"] = time.perf_counter() - started
     training["cpu_seconds"] = time.process_time() - began
@@ -201,6 +208,8 @@ def _train(
             if watch is not None:
                 watch(generator, record)
 
+        if ranks is not None:
+            ranks.send({"model": name, "seed": seed})
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DamagedCheckpointWarning)  # the reporter was told
@@ -214,6 +223,7 @@ def _train(
                     # of a step that costs jobs, none is taken twice
                     checkpoint_every=1 if remote else checkpoint_every,
                     callback=told,
+                    ranks=ranks,
                 )
         except TrainingDivergedError as error:
             result = error.result

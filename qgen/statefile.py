@@ -20,7 +20,16 @@ from qgen.files import write_atomically
 from qgen.generator import Generator
 from qgen.registry import from_spec, to_spec
 
-__all__ = ["load_generator", "load_state", "save_generator", "save_state", "write_atomically"]
+__all__ = [
+    "load_generator",
+    "load_state",
+    "packed",
+    "save_generator",
+    "save_state",
+    "state_bytes",
+    "unpacked",
+    "write_atomically",
+]
 
 FORMAT = "qgen state 2"
 EARLIER = "qgen state 1"
@@ -60,7 +69,7 @@ def state_bytes(state: Any) -> bytes:
     from safetensors.torch import save
 
     tensors: dict[str, Tensor] = {}
-    structure = json.dumps(_pack(state, tensors))
+    structure = json.dumps(packed(state, tensors))
     content = save(tensors, metadata={"format": FORMAT, "sha256": NO_DIGEST, "structure": structure})
     digest = hashlib.sha256(content).hexdigest()
     # quotes inside the structure stand behind backslashes: this is the key itself
@@ -92,7 +101,7 @@ def load_state(path: Path | str) -> Any:
     if metadata["format"] == FORMAT and _digest(path, metadata.get("sha256", "")) != metadata.get("sha256"):
         raise ValueError(f"{path}: damaged (its content is not that of its checksum)")
     try:
-        return _unpack(json.loads(metadata["structure"]), tensors)
+        return unpacked(json.loads(metadata["structure"]), tensors)
     except (LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: damaged structure ({type(error).__name__}: {_line(error)})") from error
 
@@ -116,30 +125,36 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
+def packed(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """A state as JSON values, its tensors in ``tensors`` under the names that stand in their places."""
     if isinstance(value, Tensor):
         name = str(len(tensors))
         tensors[name] = value.detach().cpu().contiguous().clone()
         return {"tensor": name}
     if isinstance(value, dict):
-        return {"dict": [[key, _pack(inner, tensors)] for key, inner in value.items()]}
+        return {"dict": [[key, packed(inner, tensors)] for key, inner in value.items()]}
     if isinstance(value, list | tuple):
-        return [_pack(inner, tensors) for inner in value]
+        return [packed(inner, tensors) for inner in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"a state holds tensors and JSON values, found {type(value).__name__}")
 
 
-def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
+def unpacked(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """What :func:`packed` took apart.
+
+    Raises:
+        LookupError, TypeError, ValueError: it is not of that form.
+    """
     if isinstance(value, dict):
         if "tensor" in value:
             return tensors[value["tensor"]]
-        found = {key: _unpack(inner, tensors) for key, inner in value["dict"]}
+        found = {key: unpacked(inner, tensors) for key, inner in value["dict"]}
         if len(found) < len(value["dict"]):
             raise ValueError("a key is given twice")
         return found
     if isinstance(value, list):
-        return [_unpack(inner, tensors) for inner in value]
+        return [unpacked(inner, tensors) for inner in value]
     return value
 
 

@@ -35,19 +35,29 @@ def run(
 ) -> None:
     """Train and judge every model of an experiment; print the table and write the report."""
     from experiments.config import load_config, with_compute
+    from experiments.ranks import help_with_trainings
     from experiments.report import write_report
     from experiments.rescored import rescorings
     from experiments.run import run_experiment
     from experiments.tables import backends_table, results_table
     from qgen.run import load_run
+    from qgen.training.parallel import joined
 
-    experiment = load_config(source, overrides or ())
-    if compute is not None:
-        experiment = with_compute(experiment, compute)
-    if out is None and Path(source).is_dir():
-        out = Path(source)
-    with interruptible("the same command with --resume goes on from the last checkpoint"), progress() as reporter:
-        folder = run_experiment(experiment, out, resume=resume, device=device, reporter=reporter, track=track or ())
+    with joined(device) as ranks:
+        if ranks is not None and ranks.rank:
+            help_with_trainings(ranks)
+            return
+        experiment = load_config(source, overrides or ())
+        if compute is not None:
+            experiment = with_compute(experiment, compute)
+        if out is None and Path(source).is_dir():
+            out = Path(source)
+        with interruptible("the same command with --resume goes on from the last checkpoint"), progress() as reporter:
+            folder = run_experiment(
+                experiment, out, resume=resume, device=device, reporter=reporter, track=track or (), ranks=ranks
+            )
+        if ranks is not None:
+            ranks.send(None)
     finished = load_run(folder)
     results = console()
     results.print(results_table(finished.results))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from circuits import Circuit
 from circuits.backends import Backend, Statevector, reseed, row_size, shots_of
+from circuits.backends.distributed import Distributed, Share
 from qgen.bits.generator import as_numbers
 
 if TYPE_CHECKING:
@@ -41,6 +43,15 @@ class OnBackend(_Base):
     @backend.setter
     def backend(self, backend: Backend | None) -> None:
         self._backend = backend
+
+    @contextmanager
+    def rows_shared(self, share: Share) -> Iterator[None]:
+        """Let the rows of every batch of circuits be shared out, see :class:`~circuits.backends.Distributed`."""
+        own, self._backend = self._backend, Distributed(self.backend, share)
+        try:
+            yield
+        finally:
+            self._backend = own
 
     @property
     def circuits(self) -> dict[str, Circuit]:

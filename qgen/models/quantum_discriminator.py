@@ -14,7 +14,8 @@ encoding. What is ours: the layers, repeated encoding (1907.02085), conditions, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any, Self
 
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from circuits import Circuit, Gate, ansatz
 from circuits.backends import Backend, Statevector, make_backend, reseed
+from circuits.backends.distributed import Distributed, Share
 from qgen.random import derive_seed, new_generator, symmetric
 from qgen.training.discriminators import Discriminator
 
@@ -119,6 +121,16 @@ class QuantumDiscriminator(Discriminator):
                 raise ValueError("backend.kind: missing; a backend needs a kind")
             made = make_backend(**options, seed=derive_seed(seed, "backend") % 2**31)
         return cls(n_features, n_conditions, qubits=qubits, layers=layers, seed=seed, backend=made)
+
+    @contextmanager
+    def rows_shared(self, share: Share) -> Iterator[None]:
+        """Let the rows of every batch of circuits be shared out, see :class:`~circuits.backends.Distributed`."""
+        own = self.backend
+        self.backend = Distributed(own if own is not None else Statevector(device=self.weights.device), share)
+        try:
+            yield
+        finally:
+            self.backend = own
 
     def angles(self, values: Tensor, condition: Tensor | None = None) -> Tensor:
         """The circuit's angles, ``(N, n_angles)`` in radians: trainable ones, then the encoding ones by layer."""

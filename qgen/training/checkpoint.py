@@ -15,6 +15,7 @@ import torch
 from qgen.generator import Generator
 from qgen.statefile import load_state, save_state
 from qgen.training.objectives import Objective
+from qgen.training.parallel import Ranks
 
 __all__ = ["Checkpoints", "DamagedCheckpointWarning", "Saved", "TrainingState"]
 
@@ -150,6 +151,12 @@ class TrainingState:
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"the checkpoint is of another model, objective or optimiser ({reason})") from error
+
+    def follow(self, ranks: Ranks) -> None:
+        """Take over the state of the first of the processes that train together."""
+        state = ranks.same(self.snapshot())
+        if ranks.rank:
+            self.restore(state)
 
     def save(self, checkpoints: Checkpoints, settings: dict[str, Any]) -> None:
         """Write the state, with the settings it was trained under, as the newest checkpoint."""

@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +21,7 @@ from qgen.training.checkpoint import Checkpoints, DamagedCheckpointWarning, Trai
 from qgen.training.layerwise import Growth
 from qgen.training.objectives import Batch, DivergedError, Objective
 from qgen.training.optimisers import OPTIMISERS, OptimiserName, ScheduleName, make_optimiser, set_rates
+from qgen.training.parallel import Ranks
 from qgen.training.remarks import collapsed, spread
 
 __all__ = ["FitResult", "TrainingDivergedError", "fit"]
@@ -93,6 +95,7 @@ def fit(
     checkpoint_every: int = 100,
     callback: Callable[[Record], None] | None = None,
     clock: Callable[[], float] = time.process_time,
+    ranks: Ranks | None = None,
 ) -> FitResult:
     """Train ``generator`` in place on the training split of ``dataset``.
 
@@ -129,8 +132,10 @@ def fit(
         seed: fixes initial discriminators, the order of events and all random numbers.
         checkpoint: file of the state, or None; the one before is kept as ``NAME.previous.SUFFIX``.
         checkpoint_every: steps between two checkpoints.
-        callback: called with each new record.
+        callback: called with each new record; with ``ranks`` it must not run the model.
         clock: the seconds used so far, of which only differences count.
+        ranks: the processes that take the steps together, each calling this function with the same arguments
+            (:func:`qgen.training.parallel.joined`). The first one's checkpoint, callback and clock are used.
 
     Returns:
         The history and the step kept.
@@ -182,11 +187,15 @@ def fit(
     growth = None if layerwise is None else Growth(generator, layerwise, steps)
     if growth is not None:
         growth.start(state.optimisers["generator"])
-    checkpoints = None if checkpoint is None else Checkpoints(checkpoint)
+    first = ranks is None or ranks.rank == 0
+    checkpoints = None if checkpoint is None or not first else Checkpoints(checkpoint)
     if checkpoints is not None and (saved := checkpoints.load()) is not None:
         if saved.problem:
             warnings.warn(saved.problem, DamagedCheckpointWarning, stacklevel=2)
         state.resume(saved, settings)
+    if ranks is not None:
+        state.follow(ranks)
+        clock = clock if seconds is None else ranks.clock(clock)
     if state.history:
         started -= state.history[-1]["seconds"]
     began -= state.cpu_seconds
@@ -197,44 +206,47 @@ def fit(
 
     good = state.snapshot()
     order = _Order(len(train), batch_size, seed)
-    while (done := used()) < 1 or state.step == 0:
-        number = state.step + 1
-        set_rates(state.optimisers.values(), schedule, done)
-        if growth is not None:
-            growth.reach(state.step)
-        rows = order.rows(state.step)
-        batch = _redrawn(generator, train if rows is None else train.take(rows), state.rng)
-        try:
-            numbers = objective.step(generator, batch, state.optimisers, state.rng, clip)
-            _check_weights(generator)
-            state.step = number
-            record: Record = {"step": number, **numbers}
-            last = used() >= 1
-            if last or number % validate_every == 0:
-                record["validation"] = _validate(state, validation, seed)
-                some = validation.take(
-                    torch.arange(min(len(validation), SPREAD_EVENTS), device=validation.values.device)
-                )
-                if not generator.no_samples:
-                    record["spread"] = spread(generator, some, new_generator(derive_seed(seed, "spread")))
-        except DivergedError as error:
-            state.restore(good)
-            _keep(state, keep)
-            result = _result(state, keep, started, clock() - began)
-            raise TrainingDivergedError(
-                f"training diverged at step {number}: {error}; kept the state of step {result.best_step}", result
-            ) from error
-        if last or number % log_every == 0 or "validation" in record:
-            record |= generator.records()
-            record["seconds"] = time.perf_counter() - started
-            state.history.append(record)
-            if callback is not None:
-                callback(record)
-        if last or number % checkpoint_every == 0:
-            state.cpu_seconds = clock() - began
-            good = state.snapshot()
-            if checkpoints is not None:
-                state.save(checkpoints, settings)
+    with nullcontext() if ranks is None else ranks.sharing(generator, objective):
+        while (done := used()) < 1 or state.step == 0:
+            number = state.step + 1
+            set_rates(state.optimisers.values(), schedule, done)
+            if growth is not None:
+                growth.reach(state.step)
+            rows = order.rows(state.step)
+            batch = _redrawn(generator, train if rows is None else train.take(rows), state.rng)
+            try:
+                numbers = objective.step(generator, batch, state.optimisers, state.rng, clip)
+                _check_weights(generator)
+                state.step = number
+                record: Record = {"step": number, **numbers}
+                last = used() >= 1
+                if last or number % validate_every == 0:
+                    record["validation"] = _validate(state, validation, seed)
+                    some = validation.take(
+                        torch.arange(min(len(validation), SPREAD_EVENTS), device=validation.values.device)
+                    )
+                    if not generator.no_samples:
+                        record["spread"] = spread(generator, some, new_generator(derive_seed(seed, "spread")))
+            except DivergedError as error:
+                state.restore(good)
+                _keep(state, keep)
+                result = _result(state, keep, started, clock() - began)
+                raise TrainingDivergedError(
+                    f"training diverged at step {number}: {error}; kept the state of step {result.best_step}", result
+                ) from error
+            if last or number % log_every == 0 or "validation" in record:
+                record |= generator.records()
+                record["seconds"] = time.perf_counter() - started
+                state.history.append(record)
+                if callback is not None and first:
+                    callback(record)
+            if last or number % checkpoint_every == 0:
+                state.cpu_seconds = clock() - began
+                if ranks is not None:
+                    state.follow(ranks)  # machines may differ in the last bit
+                good = state.snapshot()
+                if checkpoints is not None:
+                    state.save(checkpoints, settings)
     _keep(state, keep)
     return _result(state, keep, started, clock() - began)
 
