@@ -475,6 +475,33 @@ def bits(
         write_page(page, json.loads((out / "results.json").read_text()))
 
 
+@study.command()
+def gflash(
+    truth: Annotated[
+        Path | None, typer.Option(help="File of Geant4's showers; the installed sample if not given.")
+    ] = None,
+    bootstrap: Annotated[int, typer.Option(min=2, help="Bootstrap draws of each metric's uncertainty.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random numbers.")] = 0,
+    page: Annotated[
+        Path | None, typer.Option(help="Markdown with the marks `gflash: begin` and `end`, to put the tables between.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of results.json and the figure.")] = Path("studies/gflash"),
+) -> None:
+    """Parametrised showers beside Geant4's: constants from one half of the truth, judged by the other."""
+    import json
+
+    from experiments.marked_page import split
+    from experiments.studies.gflash import Settings, gflash_study
+    from experiments.studies.gflash_view import NAME, gflash_figure, gflash_table, write_page
+
+    settings = Settings(truth=None if truth is None else str(truth), bootstrap=bootstrap, seed=seed)
+    if page is not None:
+        split(page, NAME)
+    _done(out, NAME, lambda tell: gflash_study(settings, tell), gflash_table, gflash_figure)
+    if page is not None:
+        write_page(page, json.loads((out / "results.json").read_text()))
+
+
 def _three(option: str, text: str) -> tuple[int, int, int]:
     numbers = _numbers(option, text)
     if len(numbers) != 3 or min(numbers) < 1:
