@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -152,9 +153,14 @@ def _row(entry: Entry, metric: str | None) -> dict[str, Any]:
         "bytes": entry.size,
         "metric": name,
         "model": model,
-        "value": None if score is None else score.value,
-        "uncertainty": None if score is None else score.sigma,
+        "value": _finite(None if score is None else score.value),
+        "uncertainty": _finite(None if score is None else score.sigma),
     }
+
+
+def _finite(value: float | None) -> float | None:
+    """A number as JSON has it."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _best(entry: Entry, metric: str | None) -> str:
