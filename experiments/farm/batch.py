@@ -15,6 +15,7 @@ from typing import Any
 
 import dask
 from distributed import SpecCluster
+from distributed.core import Status
 from tornado.ioloop import PeriodicCallback
 
 from experiments.farm.dask import OWN_SCHEDULER, executor_of
@@ -132,6 +133,7 @@ def _telling(job: type[Any], told: SimpleQueue[Exception | None]) -> type[Any]:
                 try:
                     await super().start()
                 except (RuntimeError, ValueError, OSError) as error:
+                    self.status = Status.failed
                     told.put(error)
                     raise
                 told.put(None)

@@ -47,7 +47,10 @@ def workers_of_this_machine(workers: int | None, threads: int, device: str) -> I
     count = workers_here(workers, threads, gpus if device == "cuda" else None)
     variables = {name: str(threads) for names in THREAD_VARIABLES.values() for name in names}
     variables["DASK_LOGGING__DISTRIBUTED"] = "critical"
-    with tempfile.TemporaryDirectory(prefix="qgen-dask-") as scratch, dask.config.set(OWN_SCHEDULER):
+    with (
+        tempfile.TemporaryDirectory(prefix="qgen-dask-") as scratch,
+        dask.config.set({**OWN_SCHEDULER, "temporary-directory": scratch}),
+    ):
         options = {"nthreads": 1, "memory_limit": 0, "dashboard": False, "silence_logs": logging.CRITICAL}
         specified = {}
         for place in range(count):

@@ -295,7 +295,7 @@ def _from_line(line: str) -> dict[str, Any]:
         return {"kind": kind, field: int(text)}
     if kind == "dask":
         return {"kind": kind, "address": text}
-    raise ValueError(f"farm: {kind}={text}: expected a number of workers")
+    raise ValueError(f"farm: {line!r}: expected a number of workers after {kind}=")
 
 
 KINDS: dict[str, type[Farm]] = {

@@ -42,14 +42,14 @@ def limit_threads(threads: int) -> None:
         if package not in sys.modules:
             os.environ.update(dict.fromkeys(names, str(threads)))
     loaded: dict[str, Any] = {name: sys.modules[name] for name in THREAD_VARIABLES if name in sys.modules}
+    if "numba" in loaded:  # first: it sets the threads of OpenMP anew
+        loaded["numba"].set_num_threads(min(threads, loaded["numba"].config.NUMBA_NUM_THREADS))
     if loaded:
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
         threadpool_limits(threads)
     if "torch" in loaded:
         loaded["torch"].set_num_threads(threads)
-    if "numba" in loaded:
-        loaded["numba"].set_num_threads(min(threads, loaded["numba"].config.NUMBA_NUM_THREADS))
 
 
 def _end_with_parent() -> None:
