@@ -10,12 +10,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from sphinx.application import Sphinx
-
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
-
-from filled_in import fill_in  # noqa: E402
 
 project = "qgen"
 author = "The qgen developers"
@@ -37,8 +33,9 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
+    "filled_in",
+    "mathml",
 ]
 
 # what is written: GitHub's Markdown with formulas; notebooks as they were run by the tests
@@ -56,12 +53,9 @@ napoleon_numpy_docstring = False
 
 html_theme = "furo"
 html_title = "qgen"
+html_math_renderer = "mathml"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_extra_path = ["site"]  # index.html, which leads to docs/index.html
-
-
-def setup(app: Sphinx) -> dict[str, bool]:
-    """What Sphinx calls."""
-    app.connect("source-read", fill_in)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -26,7 +26,8 @@ def commands() -> str:
 
     command = typer.main.get_command(app)
     context = typer.Context(command, info_name="qgen")
-    return typer.cli.get_docs_for_click(obj=command, ctx=context, name="qgen", indent=1)
+    text = typer.cli.get_docs_for_click(obj=command, ctx=context, name="qgen", indent=1)
+    return re.sub(r"\*\*Commands\*\*:\n\n(?:\* .*\n)+", "", text)  # lists whose lines are cut off
 
 
 def options() -> str:
@@ -99,3 +100,9 @@ def fill_in(app: Sphinx, page: str, source: list[str]) -> None:
     if page.startswith("docs/reference/"):
         comment = re.compile(rf"^<!-- ({'|'.join(WRITTEN)})(?:: (\S+))? -->$", re.MULTILINE)
         source[0] = comment.sub(lambda found: WRITTEN[found[1]](*filter(None, found.groups()[1:])), source[0])
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """What Sphinx calls."""
+    app.connect("source-read", fill_in)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
