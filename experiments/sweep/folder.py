@@ -83,6 +83,9 @@ def read_setup(
         overrides: ``a.b=value`` each, over those of a file.
         farm: over what a file says; None if neither says anything.
 
+    Returns:
+        What is asked for; without grids if nothing says what is varied.
+
     Raises:
         FileNotFoundError: neither a known name nor a file.
         ValueError: the field is named, with what was found and what is allowed.
@@ -95,7 +98,11 @@ def read_setup(
         where = "grid" if isinstance(source, Mapping) else f"{source}: grid"
         raw = _config(written, source)
     overrides = [*_overrides(written.get("set"), source), *overrides]
-    grids = read_grids(grid if grid is not None else written.get("grid", []), "--grid" if grid is not None else where)
+    grids: list[Grid] = []
+    if grid is not None:
+        grids = read_grids(grid)
+    elif "grid" in written:
+        grids = read_grids(written["grid"], where)
     chosen = farm if farm is not None else written.get("farm")
     return Setup(Base(_anywhere(read_config(raw, overrides))), grids, None if chosen is None else farm_from(chosen))
 
@@ -135,6 +142,8 @@ def merged(folder: Path, setup: Setup, resume: bool) -> Setup:
         others = sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else []
         if others:
             raise FileExistsError(f"{folder}: holds {others[0]!r} but no {SWEEP}; choose another folder with --out")
+        if not setup.grids:
+            raise ValueError("grid: nothing is varied; give paths and their values, --grid model.layers=2,4,8")
         return setup
     if not resume:
         raise FileExistsError(f"{folder}: holds a sweep; go on with it by --resume, or choose another with --out")

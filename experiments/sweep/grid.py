@@ -133,7 +133,7 @@ def point_text(point: Mapping[str, Any]) -> str:
 
 def plain_value(value: Any) -> str:
     """A value as text: words as they stand, all else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) and value.isprintable() else json.dumps(value)
 
 
 def _parted(text: str) -> tuple[str, str]:
@@ -147,7 +147,7 @@ def _grid(entries: Iterable[tuple[Any, Any]], where: str) -> Grid:
     grid: Grid = {}
     for path, values in entries:
         place = f"{where} {path}"
-        if not isinstance(path, str) or not all(path.split(".")):
+        if not isinstance(path, str) or not all(path.split(".")) or not path.isprintable():
             raise ValueError(f"{where}: {path!r} is no path; expected one like model.layers")
         if path in grid:
             raise ValueError(f"{place}: given twice")
