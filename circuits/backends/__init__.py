@@ -2,6 +2,7 @@
 
 from circuits.backends.base import Backend, Capabilities, PauliString
 from circuits.backends.density import DensityMatrix
+from circuits.backends.distributed import Distributed
 from circuits.backends.gradients import GradientEstimate, ParameterShift
 from circuits.backends.layers import layers, reseed, row_size, shots_of
 from circuits.backends.make import backend_beside, backend_config, backend_options, builds_alone, make_backend
@@ -18,6 +19,7 @@ __all__ = [
     "Backend",
     "Capabilities",
     "DensityMatrix",
+    "Distributed",
     "GradientEstimate",
     "ParameterShift",
     "PauliString",

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from circuits import Circuit
-from circuits.backends import Backend, Statevector, reseed, row_size, shots_of
-from circuits.backends.distributed import Distributed, Share
+from circuits.backends import Backend, Distributed, Statevector, reseed, row_size, shots_of
+from circuits.backends.distributed import Share
 from qgen.bits.generator import as_numbers
 
 if TYPE_CHECKING:

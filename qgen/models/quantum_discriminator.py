@@ -23,8 +23,8 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from circuits import Circuit, Gate, ansatz
-from circuits.backends import Backend, Statevector, make_backend, reseed
-from circuits.backends.distributed import Distributed, Share
+from circuits.backends import Backend, Distributed, Statevector, make_backend, reseed
+from circuits.backends.distributed import Share
 from qgen.random import derive_seed, new_generator, symmetric
 from qgen.training.discriminators import Discriminator
 

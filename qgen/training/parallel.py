@@ -228,10 +228,17 @@ def joined(device: str = "cpu") -> Iterator[Ranks | None]:
             raise SystemExit(130) from None
         raise
     except Exception as error:
-        if store.add("qgen failed", 1) > 1:
+        if not _first_to_fail(store):
             raise SystemExit(2) from error
         if isinstance(error, RuntimeError) and ("gloo" in str(error) or isinstance(error, dist.DistError)):
             raise ConnectionError(f"one of {size} processes ended while process {rank} waited for it") from error
         raise
     finally:
         dist.destroy_process_group()
+
+
+def _first_to_fail(store: dist.Store) -> bool:
+    try:
+        return store.add("qgen failed", 1) == 1
+    except RuntimeError:  # it went with the process that failed first
+        return False
