@@ -21,6 +21,8 @@ from qgen.run import read_json
 
 __all__ = ["check_search", "tuning_markdown", "tuning_table", "write_page"]
 
+PRUNING = " A trial whose score was worse than the median of the others at the same step was pruned: ended there."
+
 
 def tuning_table(tuned: Tuned) -> Table:
     """Each model's first trial, which is its configuration as it stands, and its best one; below, the floor."""
@@ -47,7 +49,7 @@ def tuning_markdown(tuned: Tuned) -> str:
         [
             f"`{tuned.name}`: {trials} trials of each model, {each} each, judged by `{tuned.metric}` on validation "
             f"events (training events in their place: {_floor(tuned)}). The first trial is the configuration as it "
-            "stands.",
+            f"stands.{PRUNING if tuned.prune else ''}",
             "",
             *markdown_table(headings, _rows(tuned), left=(0, len(headings) - 1)),
         ]
@@ -94,6 +96,7 @@ def write_page(page: Path, tuned: Tuned) -> None:
     searches[tuned.name] = {
         "seconds": tuned.seconds,
         "metric": tuned.metric,
+        "prune": tuned.prune,
         "floor": {"value": tuned.floor.value, "uncertainty": tuned.floor.uncertainty},
         "trials": {name: [asdict(trial) for trial in trials] for name, trials in tuned.trials.items()},
     }
@@ -102,7 +105,8 @@ def write_page(page: Path, tuned: Tuned) -> None:
 
 def _headings(tuned: Tuned) -> list[str]:
     scores = [f"{which}\n{tuned.metric}" for which in ("first", "best")]
-    return ["model", "trials", "failed", "processor s", "size", *scores, "best parameters"]
+    pruned = ["pruned"] if tuned.prune else []
+    return ["model", "trials", "failed", *pruned, "processor s", "size", *scores, "best parameters"]
 
 
 def _rows(tuned: Tuned) -> list[list[str]]:
@@ -113,7 +117,8 @@ def _rows(tuned: Tuned) -> list[list[str]]:
             [
                 name,
                 str(len(trials)),
-                str(sum(trial.score is None for trial in trials)),
+                str(sum(trial.failed for trial in trials)),
+                *([str(sum(trial.pruned for trial in trials))] if tuned.prune else []),
                 f"{sum(trial.cpu_seconds for trial in trials):.0f}",
                 "–" if best is None else str(best.n_parameters),
                 _score(trials[0]),
@@ -137,7 +142,7 @@ def _settings(best: Trial | None) -> str:
 
 def _score(trial: Trial | None) -> str:
     if trial is None or trial.score is None:
-        return "failed"
+        return "pruned" if trial is not None and trial.pruned else "failed"
     return str(measured(trial.score, trial.uncertainty or 0.0, digits=1))
 
 

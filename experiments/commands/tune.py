@@ -57,12 +57,14 @@ def tune(
     ] = None,
 ) -> None:
     """Search the best settings of models, each with the same budget; validation events judge, test events never."""
-    from experiments.config import load_config
+    from experiments.config import read_config, resolve
     from experiments.tune import BEST
     from experiments.tune import tune as search
     from experiments.tuning_table import check_search, tuning_table, write_page
 
-    experiment = load_config(source, overrides or ())
+    raw = read_config(source, overrides or ())
+    written = raw.pop("farm", "here")
+    experiment = resolve(raw)
     if page is not None:
         check_search(page, experiment.name, model)
     with interruptible("the same command with --resume goes on from the last checkpoint"), progress() as reporter:
@@ -76,7 +78,7 @@ def tune(
             seed=seed,
             prune=prune,
             storage=storage,
-            farm=farm or "here",
+            farm=farm or written,
             resume=resume,
             device=device,
             reporter=reporter,

@@ -44,6 +44,7 @@ class Tuned:
         folder: where it is: ``config.yaml``, ``tuning.json``, ``trials.jsonl`` of each model and ``best.yaml``.
         seconds: processor time of each training; None for its own steps.
         metric: by which trials are judged.
+        prune: whether some may have been ended early.
         floor: its score between validation and training events: what a perfect model has.
         trials: of each model.
     """
@@ -52,6 +53,7 @@ class Tuned:
     folder: Path
     seconds: float | None
     metric: str
+    prune: bool
     floor: MetricResult
     trials: dict[str, list[Trial]]
 
@@ -132,7 +134,7 @@ def tune(
         _do(left, Trainer(search, judge, target, reporter), place, farm, device)
     found = _ended(search, place)
     _write_best(search, found)
-    return Tuned(experiment.name, folder, seconds, metric, judge.floor, found)
+    return Tuned(experiment.name, folder, seconds, metric, prune, judge.floor, found)
 
 
 def _chosen(experiment: Experiment, models: Sequence[str] | None) -> list[str]:
@@ -182,7 +184,8 @@ def _do(
     elsewhere = []
     for outcome in outcomes:
         model, number = left[outcome.index]
-        if isinstance(outcome.error, WorkerLostError) and _given_up(search, model, number, storage, outcome.error):
+        lost = outcome.error if isinstance(farm, Farm) and isinstance(outcome.error, WorkerLostError) else None
+        if lost is not None and _given_up(search, model, number, storage, lost):
             continue
         if outcome.error is not None:
             failure = outcome.error

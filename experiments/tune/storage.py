@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -147,6 +148,8 @@ def storage_at(place: str | None, folder: Path) -> Storage:
     if place is None:
         return Storage(str(folder.absolute() / JOURNAL))
     if "://" not in place:
+        if begin := re.match(r"[a-z0-9+]+:", place):  # whose rest may hold a password
+            raise ValueError(f"storage: found {begin[0]}{HIDDEN}; expected a path, or a URL as {begin[0]}//...")
         check_place(place)
         return Storage(str(Path(place).absolute()))
     if place.startswith("sqlite"):
