@@ -41,6 +41,9 @@ CUT = 0.02
 LEAST_SHARE = 0.01
 """Layers with a smaller part of the visible energy are shown but have no bound."""
 
+GRIDS: tuple[tuple[int, ...], ...] = ((8,), (25,), (8, 8), (5, 5, 5))
+"""Sizes of the images that the metrics judge."""
+
 ROUNDS, TIMES = 8, 4
 """Rounds of the calibration, and simulated showers for each true one in it."""
 
@@ -59,7 +62,7 @@ class Settings:
 
     truth: str | None = None
     calorimeter: SamplingCalorimeter = field(default_factory=SamplingCalorimeter)
-    grids: tuple[tuple[int, ...], ...] = ((8,), (25,), (8, 8), (5, 5, 5))
+    grids: tuple[tuple[int, ...], ...] = field(default_factory=lambda: GRIDS)
     bootstrap: int = 20
     seed: int = 0
 
@@ -181,18 +184,18 @@ LAYER_BOUNDS = {"mean energy": 0.08, "its relative spread": 0.25, "lateral width
 BOUNDS = {name: quantity.bound for name, quantity in QUANTITIES.items()} | LAYER_BOUNDS
 
 
-def calibrated(truth: Showers, calorimeter: SamplingCalorimeter, *, seed: int = 0, rounds: int = ROUNDS) -> Tuning:
+def calibrated(truth: Showers, calorimeter: SamplingCalorimeter, *, seed: int = 0, rounds: int | None = None) -> Tuning:
     """The constants with which GFLASH has the truth's mean response, resolution, depth and lateral containment.
 
     Args:
         truth: showers to fit to.
         calorimeter: the one that they are of.
         seed: of the simulated showers, the same in each round.
-        rounds: corrections of the constants.
+        rounds: corrections of the constants; :data:`ROUNDS` if not given.
     """
     wanted, tuning = _moments(truth), Tuning()
     energies = np.tile(truth.energies, TIMES).tolist()
-    for _ in range(rounds):
+    for _ in range(ROUNDS if rounds is None else rounds):
         blocks = gflash_blocks(len(energies), energies, calorimeter, tuning=tuning, seed=seed)
         found = _moments(Showers.of(blocks, calorimeter))
         tuning = Tuning(

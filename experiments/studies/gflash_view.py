@@ -120,7 +120,7 @@ def _pair(pair: tuple[float, float]) -> str:
     from math import floor, log10
 
     value, uncertainty = pair
-    digits = 3 if uncertainty <= 0 else max(0, 1 - floor(log10(uncertainty)))
+    digits = min(6, max(0, 1 - floor(log10(uncertainty)))) if uncertainty > 0 else 3
     return f"{value:.{digits}f} ± {uncertainty:.{digits}f}"
 
 
@@ -143,11 +143,11 @@ def gflash_figure(results: Mapping[str, Any]) -> Figure:
         axes = figure.subplots(2, 2)
         energy = "resolution x sqrt(E / GeV)"
         _points(axes[0, 0], results, energy, r"$\sigma / E \cdot \sqrt{E / \mathrm{GeV}}$")
-        axes[0, 0].set_ylim(bottom=0)
+        axes[0, 0].set_ylim(0, 1.3 * axes[0, 0].get_ylim()[1])
         _points(axes[0, 1], results, "mean energy", "visible energy [MeV]")
         axes[0, 1].set_yscale("log")
         _points(axes[1, 0], results, "its relative spread", "its relative spread")
-        axes[1, 0].set_ylim(0, 1.5)
+        axes[1, 0].set_ylim(bottom=0)
         _points(axes[1, 1], results, "lateral width", "rms distance from the axis [mm]")
         axes[1, 1].set_ylim(bottom=0)
         axes[0, 0].legend()
