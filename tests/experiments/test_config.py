@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from circuits.backends import BACKENDS, backend_options
 from circuits.backends.make import GRADIENTS, MITIGATIONS
 from experiments.config import config_names, load_config, resolve
-from experiments.experiment import Experiment
+from experiments.experiment import Evaluation, Experiment, StringOptions
 from experiments.sections import options_model
-from qgen.training import OBJECTIVES
+from qgen.data import DATASETS
+from qgen.metrics import METRICS
+from qgen.registry import generator_class, generators
+from qgen.training import OBJECTIVES, fit
 from qgen.training.discriminators import discriminators
 
 SMALL: dict[str, Any] = {
@@ -26,9 +29,9 @@ SMALL: dict[str, Any] = {
 }
 
 
-def small(**changes: Any) -> dict[str, Any]:
-    """A copy of the small configuration with dotted fields changed."""
-    raw: dict[str, Any] = yaml.safe_load(yaml.safe_dump(SMALL))
+def small(start: Mapping[str, Any] = SMALL, /, **changes: Any) -> dict[str, Any]:
+    """A copy of a configuration, the small one if not given, with dotted fields changed."""
+    raw: dict[str, Any] = yaml.safe_load(yaml.safe_dump(start))
     for path, value in changes.items():
         place, *keys = raw, *path.split("__")
         for key in keys[:-1]:
@@ -244,16 +247,9 @@ def test_a_wrong_override_is_named(override: str, line: str, tmp_path: Any) -> N
         load_config(path, [override])
 
 
-PATHS = [
-    "name", "seeds", "threads", "dataset", "dataset__kind", "dataset__n", "dataset__features", "dataset__target",
-    "models", "models__born", "models__born__kind", "models__born__bits", "models__born__layers",
-    "models__born__rotations", "models__born__objective", "models__born__objective__bandwidths",
-    "models__born__objective__discriminator", "models__born__objective__parts",
-    "models__born__training__steps", "models__born__training__betas", "evaluation", "evaluation__metrics",
-    "backend", "backend__kind", "models__born__backend", "models__born__backend__shots",
-]  # fmt: skip
+NUMBERS = st.sampled_from([0, -1, 2, 10**30, -0.5, 0.5, 1e-300, 1e300])
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    st.none() | st.booleans() | st.integers() | st.floats() | NUMBERS | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
@@ -278,10 +274,43 @@ def test_what_an_objective_holds_is_resolved_with_every_default() -> None:
     assert game["weight"] == 0.5
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.sampled_from(PATHS), JSON)
-def test_any_value_anywhere_is_accepted_or_refused_in_one_line(path: str, value: Any) -> None:
-    assert outcome(lambda: resolve(small(**{path: value}))) in (Experiment, "one line")
+SECTIONS: list[tuple[dict[str, Any], str, list[str]]] = [
+    # a configuration, a section of it, and all fields of that section
+    (small(), "", ["name", "description", "dataset", "backend", "models", "seeds", "threads", "checkpoint_every"]),
+    (small(), "evaluation", list(Evaluation.model_fields)),
+    (small(), "evaluation__strings", list(StringOptions.model_fields)),
+    (small(), "models__born", ["kind", "backend", "objective", "training", "tune"]),
+    (small(), "models__born__training", list(options_model(fit).model_fields)),
+    *(
+        (small(evaluation__metrics=[name]), f"evaluation__options__{name}", list(METRICS[name].options))
+        for name in METRICS
+        if METRICS[name].options
+    ),
+    *(
+        (small(dataset={"kind": kind}), "dataset", ["kind", *options_model(load).model_fields])
+        for kind, load in DATASETS.items()
+    ),
+    *(
+        (small(models__born={"kind": kind}), "models__born", ["kind", *options_model(made.for_dataset).model_fields])
+        for kind, made in ((kind, generator_class(kind)) for kind in generators())
+    ),
+    *(
+        (
+            small(models__born__objective={"kind": kind}),
+            "models__born__objective",
+            list(options_model(made).model_fields),
+        )
+        for kind, made in OBJECTIVES.items()
+    ),
+]
+FIELDS = [(raw, f"{section}__{field}" if section else field) for raw, section, fields in SECTIONS for field in fields]
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.sampled_from(FIELDS), JSON)
+def test_any_value_of_any_field_is_accepted_or_refused_in_one_line(field: tuple[Any, str], value: Any) -> None:
+    raw, path = field
+    assert outcome(lambda: resolve(small(raw, **{path: value}))) in (Experiment, "one line")
 
 
 HELD = [
