@@ -230,15 +230,15 @@ def joined(device: str = "cpu") -> Iterator[Ranks | None]:
     except Exception as error:
         if not _first_to_fail(store):
             raise SystemExit(2) from error
+        # it leaves the group by ending, when it has said why: before, the others would end, and torchrun this one
         if isinstance(error, RuntimeError) and ("gloo" in str(error) or isinstance(error, dist.DistError)):
             raise ConnectionError(f"one of {size} processes ended while process {rank} waited for it") from error
         raise
-    finally:
-        dist.destroy_process_group()
+    dist.destroy_process_group()
 
 
-def _first_to_fail(store: dist.Store) -> bool:
+def _first_to_fail(store: Any) -> bool:
     try:
-        return store.add("qgen failed", 1) == 1
+        return bool(store.add("qgen failed", 1) == 1)
     except RuntimeError:  # it went with the process that failed first
         return False
