@@ -95,7 +95,7 @@ def _numpy(n: int) -> tuple[np.ndarray, np.ndarray]:
     medium, pads = Medium.of(calorimeter), calorimeter.pads
     energies, rng = incident_energies(n, (LOW, HIGH)), np.random.default_rng(0)
     c = tuning.sampling_term(calorimeter)
-    spot = tuning.response * calorimeter.sampling_fraction * medium.e_hat * 1000 * c**2 / 2
+    spot = tuning.visible_fraction(calorimeter) * 1000 * c**2 / 2
     passive, active = (mm / material.radiation_length_mm for material, mm in calorimeter.plates)
     front = (passive + active) * np.arange(calorimeter.layers) + passive
     scale = calorimeter.moliere_radius_mm / calorimeter.pad_mm
@@ -106,7 +106,7 @@ def _numpy(n: int) -> tuple[np.ndarray, np.ndarray]:
         depth, alpha = profile.draw(rng)
         t = np.asarray(front - tuning.start * rng.standard_exponential(), dtype=np.float64)
         shares = gamma_integral(t[None] + active, depth, alpha) - gamma_integral(t[None], depth, alpha)
-        shares = shares[0] * (passive + active) / active
+        shares = np.maximum(shares[0], 0) * (passive + active) / active
         shares[-1] *= tuning.last
         mean = depth * alpha / (alpha - 1) * (profile.alpha - 1) / profile.alpha
         core, tail, weight = radial(medium, energy, np.maximum(t[None] + active / 2, 0) / mean[:, None])

@@ -28,6 +28,10 @@ BLOCK = 64
 """Showers with one seed; they are simulated together."""
 
 LOWEST, HIGHEST = 1000.0, 1_000_000.0
+"""MeV."""
+
+DEEPEST = 20.0
+"""Mean depths of a shower from which on it is as wide as there; nothing is left of it by then."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,7 @@ class Tuning:
     They were fitted to one half of the installed sample, and judged by the other (``qgen study gflash``).
 
     Args:
-        response: visible energy over incident energy, in units of the sampling fraction of minimum ionising particles
-            times e_hat.
+        response: of the active plates relative to the absorber, in units of e_hat (see :meth:`visible_fraction`).
         sampling: of the resolution c / sqrt(E / GeV), where c = sampling * sqrt(Ec / MeV * radiation lengths in a
             layer), the scaling of Amaldi (Physica Scripta 23 (1981) 409).
         start: mean depth of the shower's start, radiation lengths; it is exponential. The published profile begins at
@@ -52,7 +55,7 @@ class Tuning:
         ValueError: one is not within 0.001 to 1000.
     """
 
-    response: float = 0.880
+    response: float = 0.8706
     sampling: float = 0.0792
     start: float = 0.518
     last: float = 0.704
@@ -64,6 +67,19 @@ class Tuning:
             value = getattr(self, field.name)
             if not 0.001 <= value <= 1000:
                 raise ValueError(f"{field.name} of the tuning is {value!r}; allowed are 0.001 to 1000")
+
+    def visible_fraction(self, calorimeter: SamplingCalorimeter) -> float:
+        """Visible energy of a contained shower over its energy.
+
+        With the sampling fraction f of minimum ionising particles and k = response * e_hat it is
+        f k / (f k + 1 - f): k f where the active plates are thin, 1 where there is nothing else.
+
+        >>> round(Tuning().visible_fraction(SamplingCalorimeter()), 4)
+        0.0158
+        """
+        fraction = calorimeter.sampling_fraction
+        seen = fraction * self.response * Medium.of(calorimeter).e_hat
+        return seen / (seen + 1 - fraction)
 
     def sampling_term(self, calorimeter: SamplingCalorimeter) -> float:
         """Resolution at 1 GeV, c in c / sqrt(E / GeV).
@@ -194,18 +210,18 @@ def _showers(
     start = tuning.start * rng.standard_exponential(len(energies))
     passive, active = (mm / material.radiation_length_mm for material, mm in calorimeter.plates)
     front = (passive + active) * np.arange(calorimeter.layers) + passive - start[:, None]
-    shares = gamma_integral(front + active, depth, alpha) - gamma_integral(front, depth, alpha)
+    shares = np.maximum(gamma_integral(front + active, depth, alpha) - gamma_integral(front, depth, alpha), 0.0)
 
     # the plate stands for its whole layer, of which it has ``active / (passive + active)`` radiation lengths
-    visible = tuning.response * calorimeter.sampling_fraction * medium.e_hat
     shares *= (passive + active) / active
     shares[:, -1] *= tuning.last
     c = tuning.sampling_term(calorimeter)
     spots = energies[:, None] / 1000.0 * shares * 2 / c**2
-    spot = visible * 1000.0 * c**2 / 2
+    spot = tuning.visible_fraction(calorimeter) * 1000.0 * c**2 / 2
 
     mean_depth = depth * alpha / (alpha - 1) * (profile.alpha - 1) / profile.alpha
-    core, tail, weight = radial(medium, energies, np.maximum(front + active / 2, 0.0) / mean_depth[:, None])
+    tau = np.clip((front + active / 2) / mean_depth[:, None], 0.0, DEEPEST)
+    core, tail, weight = radial(medium, energies, tau)
     counts = rng.poisson(np.stack([spots * weight, spots * (1 - weight)], axis=-1))
     radii = np.stack([tuning.core * core, tuning.tail * tail], axis=-1)
     radii *= calorimeter.moliere_radius_mm / calorimeter.pad_mm

@@ -292,6 +292,34 @@ def test_what_leaks_is_lost() -> None:
     assert visible(pads=41, layers=35) == pytest.approx(1.02 * whole, rel=0.03)
 
 
+def test_nothing_is_lost_where_all_is_active() -> None:
+    whole = SamplingCalorimeter("Si", 0.1, "Si", 20.0, layers=120, pads=25, pad_mm=40.0)
+    visible = simulate_gflash(64, 20_000.0, whole, grid=(1,)).samples[:, 0] / 20_000
+    assert float(visible.mean()) == pytest.approx(1.0, abs=0.06)
+
+
+@given(
+    passive=st.sampled_from(sorted(MATERIALS)),
+    active=st.sampled_from(sorted(MATERIALS)),
+    passive_mm=st.floats(0.001, 100.0),
+    active_mm=st.floats(0.001, 100.0),
+    layers=st.integers(1, 1000),
+    pads=st.integers(1, 12),
+    pad_mm=st.floats(0.001, 1000.0),
+    energy=st.floats(1000.0, 200_000.0),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_calorimeter_has_finite_showers_or_is_refused(energy: float, **fields: Any) -> None:
+    stack = SamplingCalorimeter(**fields)
+    try:
+        showers = simulate_gflash(2, energy, stack, grid=(1,))
+    except ValueError as error:
+        assert "too low for GFLASH in this calorimeter" in str(error)  # noqa: PT017
+        return
+    assert float(showers.samples.min()) >= 0
+    assert float(showers.samples.max()) < 3 * energy
+
+
 @pytest.mark.parametrize("passive", ["W", "Fe", "Cu", "U"])
 @pytest.mark.parametrize("active", ["Si", "LAr", "polystyrene"])
 def test_other_calorimeters_contain_their_showers(passive: str, active: str) -> None:
