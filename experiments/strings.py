@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from experiments.experiment import Evaluation, Experiment, StringOptions
+from experiments.kept_strings import read_strings
 from qgen.bits.adjacency import neighbouring_bits
 from qgen.bits.columns import Columns
 from qgen.bits.judging import Described, Judged, StringJudge
@@ -322,8 +322,3 @@ def _numbers(found: Mapping[str, Described]) -> dict[str, dict[str, list[float]]
             "errors": [float(f"{x:.3g}") for x in numbers.errors[some].tolist()],
         }
     return kept
-
-
-def read_strings(path: Path) -> list[dict[str, Any]]:
-    """What :meth:`StringJudging.scores` kept, nothing where the run was not judged so."""
-    return list(json.loads(path.read_text())) if path.is_file() else []

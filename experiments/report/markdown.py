@@ -55,7 +55,8 @@ def markdown(run: Run) -> str:
         "",
         f"{len(seeds)} training{'s' * (len(seeds) > 1)} of every model (seed{'s' * (len(seeds) > 1)} "
         f"{', '.join(map(str, seeds))}), none left out; training took {minutes:.1f} minutes in all on "
-        f"{facts['device']} with {config['threads']} thread{'s' * (config['threads'] > 1)}.",
+        f"{facts.get('device', 'an unknown device')} with {config.get('threads', 'an unknown number of')} "
+        f"thread{'s' * (config.get('threads') != 1)}.",
         f"Data: {_data(config['dataset'], facts.get('data'))}.",
         "",
     ]
@@ -98,7 +99,8 @@ def write_markdown(runs: Sequence[Run], path: Path) -> Path:
 
 def _data(dataset: dict[str, Any], data: dict[str, Any] | None) -> str:
     options = ", ".join(f"{key} {value}" for key, value in dataset.items() if key != "kind" and value is not None)
-    events = "" if data is None else f"; {data['events']} events, SHA-256 {data['sha256'][:12]}"
+    known = isinstance(data, dict) and {"events", "sha256"} <= set(data)
+    events = f"; {data['events']} events, SHA-256 {str(data['sha256'])[:12]}" if data and known else ""
     return f"`{dataset['kind']}` ({options}){events}"
 
 

@@ -17,6 +17,7 @@ from experiments.report.style import TRUTH, WIDTH, Look, Picture, picture, two_p
 from experiments.report.summary import cell
 from experiments.scores import Results, Score, measured
 from experiments.strings import FIRST_ORDERS, STRINGS, named, read_strings
+from qgen.text import unknown
 
 if TYPE_CHECKING:
     from qgen.run import Run
@@ -83,7 +84,11 @@ def string_tables(run: Run, results: Results) -> list[StringTable]:
 
 def _groups(run: Run) -> list[dict[str, Any]]:
     """What was kept of the first training."""
-    return read_strings(run.folder / f"seed-{run.seeds[0]}" / STRINGS)
+    path = run.folder / f"seed-{run.seeds[0]}" / STRINGS
+    groups = read_strings(path)
+    for name in (name for group in groups for name in group["of"] if name not in run.models):
+        raise ValueError(f"{path}: {unknown('model', name, run.models)}")
+    return groups
 
 
 def _scores(results: Results, group: dict[str, Any], metric: str) -> dict[str, Score]:
@@ -223,7 +228,9 @@ def _kernels(group: dict[str, Any], results: Results, looks: dict[str, Look]) ->
 def _with_floor(
     axes: Axes, places: Sequence[float], scores: Sequence[dict[str, Score]], looks: dict[str, Look]
 ) -> None:
-    """Scores of models at some places, with truth against truth as a band."""
+    """Scores of models at some places, with truth against truth as a band; places without a score are left out."""
+    there = [(place, one) for place, one in zip(places, scores, strict=True) if one]
+    places, scores = [place for place, _ in there], [one for _, one in there]
     floors = [next(iter(one.values())) for one in scores]
     low = np.array([floor.floor - floor.floor_uncertainty for floor in floors])
     high = np.array([floor.floor + floor.floor_uncertainty for floor in floors])
