@@ -130,8 +130,7 @@ class Preparation(WorkerPlugin):
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         limit_threads(self.threads)
         if problem := self.problem(worker):
-            line = f"farm: the worker {worker.address} {problem}; it was sent away"
-            worker.log_event("warn", {"message": line, "category": "UserWarning"})
+            worker.log_event("warn", f"farm: the worker {worker.address} {problem}; it was sent away")
             worker.loop.add_callback(worker.close, reason=problem)
 
     def problem(self, worker: Worker) -> str:
