@@ -6,7 +6,10 @@ import shutil
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from experiments.config import load_config
 from experiments.experiment import Experiment
@@ -15,7 +18,7 @@ from experiments.space import Space, at, default_space, read_space
 from experiments.trained import as_json
 from experiments.tune.judge import Judge
 from experiments.tune.locks import locked
-from experiments.tune.storage import HIDDEN, JOURNAL, Storage, storage_at
+from experiments.tune.storage import JOURNAL, Storage, storage_at
 from experiments.tune.trials import TRIALS, Trials
 from qgen.files import write_atomically
 from qgen.run import CONFIG, read_json
@@ -23,6 +26,21 @@ from qgen.run import CONFIG, read_json
 __all__ = ["BEST", "SETTINGS", "Search", "laid_down", "space_of"]
 
 BEST, SETTINGS = "best.yaml", "tuning.json"
+
+
+class _Settings(BaseModel):
+    """What ``tuning.json`` holds."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    models: list[str]
+    trials: Annotated[int, Ge(1)]
+    seconds: float | None
+    metric: str
+    seed: int
+    prune: bool
+    data: str
+    storage: str | None
 
 
 @dataclass(frozen=True)
@@ -63,11 +81,15 @@ class Search:
             ValueError: a file of it is damaged, or of an earlier version.
         """
         path = folder / SETTINGS
-        settings = read_json(path)
         try:
-            return cls(folder=folder, experiment=load_config(folder), **settings)
-        except TypeError as error:
-            raise ValueError(f"{path}: damaged, or of an earlier version of the lab ({error})") from error
+            settings = _Settings.model_validate(read_json(path), strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "all of it"
+            raise ValueError(
+                f"{path}: damaged, or of an earlier version of the lab ({where}: {first['msg'].lower()})"
+            ) from error
+        return cls(folder=folder, experiment=load_config(folder), **settings.model_dump())
 
     def settings(self) -> dict[str, Any]:
         """What stands in ``tuning.json``."""
@@ -136,7 +158,7 @@ def laid_down(
         folder: of the search, made if it is not there.
         experiment: data and models.
         asked: the other settings, but for name and storage.
-        storage: of the trials, as the user names it; None for the one it has, or the journal in the folder.
+        storage: of the trials, as the user names it; None for the journal in the folder.
         resume: whether the search may be there.
 
     Returns:
@@ -186,13 +208,13 @@ def _found(folder: Path, experiment: Experiment, asked: dict[str, Any], storage:
     for key, value in asked.items():
         if key != "trials" and getattr(before, key) != value:
             raise ValueError(f"{folder / SETTINGS}: the search has {key} {getattr(before, key)!r}, now it is {value!r}")
-    if storage is None and before.storage is not None and HIDDEN in before.storage:
+    # an address in a file may be a stranger's, and lacks what is secret: only what the user names is opened
+    if storage is None and before.storage is not None:
         raise ValueError(
             f"{folder}: its trials are in {before.storage}; name it again, by --storage or the variable QGEN_STORAGE"
         )
-    place = storage_at(before.storage if storage is None else storage, folder)
-    if storage is not None and place.shown != (before.storage or storage_at(None, folder).shown):
-        raise ValueError(
-            f"{folder / SETTINGS}: the search has storage {before.storage or JOURNAL}, now it is {place.shown}"
-        )
+    place = storage_at(storage, folder)
+    if storage is not None and place.shown != before.storage:
+        has = before.storage or JOURNAL
+        raise ValueError(f"{folder / SETTINGS}: the search has storage {has!r}, now it is {place.shown!r}")
     return Search(folder, experiment, before.name, **asked, storage=before.storage), place

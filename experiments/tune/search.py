@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,7 @@ def tune(
         farm = farm_from(farm)
     if isinstance(farm, Farm):
         farm = farm.on(device)
-    target = find_device(device)
+    target = find_device(device if isinstance(farm, Here) else "cpu")
     judge = Judge.of(load_dataset(experiment), metric, seed)
     for name in chosen:
         _check_samples(experiment, name, judge.dataset)
@@ -175,30 +175,27 @@ def _do(
     search, reporter = trainer.search, trainer.reporter
     here = isinstance(farm, Here)
     if here:
-        outcomes = completed(farm, trainer.run, ((model, number, storage) for model, number in left))
+        running = completed(farm, trainer.run, ((model, number, storage) for model, number in left))
     else:
         folder = str(search.folder.absolute())
         jobs = ((folder, search.name, model, number, storage, device) for model, number in left)
-        outcomes = completed(farm, run_trial, jobs)
-    failure: BaseException | None = None
+        running = completed(farm, run_trial, jobs)
     elsewhere = []
-    for outcome in outcomes:
-        model, number = left[outcome.index]
-        lost = outcome.error if isinstance(farm, Farm) and isinstance(outcome.error, WorkerLostError) else None
-        if lost is not None and _given_up(search, model, number, storage, lost):
-            continue
-        if outcome.error is not None:
-            failure = outcome.error
-            break
-        if outcome.value is None:
-            elsewhere.append((model, number))
-            continue
-        if not here:
-            reporter.stage(f"{model}, trial {number + 1} of {search.trials}", search.seed, 0)
-        if outcome.value.failed:
-            reporter.warning(f"{model}, trial {number + 1}: {outcome.value.status}")
-    if failure is not None:
-        raise failure
+    with closing(running) as outcomes:
+        for outcome in outcomes:
+            model, number = left[outcome.index]
+            lost = outcome.error if isinstance(farm, Farm) and isinstance(outcome.error, WorkerLostError) else None
+            if lost is not None and _given_up(search, model, number, storage, lost):
+                continue
+            if outcome.error is not None:
+                raise outcome.error
+            if outcome.value is None:
+                elsewhere.append((model, number))
+                continue
+            if not here:
+                reporter.stage(f"{model}, trial {number + 1} of {search.trials}", search.seed, 0)
+            if outcome.value.failed:
+                reporter.warning(f"{model}, trial {number + 1}: {outcome.value.status}")
     for model, number in elsewhere:
         with locked(search.lock_of(model, number), wait=True):
             pass

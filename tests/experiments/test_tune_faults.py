@@ -366,15 +366,17 @@ def test_a_database_holds_the_same_trials(folder: Path, tmp_path: Path, monkeypa
     with pytest.raises(KeyboardInterrupt):
         search(tmp_path / "out", trials=5, storage="sqlite:///trials.db", reporter=Reporter(stage=stage))
     assert not (tmp_path / "out" / JOURNAL).exists()
-    search(tmp_path / "out", trials=5, resume=True)  # the folder says where the trials are
+    with pytest.raises(ValueError, match=r"its trials are in sqlite:///.*trials.db; name it again, by --storage"):
+        search(tmp_path / "out", trials=5, resume=True)  # what a stranger's folder names is not opened
+    search(tmp_path / "out", trials=5, resume=True, storage="sqlite:///trials.db")
     assert lines(tmp_path / "out") == lines(folder)[:5]
     search(tmp_path / "second", trials=1, storage="sqlite:///trials.db")  # which holds several searches
     assert len(optuna.get_all_study_names("sqlite:///trials.db")) == 2
-    with pytest.raises(ValueError, match=r"the search has storage sqlite:///.*trials.db, now it is .*other.jsonl"):
+    with pytest.raises(ValueError, match=r"the search has storage 'sqlite:///.*trials.db', now it is .*other.jsonl"):
         search(tmp_path / "out", trials=5, resume=True, storage="other.jsonl")
     (tmp_path / "trials.db").write_bytes(b"no database, but a file of some length" * 100)
     with pytest.raises(OSError, match=r"^storage sqlite:///.*trials.db: .*not a database") as caught:
-        search(tmp_path / "out", trials=5, resume=True)
+        search(tmp_path / "out", trials=5, resume=True, storage="sqlite:///trials.db")
     assert "\n" not in str(caught.value)
 
 
@@ -383,7 +385,7 @@ def test_a_journal_may_be_elsewhere(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "tuning.json").read_text())["storage"] == str(tmp_path / "elsewhere.jsonl")
     (tmp_path / "elsewhere.jsonl").unlink()
     with pytest.raises(ValueError, match="the storage holds no study 'searched-"):
-        search(tmp_path / "out", trials=2, resume=True)
+        search(tmp_path / "out", trials=2, resume=True, storage=str(tmp_path / "elsewhere.jsonl"))
 
 
 @pytest.mark.parametrize(
@@ -410,20 +412,19 @@ def test_a_wrong_storage_is_one_line_without_the_password(url: str, line: str, t
         assert "hunter2" not in (written.read_text() if written.is_file() else "")
 
 
-def test_a_password_is_asked_for_again(tmp_path: Path) -> None:
-    out = search(tmp_path / "out", trials=1).folder
-    written = json.loads((out / "tuning.json").read_text())
-    (out / "tuning.json").write_text(
-        json.dumps({**written, "storage": Storage("postgresql://me:hunter2@host/db").shown})
-    )
-    with pytest.raises(ValueError, match=r"its trials are in postgresql://\*\*\*@host/db; name it again, by --storage"):
-        search(out, trials=1, resume=True)
+def test_what_is_secret_is_not_written(tmp_path: Path) -> None:
+    assert "hunter2" not in repr(Storage("postgresql://me:hunter2@host/db"))
+    assert Storage("mysql+driver://me:hunter2@host:33/db?password=hunter2").shown == "mysql+driver://***@host:33/db"
+    assert Storage("mysql://me:hun@ter2@host/db").shown == "mysql://***@host/db"
+    assert Storage("what://ever:hunter2:9@x").shown == "what://***@x/"
 
 
 @pytest.mark.parametrize(
     ("changed", "line"),
     [
-        ({"pruen": 1}, "damaged, or of an earlier version of the lab"),
+        ({"pruen": 1}, r"damaged, or of an earlier version of the lab \(pruen: extra inputs"),
+        ({"trials": "3"}, r"damaged, or of an earlier version of the lab \(trials: input should be a valid integer"),
+        ({"storage": "/elsewhere"}, "its trials are in /elsewhere; name it again"),
         ({"data": "0"}, "the search has data '0', now it is"),
         ({"prune": True}, "the search has prune True, now it is False"),
     ],
