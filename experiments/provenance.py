@@ -13,13 +13,14 @@ import os
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from experiments.experiment import Experiment
-from experiments.repository import commit_of
+from experiments.repository import commit_of, top_of
 from qgen.data import Dataset
 from qgen.run import ENVIRONMENT, read_json
 
@@ -86,8 +87,7 @@ def environment(device: torch.device, dataset: Dataset | None = None) -> dict[st
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "threads": torch.get_num_threads(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "git": commit_of(Path.cwd()),
-        "lab_git": _lab_commit(),
+        **_commits(),
         DATA: None if dataset is None else {"events": len(dataset), "sha256": dataset.checksum, **dataset.provenance},
     }
 
@@ -201,6 +201,7 @@ def _now() -> str:
     return datetime.now(tz=UTC).isoformat(timespec="seconds")
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
@@ -221,7 +222,10 @@ def _cpu_model() -> str:
     return platform.machine()
 
 
-def _lab_commit() -> Any:
-    """The commit of the lab where it is run from its source; None where it is installed."""
-    root = Path(__file__).resolve().parents[1]
-    return commit_of(root) if (root / ".git").exists() else None
+def _commits() -> dict[str, Any]:
+    """The commit of the working directory, and that of the lab where it is run from its source."""
+    here, root = Path.cwd(), Path(__file__).resolve().parents[1]
+    git = commit_of(here)
+    if top_of(here) == root:
+        return {"git": git, "lab_git": git}
+    return {"git": git, "lab_git": commit_of(root) if (root / ".git").exists() else None}

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import TypedDict
 
-__all__ = ["Commit", "commit_of"]
+__all__ = ["Commit", "commit_of", "top_of"]
 
 SECONDS = 1.0
 """Longest that git is waited for; of larger repositories it stays unknown whether their files differ."""
@@ -44,8 +44,7 @@ def commit_of(folder: Path | str) -> Commit | None:
     True
     """
     try:
-        place = Path(folder).resolve()
-        top = next((one for one in (place, *place.parents) if (one / ".git").exists()), None)
+        top = top_of(folder)
         if top is None or (own := _own_folder(top)) is None:
             return None
         shared = _shared_folder(own)
@@ -53,6 +52,12 @@ def commit_of(folder: Path | str) -> Commit | None:
         return None if commit is None else {"commit": commit, "dirty": _dirty(top, own, shared, commit)}
     except (OSError, ValueError):
         return None
+
+
+def top_of(folder: Path | str) -> Path | None:
+    """The folder of the working tree in which a folder is, None if it is in none."""
+    place = Path(folder).resolve()
+    return next((one for one in (place, *place.parents) if (one / ".git").exists()), None)
 
 
 def _text(path: Path) -> str:
