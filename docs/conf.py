@@ -33,7 +33,7 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
+    "arxiv",
     "filled_in",
     "mathml",
 ]

@@ -53,7 +53,7 @@ def module(name: str) -> str:
     things = {one: getattr(own, one) for one in own.__all__ if not inspect.ismodule(getattr(own, one))}
     texts = {one: words_of(thing) or words_below(name, one) for one, thing in things.items()}
     home = {one: ELSEWHERE.get(f"{name}.{one}", f"{name}.{one}") for one in things}
-    names = [f"- {{py:obj}}`{one} <{home[one]}>`: {escape(plain(first(text)))}" for one, text in texts.items()]
+    names = [f"- {{py:obj}}`{one} <{home[one]}>`: {markdown(first(text))}" for one, text in texts.items()]
     entries = [f".. automodule:: {name}", "   :no-members:", "", "```", "", *names, "", "```{eval-rst}"]
     for one, thing in things.items():
         if home[one] != f"{name}.{one}":
@@ -83,13 +83,15 @@ def words_below(module: str, name: str) -> str:
 
 
 def first(text: str) -> str:
-    """The first sentence, or what stands in the first line of it."""
+    """The first line."""
     return text.partition("\n")[0]
 
 
-def plain(line: str) -> str:
-    """A line of a docstring without the marks of its roles."""
-    return re.sub(r":[\w:]+:`~?(?:[\w.]*\.)?([^`]*)`", r"\1", line).replace("``", "")
+def markdown(line: str) -> str:
+    """A line of a docstring in Markdown: formulas between dollars, of other roles their words."""
+    parts = re.split(r":math:`([^`]*)`", line)
+    words = (re.sub(r":[\w:]+:`~?(?:[\w.]*\.)?([^`]*)`", r"\1", part).replace("``", "") for part in parts)
+    return "".join(f"${parts[k]}$" if k % 2 else escape(part) for k, part in enumerate(words))
 
 
 WRITTEN = {"commands": commands, "options": options, "module": module}
