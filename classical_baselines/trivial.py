@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from classical_baselines.cells import PEAK_WIDTH, ConditionBins, QuantileMarginals, locate, quantiles
@@ -26,6 +26,9 @@ from qgen.generator import Generator
 from qgen.random import normal, uniform
 
 __all__ = ["GaussianCopula", "IndependentMarginals", "ResampledHistogram"]
+
+MOST_BINS = 10_000
+"""Most bins or knots of a feature or condition: more than events could fill."""
 
 SHRINKAGE = 1e-6
 SHARED = 0.01
@@ -88,9 +91,9 @@ class ResampledHistogram(Generator):
         dataset: Dataset,
         *,
         seed: int = 0,
-        bins: Annotated[int, Ge(1)] = 32,
+        bins: Annotated[int, Ge(1), Le(MOST_BINS)] = 32,
         edges: Literal["linear", "quantile"] = "linear",
-        condition_bins: Annotated[int, Ge(1)] = 8,
+        condition_bins: Annotated[int, Ge(1), Le(MOST_BINS)] = 8,
     ) -> Self:
         """The histogram of the training events.
 
@@ -226,8 +229,8 @@ class IndependentMarginals(Generator):
         dataset: Dataset,
         *,
         seed: int = 0,
-        knots: Annotated[int, Ge(2)] = 101,
-        condition_bins: Annotated[int, Ge(1)] = 8,
+        knots: Annotated[int, Ge(2), Le(MOST_BINS)] = 101,
+        condition_bins: Annotated[int, Ge(1), Le(MOST_BINS)] = 8,
     ) -> Self:
         """The marginals (and for the copula the correlation) of the training events.
 

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 
 from circuits import Circuit, Gate
@@ -115,7 +115,7 @@ class BornMachine(MeasuredOnce, DiscreteGenerator):
         order: Literal["by-feature", "interleaved", "snake"] = "by-feature",
         frame: Literal["features", "gaussian"] = "features",
         ansatz: Literal["hardware_efficient", "cascade", "identity_blocks"] = "hardware_efficient",
-        layers: Annotated[int, Ge(1)] = 4,
+        layers: Annotated[int, Ge(1), Le(1000)] = 4,
         degree: Annotated[int, Ge(1)] = 2,
         rotations: Sequence[Literal["RX", "RY", "RZ"]] = ("RY", "RZ"),
         entangler: Literal["CNOT", "CZ"] = "CNOT",

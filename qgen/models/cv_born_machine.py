@@ -24,7 +24,7 @@ import math
 from typing import Annotated, Any, Literal, Self, get_args
 
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 
 from circuits.cv import CVGate, CVNeuralNetworkLayers, Program
@@ -190,7 +190,7 @@ class CVBornMachine(GeneratorOnModes, Generator):
         *,
         seed: int = 0,
         frame: Literal["gaussian", "whitened"] = "gaussian",
-        layers: Annotated[int, Ge(1)] = 2,
+        layers: Annotated[int, Ge(1), Le(1000)] = 2,
         ancillas: Annotated[int, Ge(0)] = 0,
         cutoff: Annotated[int, Ge(2)] | None = None,
         basis: BasisKind = "total",
@@ -200,7 +200,7 @@ class CVBornMachine(GeneratorOnModes, Generator):
         mesh: Mesh = "rectangular",
         loss: Annotated[float, Ge(0), Lt(1)] = 0.0,
         norm_penalty: Annotated[float, Ge(0)] = 10.0,
-        initial_range: Annotated[float, Gt(0)] = 0.1,
+        initial_range: Annotated[float, Gt(0), Le(10)] = 0.1,
     ) -> Self:
         """A machine with a mode for each feature of these events.
 

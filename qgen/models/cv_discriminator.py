@@ -21,7 +21,7 @@ import math
 from typing import Annotated, Self
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from circuits.cv import Program
@@ -105,7 +105,7 @@ class CVDiscriminator(OnModes, Discriminator):
         *,
         seed: int = 0,
         modes: Annotated[int, Ge(1)] | None = None,
-        layers: Annotated[int, Ge(1)] = 2,
+        layers: Annotated[int, Ge(1), Le(1000)] = 2,
         cutoff: Annotated[int, Ge(2)] = 6,
         basis: BasisKind = "total",
         mesh: Mesh = "rectangular",

@@ -23,7 +23,7 @@ import math
 from typing import Annotated, Any, Literal, Self, get_args
 
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 
 from circuits.cv import CVGate, CVNeuralNetworkLayers, Program
@@ -177,7 +177,7 @@ class CVGenerator(GeneratorOnModes, Generator):
         dataset: Dataset,
         *,
         seed: int = 0,
-        layers: Annotated[int, Ge(1)] = 2,
+        layers: Annotated[int, Ge(1), Le(1000)] = 2,
         cutoff: Annotated[int, Ge(2)] = 6,
         basis: BasisKind = "total",
         readout: Readout = "quadrature",
@@ -185,7 +185,7 @@ class CVGenerator(GeneratorOnModes, Generator):
         mesh: Mesh = "rectangular",
         loss: Annotated[float, Ge(0), Lt(1)] = 0.0,
         norm_penalty: Annotated[float, Ge(0)] = 100.0,
-        initial_range: Annotated[float, Gt(0)] = 0.1,
+        initial_range: Annotated[float, Gt(0), Le(10)] = 0.1,
     ) -> Self:
         """A generator with a mode for each feature of these events, in the dataset's own transform.
 

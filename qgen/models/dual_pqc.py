@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
 from circuits import Circuit
@@ -145,8 +145,8 @@ class DualPQC(OnBackend, Generator):
         seed: int = 0,
         n_images: Annotated[int, Ge(2)] = 4,
         ancillas: Annotated[int, Ge(0)] | None = None,
-        pqc1_layers: Annotated[int, Ge(1)] = 2,
-        pqc2_layers: Annotated[int, Ge(1)] = 6,
+        pqc1_layers: Annotated[int, Ge(1), Le(1000)] = 2,
+        pqc2_layers: Annotated[int, Ge(1), Le(1000)] = 6,
         rotations: Sequence[Rotation] = ("RY", "RZ"),
         entangler: Literal["CNOT", "CZ"] = "CNOT",
         latent_size: Annotated[int, Ge(0)] = 0,

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 
 from circuits import Circuit, Gate
@@ -136,7 +136,7 @@ class PixelCircuitGenerator(LatentCircuitGenerator):
         dataset: Dataset,
         *,
         seed: int = 0,
-        layers: Annotated[int, Ge(1)] = 2,
+        layers: Annotated[int, Ge(1), Le(1000)] = 2,
         latent_size: Annotated[int, Ge(1)] | None = None,
         reupload: bool = True,
         tails: Annotated[float, Ge(0), Lt(0.5)] = 0.001,

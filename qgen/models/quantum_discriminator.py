@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any, Self
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from circuits import Circuit, Gate, ansatz
@@ -98,7 +98,7 @@ class QuantumDiscriminator(Discriminator):
         *,
         seed: int = 0,
         qubits: Annotated[int, Ge(1)] | None = None,
-        layers: Annotated[int, Ge(1)] = 2,
+        layers: Annotated[int, Ge(1), Le(1000)] = 2,
         backend: Mapping[str, Any] | str | None = None,
     ) -> Self:
         """A fresh circuit.

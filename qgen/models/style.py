@@ -23,7 +23,7 @@ import math
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
 from circuits import Circuit, Gate
@@ -137,7 +137,7 @@ class StyleGenerator(LatentCircuitGenerator):
         dataset: Dataset,
         *,
         seed: int = 0,
-        layers: Annotated[int, Ge(1)] = 2,
+        layers: Annotated[int, Ge(1), Le(1000)] = 2,
         latent_size: Annotated[int, Ge(1)] = 5,
         scaling: Literal["power", "limits"] = "power",
         initial_range: Annotated[float, Gt(0)] = 0.15,
