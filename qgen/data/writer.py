@@ -103,7 +103,7 @@ class EventWriter:
 def _difference(one: Dataset, other: Dataset) -> str | None:
     """What keeps two blocks from being events of one file."""
     if type(one) is not type(other):
-        return "a kind"
+        return "kind"
     if _named(one.features) != _named(other.features) or _named(one.condition_features) != _named(
         other.condition_features
     ):
