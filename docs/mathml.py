@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
@@ -12,7 +14,8 @@ SPELLED = {r"\dots": r"\ldots", r"\textstyle": ""}
 
 
 def mathml(tex: str, *, block: bool) -> str:
-    """A formula of LaTeX."""
+    """A formula of LaTeX; the converter takes the two digits of ``\\frac12`` for one number, so they get braces."""
+    tex = re.sub(r"(\\[td]?frac)\s*(\w)\s*(\w)", r"\1{\2}{\3}", tex)
     for word, known in SPELLED.items():
         tex = tex.replace(word, known)
     return tex2mathml(tex, as_block=block)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pytest
 from typer.main import get_command
 
 from experiments.catalogue import CATALOGUES
@@ -130,3 +131,10 @@ def test_outer_links_are_well_formed() -> None:
     assert len(links) >= 10
     assert [link for link in links if not link.startswith("https://") or link[-1] in ".,;:"] == []
     assert [found for found in spellings.values() if len(found) > 1] == []
+
+
+def test_fractions_without_braces_are_fractions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DOCS)
+    mathml = import_module("mathml").mathml
+    assert mathml(r"\tfrac12 (x)", block=False) == mathml(r"\tfrac{1}{2} (x)", block=False)
+    assert mathml(r"\frac 1n \sum x", block=True) == mathml(r"\frac{1}{n} \sum x", block=True)
