@@ -21,6 +21,7 @@ from experiments.farm import outcomes as outcomes_module
 from experiments.farm.description import KINDS
 from experiments.farm.local import WorkerProcesses
 from farm_jobs import DEADLINE_S, alive, until
+from qgen.plain import read_yaml
 
 
 @pytest.mark.parametrize(
@@ -303,3 +304,15 @@ class Forgetful(Executor):
 def test_a_job_that_an_executor_forgets_is_submitted_again_and_not_counted() -> None:
     found = list(completed(Forgetful(), farm_jobs.square, [(i,) for i in range(4)], attempts=1))
     assert sorted((o.index, o.value) for o in found) == [(i, i * i) for i in range(4)]
+
+
+def test_the_farms_of_the_page_are_farms() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
+    sections = [
+        read_yaml(text, "page")["farm"] for text in re.findall(r"```\{code-block\} yaml\n(.*?)```", page, re.DOTALL)
+    ]
+    lines = re.findall(r"^\| `([a-z]+(?:=[^`]*)?)` +\|", page.partition("## SLURM")[0], re.MULTILINE)
+    kinds = {farm_from(described).kind for described in [*sections, *lines]}
+    assert kinds == set(KINDS)
+    fields = {name for kind in (Slurm, HTCondor) for name in kind.model_fields} - set(Farm.model_fields)
+    assert set(re.findall(r"^\| `([a-z_]+)` +\|", page, re.MULTILINE)) >= fields
