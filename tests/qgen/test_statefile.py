@@ -22,6 +22,7 @@ JSON = st.recursive(
     max_leaves=8,
 )
 SETTINGS = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEWER = settings(SETTINGS, max_examples=40)
 
 
 @SETTINGS
@@ -124,7 +125,7 @@ def style() -> Any:
     return generator_class("style")(2, 1, layers=1, latent_size=2)
 
 
-@SETTINGS
+@FEWER
 @given(place=st.floats(0, 0.999), bit=st.integers(0, 7))
 def test_any_flipped_bit_is_found(style: Any, place: float, bit: int, tmp_path: Path) -> None:
     content = bytearray(state_bytes({"weights": style.state_dict(), "zeros": "0" * 64, "quoted": '"sha256":"'}))
@@ -138,7 +139,7 @@ def test_any_flipped_bit_is_found(style: Any, place: float, bit: int, tmp_path: 
 PIECE = st.text('0123456789{}[],:"-eNaI', max_size=5).map(str.encode) | st.binary(max_size=3)
 
 
-@SETTINGS
+@FEWER
 @given(cuts=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 9), PIECE), min_size=1, max_size=3))
 def test_no_bytes_of_a_stranger_do_more_than_be_refused(style: Any, cuts: Any, tmp_path: Path) -> None:
     """A header of any content, its length right and without a checksum that would find it out."""
@@ -163,7 +164,7 @@ def places(value: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [above] * bool(above) + [place for name, part in inner for place in places(part, (*above, name))]
 
 
-@SETTINGS
+@FEWER
 @given(data=st.data())
 def test_no_description_of_a_model_does_more_than_be_refused(style: Any, data: st.DataObject, tmp_path: Path) -> None:
     save_generator(tmp_path / "model", style)
@@ -232,7 +233,7 @@ def test_files_from_before_checksums_are_read(tmp_path: Path) -> None:
 YAML = "dataset: {kind: ring}\nmodels: {a: {kind: gan}}\nseeds: [0, 1]\n"
 
 
-@settings(SETTINGS, max_examples=30)
+@FEWER
 @given(
     where=st.integers(0, len(YAML)), piece=st.text(max_size=4) | st.sampled_from(["[" * 1500, "&a [*a]", "!!python/x "])
 )
