@@ -24,7 +24,7 @@ from qgen.text import listed, unknown
 
 __all__ = ["BinnedLayer", "Binning", "load_binning"]
 
-MAX_BYTES, MAX_VOXELS = 2**24, 1_000_000
+MAX_BYTES, MAX_VOXELS = 2**24, 200_000
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Binning:
         particle: for which the binning was made: ``photon``, ``pion`` or ``electron`` in the challenge's files.
 
     Raises:
-        ValueError: no layer, two of one number, or more than a million voxels.
+        ValueError: no layer, two of one number, or more than 200,000 voxels.
 
     >>> binning = Binning((BinnedLayer(0, (0.0, 5.0, 10.0), 1), BinnedLayer(1, (0.0, 2.0), 10)), "photon")
     >>> binning.n_voxels, binning.starts

@@ -43,7 +43,7 @@ SHA256 = "sha256"
 FILTERS = {1: "gzip", 2: "shuffle", 3: "Fletcher 32", 4: "szip", 5: "n-bit", 6: "scale-offset", 32000: "lzf"}
 """What HDF5 and h5py bring along to pack numbers, by its number."""
 
-MAX_COLUMNS = 1_000_000
+MAX_COLUMNS = 200_000
 MAX_ATTRIBUTE = 2**24
 MAX_PACKING = 2000
 """How many times fewer bytes a large dataset may take in the file; gzip reaches 1030 at most."""
@@ -73,6 +73,8 @@ def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
             yield file
+    except MemoryError:
+        raise ValueError(f"{path}: does not fit into the free memory") from None
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{path}: the HDF5 file is truncated or damaged ({_line(error)})") from error
 

@@ -23,7 +23,7 @@ __all__ = ["BLOCK", "EventError", "check_is_file", "joined", "lhe_blocks", "open
 BLOCK = 2**14
 """Events of a text file that are in memory at once."""
 
-BYTES, MAX_ELEMENT = 2**16, 2**26
+BYTES, MAX_ELEMENT = 2**20, 2**25
 
 _DAMAGE = (
     ArithmeticError,
@@ -153,12 +153,12 @@ class _Guarded:
         self._end = b""
 
     def read(self, size: int = -1) -> bytes:
-        """At most 64 kB more.
+        """1 MB more, however little is asked for: the parser reads an unfinished tag again with every piece.
 
         Raises:
             ValueError: a document type (which can define entities), or an element beyond all reason.
         """
-        content = self._file.read(min(size, BYTES) if size > 0 else BYTES)
+        content = self._file.read(BYTES)
         seen = self._end + content
         if b"<!DOCTYPE" in seen or b"\0" in content:
             raise ValueError("a document type or zero bytes; plain LHE text is read")

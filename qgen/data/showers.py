@@ -142,7 +142,8 @@ class ShowerFile:
         stated = attribute(self.file, "threshold_MeV", self.path)
         threshold = 0.0 if stated is None else stated if isinstance(stated, int | float) else math.nan
         if not 0.0 <= threshold < math.inf:
-            raise ValueError(f"{self.path}: attribute threshold_MeV is {stated!r}; an energy of at least 0 is needed")
+            found = repr(stated)[:40]
+            raise ValueError(f"{self.path}: attribute threshold_MeV is {found}; an energy of at least 0 is needed")
         return float(threshold)
 
     @property
