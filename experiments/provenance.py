@@ -106,7 +106,8 @@ def provenance(experiment: Experiment, device: torch.device, dataset: Dataset, f
     """
     before = read_json(folder / ENVIRONMENT) if (folder / ENVIRONMENT).exists() else {}
     before = before if isinstance(before, dict) else {SESSIONS: None}
-    sessions = before.get(SESSIONS, [])
+    earlier = {key: value for key, value in before.items() if key != DATA}  # of a version that knew no sessions
+    sessions = before.get(SESSIONS, [{"started": None, "ended": None, **earlier}] if earlier else [])
     if not isinstance(sessions, list) or not all(isinstance(one, dict) for one in sessions):
         raise ValueError(f"{folder / ENVIRONMENT}: damaged (sessions are missing or of the wrong kind)")
     _check_data(before.get(DATA), dataset, folder)

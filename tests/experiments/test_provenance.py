@@ -187,6 +187,18 @@ def test_a_run_taken_up_with_other_versions_tells_of_both(
     assert "zuko 99.0, before" in facts["session 2"]
 
 
+def test_a_record_of_an_earlier_version_is_kept_as_a_session(finished: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    old = {"python": "3.10.0", "packages": {"torch": "2.0"}, "data": load_run(finished).environment["data"]}
+    (folder / "environment.json").write_text(json.dumps(old))
+    told: list[str] = []
+    run_experiment(experiment(), folder, resume=True, reporter=Reporter(warning=told.append))
+    before, now = load_run(folder).environment["sessions"]
+    assert (before["python"], before["packages"], before["started"]) == ("3.10.0", {"torch": "2.0"}, None)
+    assert now["packages"]["torch"] == torch.__version__
+    assert any("before 3.10.0" in line for line in told)
+
+
 def test_data_that_change_under_a_run_are_an_error(finished: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(finished, tmp_path / "run")
     facts = json.loads((folder / "environment.json").read_text())
