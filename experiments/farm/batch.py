@@ -18,8 +18,8 @@ from distributed import SpecCluster
 from distributed.core import Status
 from tornado.ioloop import PeriodicCallback
 
-from experiments.farm.dask import OWN_SCHEDULER, executor_of
-from experiments.farm.description import Batch, HTCondor, Slurm
+from experiments.farm.dask import NO_PROFILE, OWN_SCHEDULER, executor_of
+from experiments.farm.description import Batch, HTCondor, Slurm, needs_dask
 from experiments.farm.worker import THREAD_VARIABLES
 
 __all__ = ["job_script", "submitted"]
@@ -85,7 +85,8 @@ def _cluster(farm: Batch, told: SimpleQueue[Exception | None]) -> SpecCluster:
 def _job(farm: Batch) -> tuple[type[Any], dict[str, Any]]:
     """The kind of cluster, and what dask-jobqueue is told of each job."""
     condor, slurm = _systems()
-    exports = [f"export {name}={farm.threads}" for names in THREAD_VARIABLES.values() for name in names]
+    variables = {name: str(farm.threads) for names in THREAD_VARIABLES.values() for name in names} | NO_PROFILE
+    exports = [f"export {name}={value}" for name, value in variables.items()]
     lifetime = f"{farm.walltime_seconds - LEAVE_BEFORE_S}s"
     options: dict[str, Any] = {
         "cores": 1,  # tasks at a time
@@ -115,9 +116,9 @@ def _job(farm: Batch) -> tuple[type[Any], dict[str, Any]]:
 def _systems() -> tuple[type[Any], type[Any]]:
     """The clusters of dask-jobqueue, which when it is imported makes Ctrl-C end the process; that is undone."""
     on_interrupt = signal.getsignal(signal.SIGINT)
-    from dask_jobqueue.htcondor import HTCondorCluster
-    from dask_jobqueue.slurm import SLURMCluster
-
+    with needs_dask():
+        from dask_jobqueue.htcondor import HTCondorCluster
+        from dask_jobqueue.slurm import SLURMCluster
     if signal.getsignal(signal.SIGINT) is not on_interrupt:
         signal.signal(signal.SIGINT, on_interrupt)
     return HTCondorCluster, SLURMCluster

@@ -19,13 +19,16 @@ from experiments.farm.client import ClientExecutor
 from experiments.farm.local import visible_gpus, workers_here
 from experiments.farm.worker import THREAD_VARIABLES, limit_threads
 
-__all__ = ["OWN_SCHEDULER", "connected", "executor_of", "lab", "workers_of_this_machine"]
+__all__ = ["NO_PROFILE", "OWN_SCHEDULER", "connected", "executor_of", "lab", "workers_of_this_machine"]
 
 OWN_SCHEDULER = {
     "distributed.scheduler.allowed-failures": 0,  # attempts are counted in one place, by `completed`
     "distributed.scheduler.worker-saturation": 1.0,  # a worker holds the job that it runs, none that could die with it
 }
 """How a scheduler is set up that belongs to one farm."""
+
+NO_PROFILE = {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}
+"""In the environment of a worker: it does not keep an hour of call stacks, tens of kilobytes for each small job."""
 
 CONNECT_S = 15
 """How long a scheduler is waited for that does not answer, or does not any more."""
@@ -46,7 +49,7 @@ def workers_of_this_machine(workers: int | None, threads: int, device: str) -> I
     gpus = visible_gpus() if device == "cuda" else []
     count = workers_here(workers, threads, gpus if device == "cuda" else None)
     variables = {name: str(threads) for names in THREAD_VARIABLES.values() for name in names}
-    variables["DASK_LOGGING__DISTRIBUTED"] = "critical"
+    variables |= {**NO_PROFILE, "DASK_LOGGING__DISTRIBUTED": "critical"}
     with (
         tempfile.TemporaryDirectory(prefix="qgen-dask-") as scratch,
         dask.config.set({**OWN_SCHEDULER, "temporary-directory": scratch}),

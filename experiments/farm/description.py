@@ -247,7 +247,9 @@ def needs_dask() -> Iterator[None]:
     """Say what is missing."""
     try:
         yield
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] not in ("dask", "distributed", "dask_jobqueue"):
+            raise
         raise ImportError(f"this farm needs {error.name}; install it with: pip install 'qgen-hep[dask]'") from error
 
 

@@ -107,6 +107,19 @@ def test_anything_is_a_farm_or_one_clear_line(described: Any) -> None:
         assert farm_from(farm.plain()) == farm
 
 
+@pytest.mark.parametrize(
+    ("farm", "lacking", "module"),
+    [(Dask(workers=1), "distributed", "dask"), (Slurm(workers=1), "dask_jobqueue.htcondor", "batch")],
+)
+def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, farm: Farm, lacking: str, module: str) -> None:
+    monkeypatch.delitem(sys.modules, f"experiments.farm.{module}", raising=False)
+    monkeypatch.setitem(sys.modules, lacking, None)
+    monkeypatch.setattr("shutil.which", lambda command: command)
+    said = rf"^this farm needs {lacking}; install it with: pip install 'qgen-hep\[dask\]'$"
+    with pytest.raises(ImportError, match=said), farm.open():
+        pass
+
+
 def test_here_jobs_run_in_their_order_and_are_read_as_they_run() -> None:
     read: list[int] = []
 
