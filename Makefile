@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # small problems are slower on many threads than on one
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: quickstart install test lint bench clean
+.PHONY: quickstart install test lint bench docs clean
 
 quickstart: install
 	rm -rf runs/quickstart
@@ -24,6 +24,9 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/installed-test
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs . docs/_build
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks
