@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # small problems are slower on many threads than on one
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: quickstart install test lint bench docs clean
+.PHONY: quickstart install test lint bench docs linkcheck audit clean
 
 quickstart: install
 	rm -rf runs/quickstart
@@ -27,6 +27,13 @@ lint: $(VENV)/installed-test
 
 docs: $(VENV)/installed-test
 	$(BIN)/python -m sphinx -W --keep-going -q -c docs . docs/_build
+
+# these two ask the network: whether links outside lead somewhere, and whether a dependency has a known vulnerability
+linkcheck: $(VENV)/installed-test
+	$(BIN)/python -m sphinx -b linkcheck -q -c docs . docs/_build/linkcheck
+
+audit: $(VENV)/installed-test
+	$(BIN)/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip --strict
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks

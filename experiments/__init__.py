@@ -1,1 +1,1 @@
-"""To be written."""
+"""Experiments: configurations, runs, sweeps, searches, reports, studies and the command ``qgen``."""
