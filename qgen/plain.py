@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ LONGEST_NUMBER = 400
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice, and in which ``on``, ``yes`` and ``no`` are words (as in YAML 1.2).
+    """Safe YAML that refuses a key given twice, and in which ``on``, ``yes``, ``no`` and ``1:30`` are words.
+
+    YAML 1.2 has it so; in YAML 1.1 ``1:30`` is a number to base 60.
 
     A key goes over what the merge key ``<<`` brings.
     """
@@ -54,8 +57,18 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_WITHOUT_COLON = {
+    tag: re.compile(rf"(?!.*:){pattern.pattern}", pattern.flags)
+    for resolvers in yaml.SafeLoader.yaml_implicit_resolvers.values()
+    for tag, pattern in resolvers
+    if tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+}
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
+    first: [
+        (tag, _WITHOUT_COLON.get(tag, pattern))
+        for tag, pattern in resolvers
+        if tag != "tag:yaml.org,2002:bool" or first in "tTfF"
+    ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 
@@ -70,8 +83,8 @@ def read_yaml(text: str, source: str) -> Any:
     Raises:
         ValueError: it is not valid YAML, or a key is given twice.
 
-    >>> read_yaml("{a: 1, b: [on, true]}", "here")
-    {'a': 1, 'b': ['on', True]}
+    >>> read_yaml("{a: 1, b: [on, true], walltime: 02:30:00}", "here")
+    {'a': 1, 'b': ['on', True], 'walltime': '02:30:00'}
     >>> read_yaml("{a: 1, a: 2}", "here")
     Traceback (most recent call last):
     ValueError: here: not valid YAML (line 1, column 8: key 'a' is given twice)
