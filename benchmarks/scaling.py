@@ -441,8 +441,8 @@ def _one(what: str) -> None:
     """In a process of its own: the imports of a worker, sizes of what they load, or some jobs."""
     if what == "files":
         maps = {line.split()[-1] for line in _read(Path("/proc/self/maps")).splitlines() if "/" in line}
-        modules = {getattr(module, "__cached__", None) for module in list(sys.modules.values())}
-        paths = [Path(name) for name in maps | modules if name and Path(name).is_file()]
+        modules = {module.__dict__.get("__cached__") for module in list(sys.modules.values())}
+        paths = [Path(name) for name in maps | modules if isinstance(name, str) and Path(name).is_file()]
         print(sum(path.stat().st_size for path in paths))
     elif what != "import":
         swept_quietly(int(what))
