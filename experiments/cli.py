@@ -62,7 +62,17 @@ def main() -> None:
             text = f"{error.filename}: {error.strerror[:1].lower()}{error.strerror[1:]}"
         say(text)
         raise SystemExit(2) from None
+    except (MemoryError, RuntimeError) as error:
+        if os.environ.get("QGEN_TRACEBACK") or not _out_of_memory(error):
+            raise
+        say("the memory here does not suffice; ask for a smaller model, fewer events or a smaller batch_size")
+        raise SystemExit(2) from None
     raise SystemExit(status or 0)
+
+
+def _out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    """Whether Python, numpy or torch (which has no class of its own for it on the CPU) could not allocate memory."""
+    return isinstance(error, MemoryError) or any(text in str(error) for text in ("allocate memory", "out of memory"))
 
 
 def _usage(error: typer.TyperException) -> None:

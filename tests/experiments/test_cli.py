@@ -249,6 +249,23 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert capsys.readouterr().err.startswith("qgen: interrupted; the same command with --resume")
 
 
+def test_a_lack_of_memory_is_one_line_and_a_fault_of_the_lab_is_not(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def greedy(*arguments: object, **options: object) -> None:
+        torch.empty(2**55, dtype=torch.float64)
+
+    monkeypatch.setattr("experiments.run.run_experiment", greedy)
+    assert refused(["run", "quickstart-muon"], capsys).startswith("qgen: the memory here does not suffice")
+
+    def wrong(*arguments: object, **options: object) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr("experiments.run.run_experiment", wrong)
+    with pytest.raises(RuntimeError, match="a fault"):
+        call(["run", "quickstart-muon"])
+
+
 @pytest.mark.parametrize("device", ["gpu", "meta"])
 def test_an_unknown_device_is_one_line(
     run: Path, device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
