@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def test_geometry_particle_and_grid_are_those_asked_for() -> None:
     assert lateral.argmax() == 4
     assert iron.images.sum((0, 2, 3))[0] > iron.images.sum((0, 2, 3))[1]
     assert iron.provenance["particle"] == "gamma"
-    assert SamplingCalorimeter.from_dict(iron.provenance["calorimeter"]) == thick
+    assert SamplingCalorimeter.of(iron.provenance["calorimeter"]) == thick
     profile = simulate_geant4(4, [1000.0, 3000.0], thick, particle="gamma", workers=1, grid=(2,), seed=3)
     assert torch.allclose(profile.samples, iron.images.sum((2, 3)))
 
@@ -82,6 +83,28 @@ def test_blocks_come_one_by_one_and_leaving_them_ends_the_processes() -> None:
     blocks.close()
     children = subprocess.run(["ps", "-o", "args=", "--ppid", str(os.getpid())], capture_output=True, text=True).stdout
     assert "geant4_worker" not in children
+
+
+@pytest.mark.usefixtures("data")
+def test_a_killed_simulation_leaves_no_process_behind(tmp_path: Path) -> None:
+    code = """
+import os, subprocess
+from qgen.data import SamplingCalorimeter
+from qgen.data.geant4 import geant4_blocks
+
+blocks = geant4_blocks(200, 2000.0, SamplingCalorimeter(layers=10, pads=3), workers=1)
+next(blocks)
+subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())])
+os.kill(os.getpid(), 9)
+"""
+    environment = os.environ | {"TMPDIR": str(tmp_path)}  # what it leaves there goes with the test
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == -9
+    (worker,) = [int(line.split()[0]) for line in done.stdout.splitlines() if "geant4_worker" in line]
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{worker}").exists() and "geant4_worker" in Path(f"/proc/{worker}/cmdline").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.usefixtures("data")
