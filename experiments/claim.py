@@ -1,4 +1,4 @@
-"""Which process works in a folder: the one that holds its lock, which ends with the process, however that ends."""
+"""Who works where: files that one process at a time holds, here or on any machine that shares the folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["LOCK", "claimed", "in_work"]
+__all__ = ["LOCK", "claimed", "held", "in_work"]
 
 LOCK = ".lock"
 
@@ -21,8 +21,39 @@ GLANCE_SECONDS = 0.01
 
 
 @contextmanager
+def held(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Hold a file for this process; the hold ends with the block, or with the process, however that ends.
+
+    Args:
+        path: of the file, which is made if it is not there and stays.
+        wait: until another process lets go of it.
+
+    Yields:
+        Whether it is held by this process; False if another one has it.
+
+    Raises:
+        ValueError: a link, or what is no file, is in its place.
+        OSError: the file cannot be made, or the file system has no locks.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, ".claim")
+    ...     with held(path) as mine, held(path) as again:
+    ...         print(mine, again)
+    True False
+    """
+    lock = _opened(path)
+    try:
+        if wait:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield wait or _taken(lock)
+    finally:
+        os.close(lock)
+
+
+@contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process; the hold ends with the process, however that ends.
+    """Hold a run's folder for this process; the hold ends with the process, however that ends.
 
     Raises:
         ValueError: there is a file instead, or the lock is no file.
@@ -32,10 +63,7 @@ def claimed(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise ValueError(f"{folder}: a file is in the way; the name of a folder is needed") from error
-    path = folder / LOCK
-    if path.is_symlink() or (path.exists() and not path.is_file()):  # what is written there is to be written here
-        raise ValueError(f"{path}: is no file of the lab; remove it")
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "r+") as lock:
+    with os.fdopen(_opened(folder / LOCK), "r+") as lock:
         if not _taken(lock.fileno()):
             raise BlockingIOError(f"{folder}: in use by process {lock.read().strip()[:20] or '(unknown)'}")
         lock.truncate(0)
@@ -67,6 +95,13 @@ def in_work(folder: Path, name: str = LOCK) -> bool:
     finally:
         os.close(lock)
     return False
+
+
+def _opened(path: Path) -> int:
+    """The file of a lock, made if it is not there; what a link leads to is never touched."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise ValueError(f"{path}: is no file of the lab; remove it")
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
 
 
 def _taken(lock: int) -> bool:

@@ -249,8 +249,8 @@ def _entry(folder: Path, what: Any, name: str, status: Any, reason: str, models:
 
 
 def _held(folder: Path) -> bool:
-    """Whether a process works there: at the run, the job or a trial."""
-    locks = (*folder.glob(".*lock"), *folder.glob("*/.trial-*.lock"))
+    """Whether a process works there: at the run, on a backend, at the job or a trial."""
+    locks = [path for names in (".*lock", "backends/*/.lock", "*/.trial-*.lock") for path in folder.glob(names)]
     return any(in_work(lock.parent, lock.name) for lock in locks)
 
 

@@ -11,9 +11,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.claim import LOCK, claimed
+from experiments.claim import LOCK, claimed, held
 from experiments.runs import SWEEP, Entry, Status, entry_of
-from experiments.sweep.claim import held
 from qgen.run import CONFIG, RESULTS
 
 __all__ = ["Removal", "planned", "remove"]
@@ -21,31 +20,26 @@ __all__ = ["Removal", "planned", "remove"]
 JOB_LOCK = ".job.lock"
 CHECKPOINTS = "checkpoint*.safetensors"
 
-OF_A_RUN = (
-    CONFIG,
-    RESULTS,
-    LOCK,
-    "environment.json",
-    "tracking.json",
-    "report.html",
-    "failed.json",
-    "job.json",
-    "starts.jsonl",
-    JOB_LOCK,
-    ".*.part",
-)
-FOLDERS_OF_A_RUN = ("seed-*", "backends", "tensorboard")
-OF_A_SEED = ("strings.json", ".*.part")
-OF_A_TRAINING = (
-    CHECKPOINTS,
-    "generator.safetensors",
-    "samples.h5",
-    "training.json",
-    "metrics.jsonl",
-    "circuit.*",
-    ".*.part",
-)
-FOLDERS_OF_A_TRAINING = ("jobs*",)
+SEED = "seed-*"
+OF_A_RUN = (CONFIG, RESULTS, LOCK, "environment.json", "tracking.json", "report.html", ".*.part")
+OF_A_JOB = ("failed.json", "job.json", "starts.jsonl", JOB_LOCK)
+OF_A_TRAINING = (CHECKPOINTS, "generator.safetensors", "training.json", "metrics.jsonl", "circuit.*")
+DRAWN = ("samples.h5", ".*.part", "jobs*/*.json", "jobs*/*.npz", "jobs*/.*.part")
+OF_A_BACKEND = (RESULTS, LOCK, ".*.part", *(f"{SEED}/*/{name}" for name in DRAWN))
+FILES = [
+    tuple(path.split("/"))
+    for path in (
+        *OF_A_RUN,
+        *OF_A_JOB,
+        f"{SEED}/strings.json",
+        f"{SEED}/.*.part",
+        *(f"{SEED}/*/{name}" for name in (*OF_A_TRAINING, *DRAWN)),
+        *(f"backends/*/{name}" for name in OF_A_BACKEND),
+        "tensorboard/*/events.out.tfevents.*",
+        "tensorboard/*/*/events.out.tfevents.*",
+    )
+]
+"""What a run's folder may hold; a folder that holds anything else is not removed."""
 
 
 @dataclass(frozen=True)
@@ -116,12 +110,14 @@ def remove(removal: Removal) -> str:
     if now is None or now.status != removal.status:
         return f"is {'gone' if now is None else now.status} now"
     with ExitStack() as stack:
-        job = folder / JOB_LOCK
-        mine = not job.is_file() or stack.enter_context(held(job))
+        locks = [*folder.glob(JOB_LOCK), *folder.glob(f"backends/*/{LOCK}")]
         try:
+            mine = all(stack.enter_context(held(lock)) for lock in locks)
             stack.enter_context(claimed(folder))
         except BlockingIOError:
             mine = False
+        except ValueError as error:
+            return f"cannot be held ({error})"
         if not mine:
             return "is in work now"
         if (folder / RESULTS).exists() != (removal.status == "finished"):
@@ -153,31 +149,15 @@ def _own(path: Path, entry: Entry) -> bool:
     return path.is_file() and not any(one.is_symlink() for one in (path, path.parent, path.parent.parent))
 
 
-def _foreign(folder: Path) -> Iterator[str]:
-    """What in a run's folder is none of its files."""
+def _foreign(folder: Path, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """What in a run's folder is none of its files; of a folder of others its name, a link is as a file."""
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda one: one.name)
     for one in entries:
-        if not one.is_dir(follow_symlinks=False):
-            if not _among(one.name, OF_A_RUN):
-                yield one.name
-        elif not _among(one.name, FOLDERS_OF_A_RUN):
-            yield one.name
-        elif one.name.startswith("seed-"):
-            yield from _foreign_in_seed(Path(one.path))
-
-
-def _foreign_in_seed(folder: Path) -> Iterator[str]:
-    for path in sorted(folder.iterdir()):
-        if not path.is_dir() or path.is_symlink():
-            if not _among(path.name, OF_A_SEED):
-                yield f"{folder.name}/{path.name}"
-            continue
-        for inner in sorted(path.iterdir()):
-            known = FOLDERS_OF_A_TRAINING if inner.is_dir() and not inner.is_symlink() else OF_A_TRAINING
-            if not _among(inner.name, known):
-                yield f"{folder.name}/{path.name}/{inner.name}"
-
-
-def _among(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        path = (*above, one.name)
+        inner = one.is_dir(follow_symlinks=False)
+        fitting = (names for names in FILES if (len(names) > len(path) if inner else len(names) == len(path)))
+        if not any(all(map(fnmatch.fnmatchcase, path, names)) for names in fitting):
+            yield "/".join(path)
+        elif inner:
+            yield from _foreign(Path(one.path), path)

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
+from experiments.claim import held
 from experiments.config import read_config, shipped_names
 from experiments.farm import Farm, farm_from
 from experiments.provenance import config_hash
-from experiments.sweep.claim import held
 from experiments.sweep.grid import MOST_POINTS, Grid, count, joined, read_grids
 from experiments.sweep.points import Base
 from qgen.files import write_atomically

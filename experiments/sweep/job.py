@@ -12,10 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from experiments.claim import held
 from experiments.experiment import Experiment
 from experiments.run import run_experiment
 from experiments.scores import read_results
-from experiments.sweep.claim import held
 from experiments.sweep.folder import JOBS, SWEEP, read_setup
 from experiments.sweep.points import Base, job_id
 from experiments.trained import Reporter, as_json

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
+from experiments.claim import held
 from experiments.farm import Farm, completed, farm_from
 from experiments.run import rehearse
-from experiments.sweep.claim import held
 from experiments.sweep.folder import JOBS, LOCK, Setup, is_sweep, keep, merged, read_setup
 from experiments.sweep.grid import Point, point_text
 from experiments.sweep.job import CLAIM, Ended, events_of, forget, one_line, run_job, tried, write_failure

@@ -11,13 +11,13 @@ from typing import Annotated, Any
 from annotated_types import Ge
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from experiments.claim import held
 from experiments.config import load_config
 from experiments.experiment import Experiment
 from experiments.run import load_dataset
 from experiments.space import Space, at, default_space, read_space
 from experiments.trained import as_json
 from experiments.tune.judge import Judge
-from experiments.tune.locks import locked
 from experiments.tune.storage import JOURNAL, Storage, storage_at
 from experiments.tune.trials import TRIALS, Trials
 from qgen.files import write_atomically
@@ -173,7 +173,7 @@ def laid_down(
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise ValueError(f"{folder}: a file is in the way; the name of a folder is needed") from error
-    with locked(folder / ".lock", wait=True):
+    with held(folder / ".lock", wait=True):
         if (folder / SETTINGS).exists():
             if not resume:
                 raise FileExistsError(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.claim import held
 from experiments.config import resolve, with_compute
 from experiments.experiment import Experiment
 from experiments.farm import Farm, Here, WorkerLostError, completed, farm_from
@@ -21,7 +22,6 @@ from experiments.run import load_dataset
 from experiments.trained import Reporter, built
 from experiments.tune.judge import METRIC, Judge
 from experiments.tune.layout import BEST, Search, laid_down, space_of
-from experiments.tune.locks import locked
 from experiments.tune.pruning import check_rungs
 from experiments.tune.storage import Storage, load_optuna
 from experiments.tune.trainer import Trainer, run_trial, with_parameters
@@ -197,20 +197,20 @@ def _do(
             if outcome.value.failed:
                 reporter.warning(f"{model}, trial {number + 1}: {outcome.value.status}")
     for model, number in elsewhere:
-        with locked(search.lock_of(model, number), wait=True):
+        with held(search.lock_of(model, number), wait=True):
             pass
 
 
 def _given_up(search: Search, model: str, number: int, storage: Storage, error: WorkerLostError) -> bool:
     """Put down that a trial failed because its workers died; False if it has not even begun."""
-    with locked(search.lock_of(model, number), wait=True), storage.open() as opened:
+    with held(search.lock_of(model, number), wait=True), storage.open() as opened:
         trials = Trials(opened, search.name, model)
         if number >= len(trials.frozen()):
             return False
         if number not in trials.finished():
             parameters = trials.parameters(number)
             trials.end(Trial(number, parameters, None, None, 0, 0.0, 0.0, 0, f"failed: {error}"))
-            with locked(search.lock, wait=True):
+            with held(search.lock, wait=True):
                 trials.write(search.table_of(model))
         search.clean(model, number)
     return True
@@ -219,14 +219,14 @@ def _given_up(search: Search, model: str, number: int, storage: Storage, error: 
 def _ended(search: Search, storage: Storage) -> dict[str, list[Trial]]:
     """All trials that were asked for, by model; what processes that died have left behind is removed."""
     found = {}
-    with storage.open() as opened, locked(search.lock, wait=True):
+    with storage.open() as opened, held(search.lock, wait=True):
         for model in search.models:
             trials = Trials(opened, search.name, model)
             trials.write(search.table_of(model))
             found[model] = [trials.finished()[number] for number in range(search.trials)]
             for number in range(search.trials):
                 if (path := search.lock_of(model, number)).exists():
-                    with locked(path, wait=False) as mine:
+                    with held(path, wait=False) as mine:
                         if mine:
                             search.clean(model, number)
     return found

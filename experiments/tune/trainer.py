@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from experiments.claim import held
 from experiments.config import resolve
 from experiments.experiment import Experiment
 from experiments.scores import COMPLETED
@@ -21,7 +22,6 @@ from experiments.space import place
 from experiments.trained import Reporter, steps_of, trained
 from experiments.tune.judge import Judge
 from experiments.tune.layout import Search
-from experiments.tune.locks import locked
 from experiments.tune.pruning import PrunedError, Rungs
 from experiments.tune.storage import Storage
 from experiments.tune.trials import PRUNED, Trial, Trials
@@ -84,7 +84,7 @@ class Trainer:
         Returns:
             What came of it, None if another process is at it.
         """
-        with locked(self.search.lock_of(model, number), wait=False) as mine:
+        with held(self.search.lock_of(model, number), wait=False) as mine:
             if not mine:
                 return None
             with storage.open() as opened, _threads(self.search.experiment.threads):
@@ -93,13 +93,13 @@ class Trainer:
                     self._propose(trials, number)
                     ended[number] = self._tried(trials, number)
                     trials.end(ended[number])
-                    with locked(self.search.lock, wait=True):
+                    with held(self.search.lock, wait=True):
                         trials.write(self.search.table_of(model))
             self.search.clean(model, number)
         return ended[number]
 
     def _propose(self, trials: Trials, number: int) -> None:
-        with locked(self.search.lock, wait=True):
+        with held(self.search.lock, wait=True):
             space = self.search.space(trials.model)
             trials.propose(space, self.search.first(trials.model), number, self.search.seed)
 

@@ -14,14 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from experiments.claim import claimed, in_work
+from experiments.claim import claimed, held, in_work
 from experiments.cli import app
 from experiments.runs import Entry, entry_of, runs_in
 from experiments.runs_clean import planned, remove
 from experiments.runs_compare import compared
 from experiments.runs_filter import FIELDS, chosen, in_order, read_age, read_filter
 from experiments.runs_table import as_rows
-from experiments.sweep.claim import held
 from qgen.run import load_run
 
 DAY = 86400
@@ -329,10 +328,43 @@ def test_a_run_in_work_stays(runs: Path) -> None:
     assert (runs / "half" / "seed-0").exists()
 
 
-@pytest.mark.parametrize("place", ["notes.txt", "plots/a.png", "seed-0/notes.txt", "seed-0/flow/plot.png"])
+def test_a_run_that_is_judged_on_a_backend_stays(runs: Path) -> None:
+    plan = planned(list(runs_in(runs)), ["finished"])
+    good = next(one for one in plan if one.folder.name == "good")
+    with claimed(runs / "good" / "backends" / "noisy"):
+        assert entries(runs)["good"].status == "in work"
+        assert remove(good) == "is in work now"
+    assert remove(good) == ""
+    assert not (runs / "good").exists()
+
+
+def test_a_lock_that_is_a_link_is_never_written_to(runs: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("precious")
+    (runs / "half" / ".job.lock").symlink_to(outside)
+    result = qgen("runs", "clean", runs, "--unfinished", "--yes")
+    assert "half: stays, it cannot be held" in result.stderr
+    assert outside.read_text() == "precious"
+    with pytest.raises(ValueError, match="is no file of the lab"), held(runs / "half" / ".job.lock"):
+        pass
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "notes.txt",
+        "plots/a.png",
+        "seed-0/notes.txt",
+        "seed-0/flow/plot.png",
+        "seed-0/flow/jobs/thesis.tex",
+        "tensorboard/notes.txt",
+        "backends/noisy/seed-0/flow/plot.png",
+        "backends/thesis.tex",
+    ],
+)
 def test_a_folder_that_holds_something_else_stays(place: str, runs: Path) -> None:
     path = runs / "half" / place
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("mine")
     result = qgen("runs", "clean", runs, "--unfinished", "--yes")
     assert path.read_text() == "mine"
@@ -345,15 +377,19 @@ def test_links_are_removed_and_not_followed(runs: Path, tmp_path: Path) -> None:
     outside.mkdir()
     (outside / "checkpoint.safetensors").write_text("precious")
     (runs / "half" / "seed-7").symlink_to(outside)
-    (runs / "half" / "backends").mkdir()
-    (runs / "half" / "backends" / "far").symlink_to(outside)
+    far = runs / "half" / "backends" / "far"
+    far.parent.mkdir()
+    far.symlink_to(outside)
+    (runs / "half" / "seed-0" / "flow" / "generator.safetensors").symlink_to(outside / "checkpoint.safetensors")
     (runs / "good" / "seed-1").mkdir()
     (runs / "good" / "seed-1" / "flow").symlink_to(outside)
     qgen("runs", "clean", runs, "--checkpoints", "--yes")
     assert (outside / "checkpoint.safetensors").read_text() == "precious"
     result = qgen("runs", "clean", runs, "--unfinished", "--yes")
     assert (outside / "checkpoint.safetensors").read_text() == "precious"
-    assert "holds seed-7" in result.stderr
+    assert "holds backends/far" in result.stderr
+    far.unlink()
+    assert "holds seed-7" in qgen("runs", "clean", runs, "--unfinished", "--yes").stderr
     (runs / "half" / "seed-7").unlink()
     qgen("runs", "clean", runs, "--unfinished", "--yes")
     assert not (runs / "half").exists()

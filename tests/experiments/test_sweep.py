@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 import qgen.files
+from experiments.claim import held
 from experiments.sweep import Sweep, Told, load_sweep, sweep
-from experiments.sweep.claim import held
 from experiments.sweep.folder import read_setup
 from qgen import load_run
 from sweeps import GRID, TINY, call, metrics, same, starts
