@@ -70,7 +70,7 @@ def sweep(
     wrote(found.folder, "results.parquet, results.csv and a run for each job")
     if report:
         wrote(write_sweep(found, found.folder / "report.html"), "the report")
-    if found.failures:
+    if found.failures or found.untold:
         raise typer.Exit(1)
 
 

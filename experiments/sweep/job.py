@@ -73,8 +73,11 @@ def run_job(folder: str, job: str, point: Mapping[str, Any], device: str = "cpu"
 
     Raises:
         OSError: the folder of the job cannot be made.
+        ValueError: a link is in its place.
     """
     place = Path(folder) / JOBS / job
+    if place.is_symlink():
+        raise ValueError(f"{place}: is a link; the folder of a job is needed")
     place.mkdir(parents=True, exist_ok=True)
     with held(place / CLAIM) as mine:
         if not mine:
@@ -127,7 +130,7 @@ def write_failure(place: Path, error: BaseException) -> list[str]:
             "type": type(error).__name__,
             "message": one_line(error),
             "traceback": "".join(traceback.format_exception(error)),
-            "attempts": len(starts.read_text().splitlines()) if starts.exists() else 0,
+            "attempts": len(starts.read_bytes().splitlines()) if starts.is_file() and not starts.is_symlink() else 0,
             "process": os.getpid(),
             "python": platform.python_version(),
         }
@@ -157,7 +160,10 @@ def forget() -> None:
 def _run(
     place: Path, job: str, point: Mapping[str, Any], experiment: Experiment, device: str, remarks: list[str]
 ) -> None:
-    with (place / STARTS).open("a") as file:
+    starts = place / STARTS
+    if starts.is_symlink() or (starts.exists() and not starts.is_file()):
+        raise ValueError(f"{starts}: is no file of the lab; remove it")
+    with starts.open("a") as file:
         file.write(json.dumps({"process": os.getpid()}) + "\n")
     write_atomically(place / JOB, as_json({"job": job, "point": point}))
     text = experiment.to_yaml()
@@ -174,6 +180,8 @@ def _done(place: Path, experiment: Experiment, remarks: list[str]) -> bool:
     results = place / RESULTS
     if not results.exists():
         return False
+    if not results.is_file():
+        raise ValueError(f"{results}: is no file of the lab; remove it")
     try:
         read_results(read_json(results), str(results))
     except ValueError as error:

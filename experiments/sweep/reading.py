@@ -50,10 +50,12 @@ class Sweep:
     Args:
         folder: where it is.
         setup: configuration, grids and farm.
+        untold: errors of jobs that failed just now and could not keep them in their folders.
     """
 
     folder: Path
     setup: Setup
+    untold: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -140,7 +142,7 @@ def _from_run(place: Path, path: str) -> Any:
 
 
 def _job(place: Path, point: Point) -> Job:
-    if (place / RESULTS).exists():
+    if (place / RESULTS).is_file():
         try:
             read_results(read_json(place / RESULTS))
         except ValueError as error:

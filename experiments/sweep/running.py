@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +96,14 @@ def sweep(
         if not any((folder / JOBS).glob("*")):
             _rehearse(setup, jobs[0][1], place)
         keep(folder, setup, resume)
-        _Work(folder, jobs, place, device, told).run()
+        work = _Work(folder, jobs, place, device, told)
+        work.run()
     finally:
         forget()
-    return load_sweep(folder)
+    found = load_sweep(folder)
+    known = {job.id for job in found.jobs if job.status != "unfinished"}
+    untold = tuple(error for job, error in work.failed.items() if job not in known)
+    return replace(found, untold=untold)
 
 
 class _Work:
@@ -108,6 +112,7 @@ class _Work:
     def __init__(self, folder: Path, jobs: Sequence[tuple[str, Point]], farm: Farm, device: str, told: Told) -> None:
         self.folder, self.jobs, self.farm, self.device, self.told = folder, jobs, farm, device, told
         self.attempts = {job: tried(folder / JOBS / job) for job, _ in jobs}
+        self.failed: dict[str, str] = {}
         self.done = 0
         self._next = time.monotonic() + SECONDS_BETWEEN
 
@@ -139,6 +144,7 @@ class _Work:
                     elsewhere.append((job, point))
                     continue
                 if ended.status == "failed":
+                    self.failed[job] = ended.error
                     self.told.remark(f"{point_text(point)}: failed: {ended.error}")
                 self.done += 1
                 if ended.status != "before":
@@ -150,7 +156,7 @@ class _Work:
     def _lost(self, job: str, error: BaseException) -> Ended:
         """A job that could not say itself what happened to it."""
         place = self.folder / JOBS / job
-        if not place.is_dir():
+        if place.is_symlink() or not place.is_dir():
             return Ended("failed", one_line(error))
         with held(place / CLAIM) as mine:
             remarks = write_failure(place, error) if mine else []

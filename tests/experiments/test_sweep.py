@@ -139,6 +139,7 @@ def test_a_full_disk_may_not_even_take_the_error(
         lines: list[str] = []
         found = sweep(TINY, FEW, out=tmp_path / "sweep", told=Told(remark=lines.append))
     assert len(found.table["job"].unique()) == 3
+    assert "No space left" in found.untold[0]
     assert "why it failed could not be written" in lines[0]
     assert "No space left" in lines[1]
     assert remarks(tmp_path / "sweep")[1] == []
@@ -334,3 +335,37 @@ def test_metrics_of_jobs_are_those_of_a_run(finished: Sweep, tmp_path: Path) -> 
     )
     assert set(metrics(finished.folder)[job.id]) == {("born", "1"), ("discretised truth", "1")}
     assert len(GRID["seed"]) == 6
+
+
+@pytest.mark.parametrize("made", ["link", "file"])
+def test_a_job_without_a_folder_of_its_own_is_no_success(made: str, tmp_path: Path) -> None:
+    folder, outside = tmp_path / "sweep", tmp_path / "outside"
+    outside.mkdir()
+    first = sweep(TINY, {"seed": [0]}, out=folder).jobs[0]
+    first.folder.rename(tmp_path / "away")
+    if made == "link":
+        first.folder.symlink_to(outside)
+    else:
+        first.folder.write_text("mine")
+    found, _ = remarks(folder, {"seed": [0, 1]})
+    assert len(found.untold) == 1
+    assert first.folder.name in found.untold[0]
+    assert list(outside.iterdir()) == []
+    assert [job.status for job in load_sweep(folder).jobs] == ["finished"]
+
+
+def test_what_stands_in_the_place_of_a_jobs_files_is_neither_followed_nor_waited_for(tmp_path: Path) -> None:
+    folder, outside = tmp_path / "sweep", tmp_path / "outside"
+    outside.write_text("precious")
+    job = sweep(TINY, {"seed": [0]}, out=folder).jobs[0]
+    results = job.folder / "results.json"
+    results.unlink()
+    os.mkfifo(results)
+    found, _ = remarks(folder)
+    assert [one.error for one in found.failures] == [f"{results}: is no file of the lab; remove it"]
+    results.unlink()
+    (job.folder / "starts.jsonl").unlink()
+    (job.folder / "starts.jsonl").symlink_to(outside)
+    found, _ = remarks(folder)
+    assert "starts.jsonl: is no file of the lab" in found.failures[0].error
+    assert outside.read_text() == "precious"
