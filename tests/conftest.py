@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 # numba starts its threads once; the benchmarks ask for one, and with another number before them it refuses
@@ -19,6 +20,9 @@ from qgen_toys import Affine
 # the same examples in every run; `HYPOTHESIS_PROFILE=default` looks for new ones
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+# a shell starts what runs in its background deaf to Ctrl-C, and what tests interrupt would inherit that
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # torch gives some warnings once in a process: every test that earns one is to see it, not the first alone
 torch.set_warn_always(True)

@@ -211,10 +211,13 @@ def _version() -> str:
 
 
 def _environment() -> dict[str, str]:
-    """That of the processes: with all data sets stated, the bindings neither ask for them nor download any."""
+    """That of the processes: the bindings find all data sets stated, and neither ask for them nor download any.
+
+    Under ``CI=true`` they would tidy up a folder of downloads, whether it is there or not.
+    """
     data = {variable: str(folder) for variable, folder in find_geant4_data().items()}
     unused = {variable: os.environ.get(variable, data["G4LEDATA"]) for variable in _ASKED}
-    return {**os.environ, **unused, **data}
+    return {name: value for name, value in os.environ.items() if name != "CI"} | unused | data
 
 
 class _Processes:

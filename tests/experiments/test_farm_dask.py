@@ -76,7 +76,7 @@ def test_a_scheduler_that_runs_already_is_looked_at_used_and_left(
         assert sorted(o.value for o in found) == list(range(5))
         assert len(elsewhere.scheduler.workers) == 1
         assert "qgen" not in elsewhere.scheduler.worker_plugins
-        other.setattr(dask_module, "lab", lambda: {**lab(), "torch": "1.0"})
+        monkeypatch.setattr(dask_module, "lab", lambda: {**lab(), "torch": "1.0"})
         with pytest.raises(ValueError, match="^farm: the worker tcp://.* has python 3.*; they must be the same$"):
             list(completed(farm, farm_jobs.square, [(1,)]))
 

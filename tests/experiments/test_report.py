@@ -29,7 +29,7 @@ from qgen.models.dual_pqc import dual_pqc_circuit
 from qgen.random import new_generator
 from qgen.registry import generator_class
 from qgen.run import Run, load_run
-from qgen.statefile import save_generator, write_atomically
+from qgen.statefile import load_state, save_generator, save_state, write_atomically
 
 CALORIMETER = {"kind": "calorimeter", "grid": [8], "max_events": 400}
 IMAGES = {"kind": "calorimeter", "grid": [4, 4], "max_events": 400}
@@ -324,8 +324,9 @@ def test_eighteen_models_all_look_different():
 def test_kind_that_is_not_installed_is_said_and_the_rest_shown(tmp_path):
     run = make_run(tmp_path / "run", MUONS, {"ours": {"kind": "gone"}})
     path = run.folder / "seed-0" / "ours" / "generator.safetensors"
-    content = path.read_bytes()
-    path.write_bytes(content.replace(b'\\"copula\\"', b'\\"cupola\\"'))
+    state = load_state(path)
+    state["spec"] = json.loads(json.dumps(state["spec"]).replace('"copula"', '"cupola"'))
+    save_state(path, state)
     page = page_of(run, at=tmp_path)
     assert "ours: generator kind 'cupola' is unknown" in page.words
     assert len(page.images) == 2
