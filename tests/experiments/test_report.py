@@ -328,7 +328,7 @@ def test_kind_that_is_not_installed_is_said_and_the_rest_shown(tmp_path):
     state["spec"] = json.loads(json.dumps(state["spec"]).replace('"copula"', '"cupola"'))
     save_state(path, state)
     page = page_of(run, at=tmp_path)
-    assert "ours: generator kind 'cupola' is unknown" in page.words
+    assert f"ours: {path}: generator kind 'cupola' is unknown" in page.words
     assert len(page.images) == 2
 
 
