@@ -16,8 +16,9 @@ quickstart: install
 
 install: $(VENV)/installed
 
+# three processes for two cores: some tests wait for processes of their own
 test: $(VENV)/installed-test lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
