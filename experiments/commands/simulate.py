@@ -82,7 +82,7 @@ def calorimeter(
 
     `qgen data simulate calorimeter --energy 10000 --energy 50000 --passive W --passive-mm 3.5 --out showers.h5`
     """
-    from experiments.terminal import aside
+    from experiments.terminal import counting, interruptible
     from qgen.data import event_writer
 
     if energy and energy_range:
@@ -111,10 +111,11 @@ def calorimeter(
 
         simulated = geant4_blocks
     energies = energy or energy_range or (10_000.0, 100_000.0)
-    with event_writer(out) as writer, aside().status("") as status:
+    with interruptible("no file was written"), event_writer(out) as writer, counting() as tell:
         for block in simulated(n, energies, described, seed=seed, **options):
             writer.append(block)
-            status.update(f"{len(writer)} of {n} showers")
+            if n > len(block):
+                tell("showers", len(writer), n)
     typer.echo(f"{out}: {n} showers")
 
 
@@ -126,6 +127,8 @@ def _calorimeter(config: Path | None, given: dict[str, Any]) -> SamplingCalorime
     if config is None:
         return SamplingCalorimeter.of(given)
     content = read_yaml_file(config)
+    if content is None:
+        raise ValueError(f"{config}: holds no fields of a calorimeter")
     try:
         SamplingCalorimeter.of(content)
         return SamplingCalorimeter.of({**content, **given})

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -29,7 +29,7 @@ import torch
 
 from qgen.data.calorimeter import CalorimeterDataset
 from qgen.data.geometry import Axis
-from qgen.data.sampling_calorimeter import MATERIALS, SamplingCalorimeter, incident_energies, shower_dataset
+from qgen.data.sampling_calorimeter import MATERIALS, SamplingCalorimeter, energy_blocks, shower_dataset
 from qgen.random import derive_seed
 
 __all__ = ["find_geant4_data", "geant4_blocks", "simulate_geant4"]
@@ -39,6 +39,12 @@ BLOCK = 25
 
 LEAST_CUT = 1e-3
 """mm; below, a shower takes hours."""
+
+LOWEST, HIGHEST = 1e-3, 1e8
+"""MeV; electromagnetic physics has no cross sections above."""
+
+MOST_PER_CORE = 8
+"""Processes; each takes about 100 MB."""
 
 Particle = Literal["e-", "e+", "gamma"]
 Physics = Literal["standard", "option1", "option2", "option3", "option4"]
@@ -173,7 +179,7 @@ def geant4_blocks(
     """The showers of :func:`simulate_geant4` in blocks of :data:`BLOCK`, in their order, each when it is ready."""
     calorimeter = calorimeter or SamplingCalorimeter()
     workers = _checked(particle, physics, cut_mm, workers)
-    energies = incident_energies(n, energy, seed=seed)
+    parts = energy_blocks(n, energy, BLOCK, allowed=(LOWEST, HIGHEST), seed=seed)
     program = {"particle": particle, "physics": _PHYSICS[physics], "cut_mm": cut_mm}
     provenance = {"engine": "Geant4", "geant4_pybind": _version(), **program, "seed": seed}
     materials = {name: MATERIALS[getattr(calorimeter, name)].geant4 for name in ("passive", "active")}
@@ -181,10 +187,10 @@ def geant4_blocks(
     environment = _environment()
 
     def simulated() -> Iterator[CalorimeterDataset]:
-        parts = [energies[start : start + BLOCK] for start in range(0, n, BLOCK)]
-        seeds = [derive_seed(seed, "geant4", number) % 2**31 for number in range(len(parts))]
-        with _Processes(min(workers, len(parts)), setup, environment) as processes:
-            for part, showers in zip(parts, processes.run(parts, seeds, calorimeter.n_cells), strict=True):
+        count = -(-n // BLOCK)
+        seeds = (derive_seed(seed, "geant4", number) % 2**31 for number in range(count))
+        with _Processes(min(workers, count), setup, environment) as processes:
+            for part, showers in processes.run(parts, seeds, calorimeter.n_cells):
                 yield shower_dataset(part, showers, calorimeter, grid=grid, axes=axes, seed=seed, provenance=provenance)
 
     return simulated()
@@ -200,7 +206,11 @@ def _checked(particle: str, physics: str, cut_mm: float, workers: int | None) ->
         raise ValueError(f"cut_mm is {cut_mm}; at least {LEAST_CUT} mm is needed")
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}; at least 1 process is needed")
-    return workers or len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0))
+    most = MOST_PER_CORE * cores
+    if workers is not None and workers > most:
+        raise ValueError(f"workers is {workers}; at most {most} processes are allowed on {cores} cores")
+    return workers or cores
 
 
 def _version() -> str:
@@ -242,15 +252,22 @@ class _Processes:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def run(self, energies: Sequence[np.ndarray], seeds: Sequence[int], n_cells: int) -> Iterator[np.ndarray]:
-        """The showers of each block, ``(N, n_cells)`` in MeV, in order; few more are simulated than are asked for."""
-        ahead: deque[Future[np.ndarray]] = deque()
+    def run(
+        self, energies: Iterable[np.ndarray], seeds: Iterable[int], n_cells: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Each block with its showers, ``(N, n_cells)`` in MeV, in order; few more are simulated than are asked for."""
+        ahead: deque[tuple[np.ndarray, Future[np.ndarray]]] = deque()
+
+        def first() -> tuple[np.ndarray, np.ndarray]:
+            block, showers = ahead.popleft()
+            return block, showers.result()
+
         for number, (block, seed) in enumerate(zip(energies, seeds, strict=True)):
-            ahead.append(self._threads.submit(self._block, number, block, seed, n_cells))
+            ahead.append((block, self._threads.submit(self._block, number, block, seed, n_cells)))
             if len(ahead) > 2 * self._count:
-                yield ahead.popleft().result()
+                yield first()
         while ahead:
-            yield ahead.popleft().result()
+            yield first()
 
     def _block(self, number: int, energies: np.ndarray, seed: int, n_cells: int) -> np.ndarray:
         process, file = self._idle.get(), self._folder / f"{number}.npz"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from qgen.data.calorimeter import CalorimeterDataset, Normalisation
 from qgen.data.geometry import Axis
 from qgen.data.gflash_profile import Longitudinal, Medium, gamma_integral, radial
-from qgen.data.sampling_calorimeter import SamplingCalorimeter, incident_energies, shower_dataset
+from qgen.data.sampling_calorimeter import SamplingCalorimeter, energy_blocks, shower_dataset
 from qgen.random import derive_seed
 
 __all__ = ["BLOCK", "Tuning", "gflash_blocks", "gflash_events", "simulate_gflash"]
@@ -146,16 +146,12 @@ def gflash_blocks(
 ) -> Iterator[CalorimeterDataset]:
     """The showers of :func:`simulate_gflash` in blocks of :data:`BLOCK`, in order; any number fits into memory."""
     calorimeter, tuning = calorimeter or SamplingCalorimeter(), tuning or Tuning()
-    energies = incident_energies(n, energy, seed=seed)
-    for bound in (energies.min(), energies.max()):
-        if not LOWEST <= bound <= HIGHEST:
-            raise ValueError(f"energy is {bound:g} MeV; allowed are {LOWEST:g} to {HIGHEST:g} MeV")
-    Longitudinal.of(Medium.of(calorimeter), energies)  # complains of energies that are too low
+    parts = energy_blocks(n, energy, BLOCK, allowed=(LOWEST, HIGHEST), seed=seed)
+    Longitudinal.of(Medium.of(calorimeter), np.array([np.min(energy)]))  # complains of energies that are too low
     provenance = {"engine": "GFLASH (hep-ex/0001020)", "tuning": asdict(tuning), "seed": seed}
 
     def simulated() -> Iterator[CalorimeterDataset]:
-        for number, first in enumerate(range(0, n, BLOCK)):
-            part = energies[first : first + BLOCK]
+        for number, part in enumerate(parts):
             rng = np.random.default_rng(derive_seed(seed, "gflash", number))
             showers = _showers(part, calorimeter, tuning, rng)
             yield shower_dataset(part, showers, calorimeter, grid=grid, axes=axes, seed=seed, provenance=provenance)

@@ -7,7 +7,7 @@ The description is the same for Geant4 and for GFLASH. Effective quantities of t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import Any
@@ -18,15 +18,16 @@ import torch
 from qgen.data.calorimeter import INCIDENT_ENERGY, CalorimeterDataset, pixel_features
 from qgen.data.dataset import Feature
 from qgen.data.geometry import Axis, Downscaling, Geometry
+from qgen.data.hdf5 import MAX_COLUMNS
 from qgen.random import derive_seed, new_generator, uniform
 from qgen.text import unknown
 
-__all__ = ["MATERIALS", "Material", "SamplingCalorimeter", "incident_energies", "shower_dataset"]
+__all__ = ["MATERIALS", "Material", "SamplingCalorimeter", "energy_blocks", "incident_energies", "shower_dataset"]
 
 SCATTERING_ENERGY = 21.2
 """MeV; it relates the Moliere radius to radiation length and critical energy."""
 
-MOST_CELLS, MOST_ALONG = 1_000_000, 1000
+MOST_ALONG = 1000
 LEAST_MM, MOST_MM = 1e-3, 1e4
 
 
@@ -138,10 +139,10 @@ class SamplingCalorimeter:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_ALONG:
                 raise ValueError(f"{name} is {value!r}; a whole number from 1 to {MOST_ALONG} is needed")
-        if self.n_cells > MOST_CELLS:
+        if self.n_cells > MAX_COLUMNS:
             raise ValueError(
                 f"layers and pads make {self.layers} x {self.pads} x {self.pads} = {self.n_cells} cells; "
-                f"at most {MOST_CELLS} are allowed"
+                f"at most {MAX_COLUMNS} are allowed"
             )
 
     @classmethod
@@ -270,6 +271,30 @@ def incident_energies(n: int, energy: float | Sequence[float], *, seed: int = 0)
     >>> bool((incident_energies(100, (10e3, 20e3)) < 20e3).all())
     True
     """
+    return np.concatenate(list(energy_blocks(n, energy, 2**20, seed=seed)))
+
+
+def energy_blocks(
+    n: int,
+    energy: float | Sequence[float],
+    size: int,
+    *,
+    allowed: tuple[float, float] | None = None,
+    seed: int = 0,
+) -> Iterator[np.ndarray]:
+    """The same energies in blocks: in memory is one of them, however many there are.
+
+    Args:
+        n, energy, seed: as of :func:`incident_energies`.
+        size: of a block; the energies do not depend on it.
+        allowed: lowest and highest energy, MeV.
+
+    Raises:
+        ValueError: a wrong number or energy, before the first block.
+
+    >>> [block.tolist() for block in energy_blocks(3, [10e3, 50e3], 2)]
+    [[10000.0, 50000.0], [10000.0]]
+    """
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ValueError(f"n is {n!r}; a whole number of at least 1 shower is needed")
     try:
@@ -281,14 +306,23 @@ def incident_energies(n: int, energy: float | Sequence[float], *, seed: int = 0)
     for value in values:
         if not 0 < value < math.inf:
             raise ValueError(f"energy is {value:g} MeV; positive numbers are needed")
-    if isinstance(energy, tuple):
-        if len(values) != 2 or not values[0] < values[1]:
-            found = ", ".join(f"{value:g}" for value in values)
-            raise ValueError(f"energy is ({found}) MeV; a range is two numbers, the first below the second")
-        low, high = values
-        u = uniform((n,), new_generator(derive_seed(seed, "incident energy")), dtype=torch.float64).numpy()
-        return np.asarray(low + (high - low) * u)
-    return np.array(values)[np.arange(n) % len(values)]
+        if allowed is not None and not allowed[0] <= value <= allowed[1]:
+            raise ValueError(f"energy is {value:g} MeV; allowed are {allowed[0]:g} to {allowed[1]:g} MeV")
+    if isinstance(energy, tuple) and (len(values) != 2 or not values[0] < values[1]):
+        found = ", ".join(f"{value:g}" for value in values)
+        raise ValueError(f"energy is ({found}) MeV; a range is two numbers, the first below the second")
+
+    def blocks() -> Iterator[np.ndarray]:
+        rng = new_generator(derive_seed(seed, "incident energy"))
+        for first in range(0, n, size):
+            count = min(size, n - first)
+            if isinstance(energy, tuple):
+                low, high = values
+                yield np.asarray(low + (high - low) * uniform((count,), rng, dtype=torch.float64).numpy())
+            else:
+                yield np.array(values)[np.arange(first, first + count) % len(values)]
+
+    return blocks()
 
 
 def shower_dataset(

@@ -51,6 +51,7 @@ def test_options_go_over_the_file(tmp_path: Path) -> None:
         (["--config", "{tmp}/wrong.yaml"], "{tmp}/wrong.yaml: field of a calorimeter 'layer' is unknown; did you mean"),
         (["--config", "{tmp}/list.yaml"], "{tmp}/list.yaml: a calorimeter is described by fields and values"),
         (["--config", "{tmp}/none.yaml"], "{tmp}/none.yaml: no such file"),
+        (["--config", "{tmp}/empty.yaml"], "{tmp}/empty.yaml: holds no fields of a calorimeter"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_no_file(
@@ -58,6 +59,7 @@ def test_a_mistake_is_one_line_and_leaves_no_file(
 ) -> None:
     (tmp_path / "wrong.yaml").write_text("layer: 3\n")
     (tmp_path / "list.yaml").write_text("- 3\n")
+    (tmp_path / "empty.yaml").write_text("# nothing\n")
     words = [word.replace("{tmp}", str(tmp_path)) for word in options]
     monkeypatch.setattr("sys.argv", ["qgen", *CALL, "--out", str(tmp_path / "x.h5"), *words])
     with pytest.raises(SystemExit) as ended:
@@ -66,4 +68,4 @@ def test_a_mistake_is_one_line_and_leaves_no_file(
     found = capsys.readouterr().err.strip()
     assert found.startswith("qgen: " + line.replace("{tmp}", str(tmp_path)))
     assert "\n" not in found
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["list.yaml", "wrong.yaml"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["empty.yaml", "list.yaml", "wrong.yaml"]

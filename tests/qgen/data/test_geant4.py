@@ -136,6 +136,8 @@ def test_missing_data_sets_are_named_with_where_to_get_them(monkeypatch: pytest.
     [
         ({"n": 0}, "n is 0"),
         ({"energy": -1.0}, "energy is -1 MeV"),
+        ({"energy": 1e9}, r"energy is 1e\+09 MeV; allowed are 0.001 to 1e\+08 MeV"),
+        ({"workers": 10**6}, "workers is 1000000; at most"),
         ({"particle": "mu-"}, "particle is 'mu-'; allowed are e-, e\\+, gamma"),
         ({"physics": "QGSP"}, "physics is 'QGSP'; allowed are standard"),
         ({"cut_mm": 0.0}, "cut_mm is 0.0"),

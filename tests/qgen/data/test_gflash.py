@@ -20,7 +20,7 @@ from qgen.data.gflash import BLOCK, Tuning, gflash_blocks
 from qgen.data.gflash_profile import Longitudinal, Medium, gamma_integral, radial
 from qgen.data.gflash_spots import spread
 from qgen.data.hdf5 import open_hdf5
-from qgen.data.sampling_calorimeter import MATERIALS, incident_energies, shower_dataset
+from qgen.data.sampling_calorimeter import MATERIALS, energy_blocks, incident_energies, shower_dataset
 
 GEANT4 = Path("../shared/data/calorimeter/geant4_pb_si_electrons.h5")
 PDG_CRITICAL = {
@@ -110,7 +110,7 @@ def test_a_calorimeter_is_whole_or_one_line_says_what_is_wrong(content: dict[str
         assert any(field.name in stack for field in fields(SamplingCalorimeter)) or "'depth'" in stack
         return
     assert SamplingCalorimeter.of(stack.to_dict()) == stack
-    assert stack.n_cells == stack.geometry.n_pixels <= 1_000_000
+    assert stack.n_cells == stack.geometry.n_pixels <= 200_000
     for value in (stack.depth, stack.critical_energy, stack.moliere_radius_mm, stack.sampling_fraction, stack.density):
         assert math.isfinite(value)
         assert value > 0
@@ -123,7 +123,7 @@ def test_a_calorimeter_is_whole_or_one_line_says_what_is_wrong(content: dict[str
         ({"passive": "Lar"}, "passive: material 'Lar' is unknown; did you mean 'LAr'?"),
         ({"active_mm": -1}, "active_mm is -1; allowed are 0.001 to 10000 mm"),
         ({"layers": 2.5}, "layers is 2.5; a whole number from 1 to 1000 is needed"),
-        ({"pads": 1000}, "layers and pads make 25 x 1000 x 1000 = 25000000 cells; at most 1000000 are allowed"),
+        ({"pads": 1000}, "layers and pads make 25 x 1000 x 1000 = 25000000 cells; at most 200000 are allowed"),
         ({"pad": 5}, "field of a calorimeter 'pad' is unknown; did you mean 'pads'?"),
         ([1], r"a calorimeter is described by fields and values; found \[1\]"),
     ],
@@ -149,6 +149,17 @@ def test_incident_energies() -> None:
     ):
         with pytest.raises(ValueError, match=f"^{line}"):
             incident_energies(n, energy)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("energy", [(10.0, 20.0), [1.0, 2.0, 3.0]])
+def test_energies_do_not_depend_on_their_blocks_of_which_one_is_in_memory(energy: Any) -> None:
+    assert np.array_equal(np.concatenate(list(energy_blocks(300, energy, 64))), incident_energies(300, energy))
+    assert len(next(energy_blocks(10**15, energy, 64))) == 64
+
+
+def test_the_first_of_very_many_showers_come_at_once() -> None:
+    many = next(gflash_blocks(10**15, 1000.0, THIN, seed=1))
+    assert torch.equal(many.samples, simulate_gflash(BLOCK, 1000.0, THIN, seed=1).samples)
 
 
 # the formulas, written out once more for lead and silicon at 50 GeV
