@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import tarfile
@@ -110,6 +111,8 @@ class _Kept:
                 content = json.loads(path.read_text(encoding="utf-8"))
                 self.checksums = {str(name): str(value) for name, value in content["checksums"].items()}
                 self.members = {str(name): [_plain(n) for n in value] for name, value in content["members"].items()}
+                if lacking := set(itertools.chain(*self.members.values())) - self.checksums.keys():
+                    raise ValueError(f"no checksum of {', '.join(sorted(lacking))}")
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise ValueError(f"{path}: damaged; delete it and fetch again") from error
 

@@ -380,7 +380,9 @@ def test_a_record_that_says_nothing_is_one_line(toys: Server, tmp_path: Path, re
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", ["[", "{}", '{"checksums": [], "members": {}}'])
+@pytest.mark.parametrize(
+    "content", ["[", "{}", '{"checksums": [], "members": {}}', '{"checksums": {}, "members": {"a.tar.gz": ["a.h5"]}}']
+)
 def test_damaged_notes_are_said(toys: Server, tmp_path: Path, content: str) -> None:
     (tmp_path / "toy").mkdir()
     (tmp_path / "toy" / "checksums.json").write_text(content)
