@@ -22,7 +22,7 @@ from experiments.cli import main
 from experiments.sweep import Told, load_sweep, sweep
 from sweeps import GRID, TINY, call, metrics, same, starts
 
-KILLS = 20
+KILLS = 10
 PATIENCE = 120.0
 """Seconds, of a machine that does much else."""
 
