@@ -103,19 +103,23 @@ class Clock:
     def __call__(self, *_: object) -> None:
         self.ends.append((time.perf_counter() - self.began, family_cpu()))
 
-    def pace(self, results: list[dict[str, Any]]) -> Pace:
-        """What was noted, with the trainings' own times from the runs' results."""
-        (first, cpu_first), (last, cpu_last) = self.ends[0], self.ends[-1]
-        later = len(self.ends) - 1
-        trainings = [sum(model["train_seconds"] for model in found["models"].values()) for found in results]
-        cpus = [sum(_train_cpu(model) for model in found["models"].values()) for found in results]
+    def pace(self, results: list[Path]) -> Pace:
+        """What was noted, with the trainings' own times from the runs' files."""
+        warm = self.workers - 1  # each worker has a first job, with imports and compiling in it
+        (first, cpu_first), (last, cpu_last) = self.ends[warm], self.ends[-1]
+        later = len(self.ends) - self.workers
+        measured = [read_json(path)["models"].values() for path in sorted(results, key=_when)[self.workers :]]
         return Pace(
-            first,
+            self.ends[0][0],
             self.workers * (last - first) / later,
             (cpu_last - cpu_first) / later,
-            statistics.fmean(trainings),
-            statistics.fmean(cpus),
+            statistics.fmean(sum(model["train_seconds"] for model in models) for models in measured),
+            statistics.fmean(sum(map(_train_cpu, models)) for models in measured),
         )
+
+
+def _when(path: Path) -> int:
+    return path.stat().st_mtime_ns
 
 
 def _train_cpu(model: dict[str, Any]) -> float:
@@ -169,7 +173,7 @@ def swept(farm: str, workers: int, config: dict[str, Any], jobs: int) -> Pace:
         clock = Clock(workers)
         found = sweep(config, {"seed": range(jobs)}, farm=farm, out=f"{folder}/sweep", told=Told(ended=clock))
         _check(found, jobs)
-        return clock.pace([read_json(path) for path in Path(folder).glob("sweep/jobs/*/results.json")])
+        return clock.pace(list(Path(folder).glob("sweep/jobs/*/results.json")))
 
 
 def bare(config: dict[str, Any], folder: str, seed: int) -> int:
@@ -185,7 +189,7 @@ def by_pool(workers: int, config: dict[str, Any], jobs: int) -> Pace:
         with multiprocessing.get_context("spawn").Pool(workers) as pool:
             for _ in pool.imap_unordered(_bare, [(config, folder, seed) for seed in range(jobs)]):
                 clock()
-        return clock.pace([read_json(path) for path in Path(folder).glob("*/results.json")])
+        return clock.pace(list(Path(folder).glob("*/results.json")))
 
 
 def by_dask(workers: int, config: dict[str, Any], jobs: int) -> Pace:
@@ -204,7 +208,7 @@ def by_dask(workers: int, config: dict[str, Any], jobs: int) -> Pace:
             futures = [client.submit(bare, config, str(place), seed, pure=False) for seed in range(jobs)]
             for _ in as_completed(futures):
                 clock()
-        return clock.pace([read_json(path) for path in place.glob("*/results.json")])
+        return clock.pace(list(place.glob("*/results.json")))
 
 
 def _bare(arguments: tuple[dict[str, Any], str, int]) -> int:
@@ -264,11 +268,13 @@ def pace(options: argparse.Namespace) -> Report:
         tables.append(([f"{jobs} jobs, {what}", *header], rows))
     return Report(
         "Pace",
-        f"Sweeps over seeds, medians of {rounds} rounds. A job reads its configuration, simulates 600 muon events, "
-        "fits or trains a model, draws as many events, judges them and writes eight files. The first job has the "
-        "start of the workers and all imports in it. Overhead is what a worker takes for a job after the first, less "
+        f"Sweeps over seeds; medians where there are several rounds, here {rounds}. A job reads its configuration, "
+        "simulates 600 muon events, fits or trains a model, draws as many events, judges them and writes eight files. "
+        "The first job has the start of the workers and all imports in it. Overhead is what a worker takes for a job "
+        "after its first, less "
         "the training: wall time, and processor time of all processes together (the scheduler's among it). Peers run "
-        "the same jobs without claims, table, retries or resuming.",
+        "the same jobs as runs of their own, without claims, table, retries or resuming; each rehearses and simulates "
+        "its events anew, which a sweep does once.",
         tables,
         goals,
     )
