@@ -82,7 +82,9 @@ def test_blocks_come_one_by_one_and_leaving_them_ends_the_processes() -> None:
     blocks = geant4_blocks(3 * BLOCK, 500.0, SamplingCalorimeter(layers=4, pads=3), workers=1)
     assert len(next(blocks)) == BLOCK
     blocks.close()
-    children = subprocess.run(["ps", "-o", "args=", "--ppid", str(os.getpid())], capture_output=True, text=True).stdout
+    children = subprocess.run(
+        ["ps", "-ww", "-o", "args=", "--ppid", str(os.getpid())], capture_output=True, text=True
+    ).stdout
     assert "geant4_worker" not in children
 
 
@@ -95,7 +97,7 @@ from qgen.data.geant4 import geant4_blocks
 
 blocks = geant4_blocks(200, 2000.0, SamplingCalorimeter(layers=10, pads=3), workers=1)
 next(blocks)
-subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())])
+subprocess.run(["ps", "-ww", "-o", "pid=,args=", "--ppid", str(os.getpid())])
 os.kill(os.getpid(), 9)
 """
     environment = os.environ | {"TMPDIR": str(tmp_path)}  # what it leaves there goes with the test
