@@ -271,10 +271,9 @@ def pace(options: argparse.Namespace) -> Report:
         f"Sweeps over seeds; medians where there are several rounds, here {rounds}. A job reads its configuration, "
         "simulates 600 muon events, fits or trains a model, draws as many events, judges them and writes eight files. "
         "The first job has the start of the workers and all imports in it. Overhead is what a worker takes for a job "
-        "after its first, less "
-        "the training: wall time, and processor time of all processes together (the scheduler's among it). Peers run "
-        "the same jobs as runs of their own, without claims, table, retries or resuming; each rehearses and simulates "
-        "its events anew, which a sweep does once.",
+        "after its first, less the training: wall time, and processor time of all processes together (the scheduler's "
+        "among it). Peers run the same jobs as runs of their own, without claims, table, retries or resuming; each "
+        "rehearses and simulates its events anew, which a sweep does once.",
         tables,
         goals,
     )

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
+from experiments.claim import held
 from experiments.experiment import Experiment
 from experiments.provenance import dotted
 from qgen.files import write_atomically
@@ -131,11 +133,24 @@ class MLflow:
             except MlflowException as error:
                 if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                     raise
-        there = self.client.get_experiment_by_name(name)
-        number = self.client.create_experiment(name) if there is None else there.experiment_id
-        run = str(self.client.create_run(number, run_name=self.folder.name).info.run_id)
+        run = str(self.client.create_run(self._experiment(name, uri), run_name=self.folder.name).info.run_id)
         write_atomically(self.folder / KEPT, json.dumps({"mlflow": {"store": where, "run_id": run}}).encode())
         return run
+
+    def _experiment(self, name: str, uri: str) -> str:
+        """The number of the experiment of this name, made by one of the processes that ask for it at the same time."""
+        from mlflow.exceptions import MlflowException
+
+        with _alone_in(uri):
+            if (there := self.client.get_experiment_by_name(name)) is not None:
+                return str(there.experiment_id)
+            try:
+                return str(self.client.create_experiment(name))
+            except MlflowException as error:
+                there = self.client.get_experiment_by_name(name)
+                if error.error_code != "RESOURCE_ALREADY_EXISTS" or there is None:
+                    raise
+                return str(there.experiment_id)
 
     def _tell_provenance(self) -> None:
         if (self.folder / ENVIRONMENT).is_file():
@@ -168,6 +183,19 @@ def _client(uri: str) -> MlflowClient:
 
     with _folder_allowed(urlsplit(uri).scheme in ("", "file")):
         return MlflowClient(tracking_uri=uri)
+
+
+@contextmanager
+def _alone_in(uri: str) -> Iterator[None]:
+    """A folder as store belongs to this process for a moment: MLflow itself would make two experiments of one name."""
+    parts = urlsplit(uri)
+    if parts.scheme not in ("", "file"):
+        yield
+        return
+    folder = Path(url2pathname(parts.path))
+    folder.mkdir(parents=True, exist_ok=True)
+    with held(folder / ".qgen.lock", wait=True):
+        yield
 
 
 @contextmanager

@@ -69,33 +69,46 @@ class _Bounded(TorchDispatchMode):
         super().__init__()
         self.numbers = numbers
         self.left = self.allowed = NUMBERS_BESIDE + TIMES * numbers
+        self._known: dict[Any, int] = {}
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        self._take(self._planned(func, args, kwargs))
-        return func(*args, **kwargs)
-
-    def _planned(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The result without its numbers; nothing where its size depends on the numbers that are given."""
-        try:
-            given = tree_map(_without_numbers, (args, kwargs))
-            if "device" in given[1]:
-                given[1]["device"] = torch.device("meta")
-            return func(*given[0], **given[1])
-        except (NotImplementedError, RuntimeError):
-            return None
-
-    def _take(self, result: Any) -> None:
-        self.left -= sum(leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, Tensor))
+        asked = (func, _without_numbers(args), _without_numbers(kwargs))
+        if asked not in self._known:
+            self._known[asked] = self._planned(func, args, kwargs)
+        self.left -= self._known[asked]
         if self.left < 0:
             raise ValueError(
                 f"the description is of more than {self.allowed} numbers; the weights in the file are {self.numbers}"
             )
+        return func(*args, **kwargs)
+
+    def _planned(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+        """How many numbers the result has; 0 where that depends on the numbers that are given."""
+        try:
+            given = tree_map(_on_meta, (args, kwargs))
+            if "device" in given[1]:
+                given[1]["device"] = torch.device("meta")
+            result = func(*given[0], **given[1])
+        except (NotImplementedError, RuntimeError):
+            return 0
+        return sum(leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, Tensor))
+
+
+def _on_meta(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.to("meta")
+    return None if isinstance(value, torch.Generator) else value
 
 
 def _without_numbers(value: Any) -> Any:
+    """What the size of a result depends on: of a tensor its kind and form; something that can be a key."""
     if isinstance(value, Tensor):
-        return value.to("meta")
+        return value.dtype, value.device, tuple(value.shape), value.stride()
+    if isinstance(value, list | tuple):
+        return tuple(map(_without_numbers, value))
+    if isinstance(value, dict):
+        return tuple((key, _without_numbers(inner)) for key, inner in value.items())
     return None if isinstance(value, torch.Generator) else value

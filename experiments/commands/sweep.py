@@ -39,6 +39,10 @@ def sweep(
     out: Annotated[Path | None, typer.Option(help="Folder of the sweep; runs/NAME-sweep if not given.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep that is in the folder.")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    track: Annotated[
+        list[str] | None,
+        typer.Option(metavar="tensorboard|mlflow", help="Also show every job there; may be repeated."),
+    ] = None,
     report: Annotated[bool, typer.Option(help="Write report.html into the folder.")] = True,
 ) -> None:
     """Train and judge an experiment at every point of a grid; exit status 1 if a job failed."""
@@ -64,6 +68,7 @@ def sweep(
             out=out,
             resume=resume,
             device=device,
+            track=track or (),
             told=told,
         )
     console().print(sweep_table(found))

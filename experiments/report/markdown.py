@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments.config import config_names, load_config, resolve
 from experiments.cost import COLUMNS, short_cost
-from experiments.markdown_table import markdown_table
+from experiments.markdown_table import markdown_table, without_html
 from experiments.report.strings import string_tables
 from experiments.report.summary import Cell, headline_rows
 from experiments.scores import Results, read_results
@@ -45,9 +45,9 @@ def markdown(run: Run) -> str:
     minutes = sum(model.train_seconds for model in results.generators.values()) * len(seeds) / 60
     facts = run.environment
     lines = [
-        f"# {results.name}",
+        f"# {without_html(results.name)}",
         "",
-        str(config.get("description", "")).strip(),
+        without_html(str(config.get("description", "")).strip()),
         "",
         "```sh",
         _command(run),
@@ -57,7 +57,7 @@ def markdown(run: Run) -> str:
         f"{', '.join(map(str, seeds))}), none left out; training took {minutes:.1f} minutes in all on "
         f"{facts.get('device', 'an unknown device')} with {config.get('threads', 'an unknown number of')} "
         f"thread{'s' * (config.get('threads') != 1)}.",
-        f"Data: {_data(config['dataset'], facts.get('data'))}.",
+        f"Data: {without_html(_data(config['dataset'], facts.get('data')))}.",
         "",
     ]
     lines += [*headline_table(results), "", FOOTNOTE + (PRICE if _prices(results) else ""), ""]
@@ -65,7 +65,8 @@ def markdown(run: Run) -> str:
         lines += ["<details><summary>All other metrics</summary>", "", *further_table(results), "", "</details>", ""]
     for table in string_tables(run, results):
         lines += [f"{table.title}:", "", *markdown_table(table.header, table.rows), ""]
-    remarks = [f"- **{name}**: {model.trouble}" for name, model in results.generators.items() if model.trouble]
+    troubles = {name: model.trouble for name, model in results.generators.items() if model.trouble}
+    remarks = [f"- **{without_html(name)}**: {without_html(trouble)}" for name, trouble in troubles.items()]
     if remarks:
         lines += ["What its trainings remarked:", "", *remarks, ""]
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from experiments.markdown_table import markdown_table
+from experiments.markdown_table import markdown_table, without_html
 from experiments.report.page import environment
 from experiments.report.style import styled
 from experiments.report.summary import PULL_STEPS, Cell, cell, metric_notes
@@ -124,8 +124,9 @@ def sweep_markdown(sweep: Sweep, metrics: Sequence[str]) -> str:
         metrics: to show.
     """
     varied = [name for name in sweep.paths if name != SEED]
-    lines = [f"# {sweep.name}: {', '.join(sweep.paths)}", "", sweep.setup.base.experiment.description.strip(), ""]
-    lines += [_summary(sweep), "", *(f"- `{path}`: {values}" for path, values in _varied(sweep)), ""]
+    title, about = f"{sweep.name}: {', '.join(sweep.paths)}", sweep.setup.base.experiment.description.strip()
+    varied_over = [f"- `{path}`: {without_html(values)}" for path, values in _varied(sweep)]
+    lines = [f"# {without_html(title)}", "", without_html(about), "", _summary(sweep), "", *varied_over, ""]
     for metric in metrics:
         rows = []
         for one in ranked(standings(sweep, metric), metric)[:MOST_BEST]:

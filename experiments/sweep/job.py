@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -57,27 +57,37 @@ class Ended:
     remarks: tuple[str, ...] = ()
 
 
-def run_job(folder: str, job: str, point: Mapping[str, Any], device: str = "cpu", attempts: int = 0) -> dict[str, Any]:
+def run_job(
+    folder: str,
+    job: str,
+    point: Mapping[str, Any],
+    attempts: int = 0,
+    *,
+    device: str = "cpu",
+    track: Sequence[str] = (),
+) -> dict[str, Any]:
     """Run a job of a sweep unless that is done, or go on with it; what it fails of is written down and returned.
 
     Args:
         folder: of the sweep.
         job: its name.
         point: of the grid.
-        device: where its models train.
         attempts: how often the job had been begun at its last failure when the sweep looked; if it failed once more
             since then, another process has just tried it, and it is left as it is.
+        device: where its models train.
+        track: trackers that are told of it.
 
     Returns:
         The fields of :class:`Ended`, plain values.
 
     Raises:
         OSError: the folder of the job cannot be made.
-        ValueError: a link is in its place.
+        ValueError: a link or a file is in its place.
     """
     place = Path(folder) / JOBS / job
-    if place.is_symlink():
-        raise ValueError(f"{place}: is a link; the folder of a job is needed")
+    if place.is_symlink() or (place.exists() and not place.is_dir()):
+        found = "a link" if place.is_symlink() else "no folder"
+        raise ValueError(f"{place}: is {found}; the folder of a job is needed")
     place.mkdir(parents=True, exist_ok=True)
     with held(place / CLAIM) as mine:
         if not mine:
@@ -92,7 +102,17 @@ def run_job(folder: str, job: str, point: Mapping[str, Any], device: str = "cpu"
                 return asdict(Ended("before"))
             if tried(place) > attempts:
                 return asdict(Ended("failed", str(failure(place).get("message"))))
-            _run(place, job, point, experiment, device, remarks)
+            _prepare(place, job, point, experiment)
+            run_experiment(
+                experiment,
+                place,
+                resume=True,
+                device=device,
+                reporter=Reporter(warning=remarks.append),
+                dataset=events_of(experiment),
+                track=track,
+            )
+            (place / FAILED).unlink(missing_ok=True)
         except BlockingIOError:  # `qgen run` is at work in the job's folder
             return asdict(Ended("elsewhere"))
         except Exception as error:
@@ -157,9 +177,8 @@ def forget() -> None:
     _read_base.cache_clear()
 
 
-def _run(
-    place: Path, job: str, point: Mapping[str, Any], experiment: Experiment, device: str, remarks: list[str]
-) -> None:
+def _prepare(place: Path, job: str, point: Mapping[str, Any], experiment: Experiment) -> None:
+    """Lay down what the job is, and that it is begun once more."""
     starts = place / STARTS
     if starts.is_symlink() or (starts.exists() and not starts.is_file()):
         raise ValueError(f"{starts}: is no file of the lab; remove it")
@@ -170,9 +189,6 @@ def _run(
     config = place / CONFIG
     if not config.exists() or config.read_bytes() != text.encode():
         write_atomically(config, text.encode())  # so that the run is none that rehearses: the sweep has done that
-    reporter = Reporter(warning=remarks.append)
-    run_experiment(experiment, place, resume=True, device=device, reporter=reporter, dataset=events_of(experiment))
-    (place / FAILED).unlink(missing_ok=True)
 
 
 def _done(place: Path, experiment: Experiment, remarks: list[str]) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from experiments.sweep.job import CLAIM, Ended, events_of, forget, one_line, run
 from experiments.sweep.points import planned
 from experiments.sweep.reading import Sweep, load_sweep
 from experiments.sweep.table import write_table
+from experiments.tracking import check_trackers
 from qgen.device import find_device
 
 __all__ = ["Told", "sweep"]
@@ -53,6 +56,7 @@ def sweep(
     out: Path | str | None = None,
     resume: bool = False,
     device: str = "cpu",
+    track: Sequence[str] = (),
     told: Told | None = None,
 ) -> Sweep:
     """Run an experiment at every point of a grid.
@@ -73,6 +77,7 @@ def sweep(
         out: the sweep's folder; ``runs/NAME-sweep`` if not given.
         resume: go on with the sweep that is in the folder.
         device: where models train, ``cpu`` or ``cuda``.
+        track: trackers that are told of every job, of :data:`experiments.tracking.TRACKERS`.
         told: is told of progress.
 
     Returns:
@@ -81,11 +86,13 @@ def sweep(
     Raises:
         FileExistsError: the folder holds a sweep and ``resume`` is false.
         FileNotFoundError: no such configuration.
-        ValueError: a path, a value or a point is impossible, the folder holds a sweep of another configuration, or
-            the first job cannot work.
-        OSError: the folder takes no files.
+        ValueError: a path, a value or a point is impossible, the folder holds a sweep of another configuration, the
+            first job cannot work, or an unknown tracker.
+        ImportError: the farm or a tracker needs a package that is not installed.
+        OSError: the folder takes no files, or the farm cannot be opened.
     """
     told = told or Told()
+    check_trackers(track)
     given = read_setup(source, grid, overrides, farm)
     folder = Path(out) if out is not None else _own_folder(source, given)
     folder = folder.absolute()  # a worker may be elsewhere
@@ -95,11 +102,14 @@ def sweep(
     try:
         if not any((folder / JOBS).glob("*")):
             _rehearse(setup, jobs[0][1], place)
-        keep(folder, setup, resume)
-        work = _Work(folder, jobs, place, device, told)
-        work.run()
+        work = _Work(folder, jobs, partial(run_job, device=device, track=tuple(track)), told)
+        with place.open() as executor:
+            keep(folder, setup, resume)  # only now: a farm that cannot be opened leaves no sweep behind
+            work.run(executor)
     finally:
         forget()
+        if is_sweep(folder):
+            _write(folder)
     found = load_sweep(folder)
     known = {job.id for job in found.jobs if job.status != "unfinished"}
     untold = tuple(error for job, error in work.failed.items() if job not in known)
@@ -109,32 +119,31 @@ def sweep(
 class _Work:
     """The jobs of a sweep on their way."""
 
-    def __init__(self, folder: Path, jobs: Sequence[tuple[str, Point]], farm: Farm, device: str, told: Told) -> None:
-        self.folder, self.jobs, self.farm, self.device, self.told = folder, jobs, farm, device, told
+    def __init__(
+        self, folder: Path, jobs: Sequence[tuple[str, Point]], do: Callable[..., dict[str, Any]], told: Told
+    ) -> None:
+        self.folder, self.jobs, self.do, self.told = folder, jobs, do, told
         self.attempts = {job: tried(folder / JOBS / job) for job, _ in jobs}
         self.failed: dict[str, str] = {}
         self.done = 0
         self._next = time.monotonic() + SECONDS_BETWEEN
 
-    def run(self) -> None:
-        """Run what is left, and look once more at what another process had claimed; the table is written in any case.
+    def run(self, workers: Executor) -> None:
+        """Run what is left, and look once more at what another process had claimed.
 
         Raises:
             KeyboardInterrupt: as it came; jobs that were in work can be resumed.
         """
-        try:
-            left = self._pass(self.jobs)
-            still = self._pass(left) if left else []
-            for _, point in still:
-                self.told.remark(f"{point_text(point)}: in work elsewhere, left alone")
-        finally:
-            self._write()
+        left = self._pass(self.jobs, workers)
+        still = self._pass(left, workers) if left else []
+        for _, point in still:
+            self.told.remark(f"{point_text(point)}: in work elsewhere, left alone")
 
-    def _pass(self, jobs: Sequence[tuple[str, Point]]) -> list[tuple[str, Point]]:
+    def _pass(self, jobs: Sequence[tuple[str, Point]], workers: Executor) -> list[tuple[str, Point]]:
         """Try every job once; those that another process is at are given back."""
         elsewhere = []
-        arguments = ((str(self.folder), job, point, self.device, self.attempts[job]) for job, point in jobs)
-        with closing(completed(self.farm, run_job, arguments)) as outcomes:
+        arguments = ((str(self.folder), job, point, self.attempts[job]) for job, point in jobs)
+        with closing(completed(workers, self.do, arguments)) as outcomes:
             for outcome in outcomes:
                 job, point = jobs[outcome.index]
                 ended = Ended(**outcome.value) if outcome.error is None else self._lost(job, outcome.error)
@@ -149,8 +158,10 @@ class _Work:
                 self.done += 1
                 if ended.status != "before":
                     self.told.ended(point_text(point), self.done, len(self.jobs))
-                if time.monotonic() >= self._next:
-                    self._write()
+                if (began := time.monotonic()) >= self._next:
+                    _write(self.folder)
+                    now = time.monotonic()
+                    self._next = now + max(SECONDS_BETWEEN, (now - began) / SHARE)
         return elsewhere
 
     def _lost(self, job: str, error: BaseException) -> Ended:
@@ -162,13 +173,11 @@ class _Work:
             remarks = write_failure(place, error) if mine else []
         return Ended("failed" if mine else "elsewhere", one_line(error), tuple(remarks))
 
-    def _write(self) -> None:
-        """The table of what is there now; the last to look is the last to write."""
-        began = time.monotonic()
-        with held(self.folder / LOCK, wait=True):
-            write_table(self.folder, load_sweep(self.folder).table)
-        now = time.monotonic()
-        self._next = now + max(SECONDS_BETWEEN, (now - began) / SHARE)
+
+def _write(folder: Path) -> None:
+    """The table of what is there now; the last to look is the last to write."""
+    with held(folder / LOCK, wait=True):
+        write_table(folder, load_sweep(folder).table)
 
 
 def _own_folder(source: str | Path | Mapping[str, Any], setup: Setup) -> Path:

@@ -78,7 +78,8 @@ class Discretiser(nn.Module):
                 needed = "at least 1" if code == "unary" else "a power of 2"
                 raise ValueError(f"feature {i} has {cells} cells; {needed} is needed")
             values = torch.tensor(list(feature), dtype=torch.float64)
-            if not torch.isfinite(values).all() or any(a >= b for a, b in pairwise(feature)):
+            numbers = values.tolist()
+            if not all(map(math.isfinite, numbers)) or any(a >= b for a, b in pairwise(numbers)):
                 raise ValueError(f"edges of feature {i} must be finite and strictly increasing")
             bits.append(cells - 1 if code == "unary" else cells.bit_length() - 1)
             self.register_buffer(f"edges_{i}", values)

@@ -19,7 +19,7 @@ from qgen.run import Run, load_run
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = {
         "name": "two | models",
-        "description": "Two of them.",
+        "description": "Two of <b>them</b>, `<i>` stays.",
         "dataset": {"kind": "muon", "n": 200},
         "models": {"copula": {"kind": "copula"}, "histogram": {"kind": "histogram", "bins": 4}},
         "seeds": [3, 4],
@@ -72,3 +72,7 @@ def test_a_folder_that_is_not_there(folder: Path, tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match=r"nowhere does not exist$"):
         write_markdown([load_run(folder)], tmp_path / "nowhere" / "table.md")
+
+
+def test_words_of_a_configuration_are_no_tags(folder: Path) -> None:
+    assert "\nTwo of \\<b>them\\</b>, `<i>` stays.\n" in markdown(load_run(folder))

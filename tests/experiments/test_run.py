@@ -202,6 +202,22 @@ def test_an_unknown_device_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
+def test_a_gpu_repeats_a_training_within_the_stated_tolerance(tmp_path: Path) -> None:
+    """docs/cluster.md states it."""
+    born = {"kind": "born_machine", "bits": 2, "objective": {"kind": "mmd"}, "training": {"steps": 20}}
+    gan = {"kind": "gan", "objective": {"kind": "adversarial"}, "training": {"steps": 20}}
+    tried = experiment(models={"born": born, "gan": gan, "flow": {"kind": "flow", "training": {"steps": 20}}})
+    once, again = (run_experiment(tried, tmp_path / name, device="cuda") for name in ("once", "again"))
+    for name in tried.models:
+        left, right = (
+            load_state(folder / "seed-0" / name / "generator.safetensors")["weights"] for folder in (once, again)
+        )
+        assert left
+        for key in left:
+            torch.testing.assert_close(left[key], right[key], rtol=0, atol=1e-4)
+
+
 CONFIG = """
 name: killed
 dataset: {kind: muon, n: 400, features: [energy, pt]}

@@ -337,6 +337,15 @@ def test_metrics_of_jobs_are_those_of_a_run(finished: Sweep, tmp_path: Path) -> 
     assert len(GRID["seed"]) == 6
 
 
+def test_a_farm_that_cannot_be_opened_leaves_no_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "sweep"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(OSError, match="^farm: sbatch is not found; slurm is not on this machine$"):
+        sweep(TINY, {"seed": [0]}, out=folder, farm="slurm=2")
+    assert not folder.exists()
+    assert [job.status for job in sweep(TINY, {"seed": [0]}, out=folder).jobs] == ["finished"]
+
+
 @pytest.mark.parametrize("made", ["link", "file"])
 def test_a_job_without_a_folder_of_its_own_is_no_success(made: str, tmp_path: Path) -> None:
     folder, outside = tmp_path / "sweep", tmp_path / "outside"
@@ -349,7 +358,8 @@ def test_a_job_without_a_folder_of_its_own_is_no_success(made: str, tmp_path: Pa
         first.folder.write_text("mine")
     found, _ = remarks(folder, {"seed": [0, 1]})
     assert len(found.untold) == 1
-    assert first.folder.name in found.untold[0]
+    what = {"link": "a link", "file": "no folder"}[made]
+    assert found.untold[0] == f"{first.folder}: is {what}; the folder of a job is needed"
     assert list(outside.iterdir()) == []
     assert [job.status for job in load_sweep(folder).jobs] == ["finished"]
 

@@ -14,6 +14,7 @@ from experiments.cli import app
 from experiments.config import resolve
 from experiments.experiment import Experiment
 from experiments.run import run_experiment
+from experiments.sweep import sweep
 from experiments.track_mlflow import MLflow
 from experiments.tracking import check_trackers, records_of, track_again
 from experiments.trained import Reporter
@@ -127,6 +128,22 @@ def test_a_run_that_was_killed_is_tracked_once_and_whole(tmp_path: Path) -> None
     assert files == {"config.yaml", "environment.json", "results.json"}
     value = curve(folder / "tensorboard" / "seed-0" / "marginals", "final/wasserstein")
     assert value == [(0, pytest.approx(scores["value"]))]
+
+
+def test_jobs_of_a_sweep_that_begin_together_share_one_experiment(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    raw = {**experiment().plain(), "models": {"marginals": {"kind": "marginals"}}}
+    found = sweep(raw, {"seed": [0, 1, 2, 3]}, out=folder, farm="processes=2", track=BOTH)
+    assert [job.status for job in found.jobs] == ["finished"] * 4
+    asked = client()
+    assert len([one for one in asked.search_experiments() if one.name == "tracked"]) == 1
+    runs = mlflow_runs()
+    assert {run.info.run_name for run in runs} == {job.id for job in found.jobs}
+    assert sorted(run.data.params["seeds"] for run in runs) == ["[0]", "[1]", "[2]", "[3]"]
+    assert all(list((job.folder / "tensorboard").rglob("events.*")) for job in found.jobs)
+    with pytest.raises(ValueError, match="^tracker 'tensorbord' is unknown; did you mean 'tensorboard'"):
+        sweep(raw, {"seed": [0]}, out=tmp_path / "other", track=["tensorbord"])
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_run_that_was_not_tracked_is_told_later_and_not_twice(tmp_path: Path) -> None:
