@@ -90,7 +90,7 @@ def test_metrics_can_be_chosen_and_the_page_may_be_markdown(finished: Sweep, tmp
     text = page.read_text()
     assert "## wasserstein/x" in text
     assert "correlation" not in text
-    rows = [line for line in text.splitlines() if line.startswith("| <b>marginals")]
+    rows = [line for line in text.splitlines() if line.startswith(r"| \<b>marginals")]
     assert [row.split(" | ")[1] for row in rows] == ["–", "–"]
     assert "boom" in text
     call(["report", str(finished.folder), "--out", str(tmp_path / "x.html")])
