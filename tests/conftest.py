@@ -21,6 +21,9 @@ from qgen_toys import Affine
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
+# done by processes that tests fork, at the cost of a second, not when tests are looked for
+collect_ignore = ["sweeps_ready.py"]
+
 # a shell starts what runs in its background deaf to Ctrl-C, and what tests interrupt would inherit that
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -12,10 +12,15 @@ import torch
 from circuits.cv import CVGate, Fock, Gaussian, Program, State
 
 TWO_MODES = Program(2, [CVGate("Squeezing", 0, (0.2, 0.0)), CVGate("Displacement", 1, (0.3, 0.1))])
-STATES = [simulator.run(TWO_MODES, torch.empty(0)) for simulator in (Fock(12), Gaussian())]
 
 
-@pytest.mark.parametrize("state", STATES, ids=["truncated", "gaussian"])
+@pytest.fixture(scope="module")
+def states() -> list[State]:
+    """The same one, truncated and Gaussian."""
+    return [simulator.run(TWO_MODES, torch.empty(0)) for simulator in (Fock(12), Gaussian())]
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["truncated", "gaussian"])
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -35,16 +40,16 @@ STATES = [simulator.run(TWO_MODES, torch.empty(0)) for simulator in (Fock(12), G
         (lambda state: state.wigner(0, torch.zeros(1), torch.tensor(0.0)), r"p has shape \(\); a real tensor"),
     ],
 )
-def test_mistakes_are_one_line(state: State, call: Callable[[State], Any], words: str) -> None:
+def test_mistakes_are_one_line(states: list[State], kind: int, call: Callable[[State], Any], words: str) -> None:
     with pytest.raises(ValueError, match=words) as error:
-        call(state)
+        call(states[kind])
     assert "\n" not in str(error.value)
 
 
-def test_phases_may_be_numbers_lists_and_integers() -> None:
-    exact = STATES[1].quadratures(0.3)
-    for state in STATES:
+def test_phases_may_be_numbers_lists_and_integers(states: list[State]) -> None:
+    exact = states[1].quadratures(0.3)
+    for state in states:
         for phi in (0.3, [0.3, 0.3], torch.tensor(0.3, dtype=torch.float64)):
             torch.testing.assert_close(state.quadratures(phi), exact, atol=1e-6, rtol=0)
         torch.testing.assert_close(state.quadratures(torch.tensor([1, 1])), state.quadratures(1.0), atol=0, rtol=0)
-    torch.testing.assert_close(STATES[1].quadratures([0.3, 0.3]), exact, atol=1e-15, rtol=0)
+    torch.testing.assert_close(states[1].quadratures([0.3, 0.3]), exact, atol=1e-15, rtol=0)

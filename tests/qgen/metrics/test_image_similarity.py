@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import wasserstein_distance
 
-from qgen.data import load_calorimeter
+from qgen.data import Dataset, load_calorimeter
 from qgen.metrics import evaluate, ssim_distance, ssim_mean, ssim_spread
 from qgen.metrics.image_similarity import ssim
 
-DATA = {grid: load_calorimeter(grid=grid, max_events=2500) for grid in ((8,), (8, 8), (5, 5, 5))}
+GRIDS = [(8,), (8, 8), (5, 5, 5)]
+
+
+@cache
+def showers(grid: tuple[int, ...]) -> Dataset:
+    return load_calorimeter(grid=grid, max_events=2500)
 
 
 def by_definition(x: np.ndarray, y: np.ndarray, largest: float) -> float:
@@ -22,9 +29,9 @@ def by_definition(x: np.ndarray, y: np.ndarray, largest: float) -> float:
     return brightness * (2 * covariance[0, 1] + c2) / (covariance[0, 0] + covariance[1, 1] + c2)
 
 
-@pytest.mark.parametrize("grid", DATA)
+@pytest.mark.parametrize("grid", GRIDS)
 def test_it_is_that_of_the_definition(grid: tuple[int, ...]) -> None:
-    images = DATA[grid].samples[:12]
+    images = showers(grid).samples[:12]
     found = ssim(images, 100.0)
     expected = [[by_definition(x, y, 100.0) for y in images.numpy()] for x in images.numpy()]
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
@@ -32,7 +39,7 @@ def test_it_is_that_of_the_definition(grid: tuple[int, ...]) -> None:
 
 
 def test_values_are_those_of_all_pairs() -> None:
-    truth, generated = DATA[8, 8].samples[:40], 1.1 * DATA[8, 8].samples[40:70]
+    truth, generated = showers((8, 8)).samples[:40], 1.1 * showers((8, 8)).samples[40:70]
     true, found = (
         [ssim(x, truth.max().item())[i, j].item() for i in range(len(x)) for j in range(i)] for x in (truth, generated)
     )
@@ -44,7 +51,7 @@ def test_values_are_those_of_all_pairs() -> None:
 
 
 def test_weights_of_zero_remove_events() -> None:
-    truth, generated = DATA[8,].samples[:40], DATA[8,].samples[40:100]
+    truth, generated = showers((8,)).samples[:40], showers((8,)).samples[40:100]
     kept = torch.arange(60) < 30
     ones = torch.ones(40).double()
     for metric in (ssim_mean, ssim_spread, ssim_distance):
@@ -52,9 +59,9 @@ def test_weights_of_zero_remove_events() -> None:
         torch.testing.assert_close(weighted, metric.build(truth, generated[kept], 0)(ones, torch.ones(30).double()))
 
 
-@pytest.mark.parametrize("grid", DATA)
+@pytest.mark.parametrize("grid", GRIDS)
 def test_lost_diversity_is_seen(grid: tuple[int, ...]) -> None:
-    data = DATA[grid]
+    data = showers(grid)
     truth, other, generated = (data.take(range(400 * i, 400 * i + 400)) for i in range(3))
     x = generated.samples
     alike = generated.with_samples(x + 0.5 * (x.mean(0) - x))
@@ -68,7 +75,7 @@ def test_lost_diversity_is_seen(grid: tuple[int, ...]) -> None:
 
 
 def test_a_growing_likeness_grows() -> None:
-    data = DATA[8, 8]
+    data = showers((8, 8))
     truth, x = data.take(range(600)), data.samples[600:1200]
     found = [
         ssim_distance(truth, truth.with_samples(x + share * (x.mean(0) - x)), n_bootstrap=2).value
@@ -78,8 +85,8 @@ def test_a_growing_likeness_grows() -> None:
 
 
 def test_empty_images_are_equal_and_a_table_has_none() -> None:
-    empty = DATA[8,].with_samples(torch.zeros_like(DATA[8,].samples))
+    empty = showers((8,)).with_samples(torch.zeros_like(showers((8,)).samples))
     assert ssim_distance(empty, empty, n_bootstrap=2).value == 0
-    assert ssim_mean(DATA[8,], empty, n_bootstrap=2).value > 0.1
+    assert ssim_mean(showers((8,)), empty, n_bootstrap=2).value > 0.1
     with pytest.raises(ValueError, match="ssim_mean needs images of at least 2 pixels"):
         ssim_mean(torch.zeros(30, 2), torch.zeros(30, 2))
