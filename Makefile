@@ -16,9 +16,9 @@ quickstart: install
 
 install: $(VENV)/installed
 
-# three processes for two cores: some tests wait for processes of their own
+# two processes for two cores: a third one has to import everything too
 test: $(VENV)/installed-test lint
-	$(BIN)/python -m pytest -n 3
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
