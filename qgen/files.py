@@ -7,10 +7,11 @@ import errno
 import fcntl
 import os
 import re
+import secrets
 import tempfile
 from pathlib import Path
 
-__all__ = ["check_place", "remove_stale_parts", "sync_folder", "write_atomically"]
+__all__ = ["check_place", "part_of", "remove_stale_parts", "sync_folder", "write_atomically"]
 
 _PART = re.compile(r"\..+\.[0-9]+\.part")
 
@@ -37,6 +38,15 @@ def _check_folder(path: Path) -> None:
         raise ValueError(f"{path}: the folder {path.parent} does not exist")
 
 
+def part_of(path: Path) -> Path:
+    """A name for what grows into a file, in the same folder: that of no other process, here or on another machine.
+
+    >>> bool(_PART.fullmatch(part_of(Path("notes")).name)), part_of(Path("notes")) == part_of(Path("notes"))
+    (True, False)
+    """
+    return path.with_name(f".{path.name}.{os.getpid()}{secrets.randbelow(10**12):012}.part")
+
+
 def write_atomically(path: Path | str, content: bytes, *, previous: Path | str | None = None) -> None:
     """Put ``content`` at ``path`` in one step: after a crash or a full disk there is the old file or the new one.
 
@@ -50,7 +60,7 @@ def write_atomically(path: Path | str, content: bytes, *, previous: Path | str |
 
     Raises:
         ValueError: the folder does not exist, or ``path`` is itself a folder.
-        OSError: the content could not be written; what stood at ``path`` is untouched.
+        OSError: the content could not be written; what stood at ``path`` is untouched, or the message says where it is.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -61,7 +71,8 @@ def write_atomically(path: Path | str, content: bytes, *, previous: Path | str |
     """
     path = Path(path)
     _check_folder(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = part_of(path)
+    stands = "what stood there is untouched"
     try:
         with temporary.open("wb") as file:
             with contextlib.suppress(OSError):  # where there are no locks, nothing is ever taken for stale
@@ -72,11 +83,13 @@ def write_atomically(path: Path | str, content: bytes, *, previous: Path | str |
             if previous is not None:
                 with contextlib.suppress(FileNotFoundError):  # there is none the first time
                     path.replace(previous)
+                    stands = f"what stood there is now {Path(previous).name}"
             temporary.replace(path)
+            stands = "the new file is there, but may be lost with the power"
         sync_folder(path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OSError(error.errno, f"cannot be written ({reason}); what stood there is untouched", str(path)) from error
+        raise OSError(error.errno, f"cannot be written ({reason}); {stands}", str(path)) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -116,7 +129,7 @@ def remove_stale_parts(folder: Path | str) -> list[Path]:
     for path in Path(folder).rglob(".*.part"):
         if not _PART.fullmatch(path.name) or path.is_symlink() or not path.is_file():
             continue
-        with contextlib.suppress(OSError), path.open("rb") as file:
+        with contextlib.suppress(OSError), path.open("r+b") as file:  # NFS locks what is open for writing
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
             removed.append(path)

@@ -6,12 +6,13 @@ import contextlib
 import fcntl
 import io
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from qgen.files import check_place, sync_folder
+from qgen.files import check_place, part_of, sync_folder
 
 __all__ = ["PartFile", "part_file"]
 
@@ -98,8 +99,8 @@ class PartFile(io.RawIOBase):
 def part_file(path: str | Path) -> Iterator[PartFile]:
     """A file that appears under its name, on the disk for good, when the block ends; if that fails nothing changes.
 
-    It grows as ``.NAME.PID.part`` in the same folder, locked. What a process that died left of an earlier attempt at
-    this name is removed first.
+    It grows as ``.NAME.NUMBER.part`` in the same folder, locked; the number begins with that of the process. What a
+    process that died left of an earlier attempt at this name is removed first.
 
     Raises:
         ValueError: the folder does not exist or takes no files, or ``path`` is a folder.
@@ -116,7 +117,7 @@ def part_file(path: str | Path) -> Iterator[PartFile]:
     path = Path(path)
     check_place(path)
     _remove_what_the_dead_left(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = part_of(path)
     file = PartFile(part)
     try:
         with contextlib.suppress(OSError):  # where there are no locks, nothing is ever taken for dead
@@ -139,10 +140,9 @@ def part_file(path: str | Path) -> Iterator[PartFile]:
 
 
 def _remove_what_the_dead_left(path: Path) -> None:
-    start, end = f".{path.name}.", ".part"
+    left = re.compile(rf"\.{re.escape(path.name)}\.[0-9]+\.part")
     for part in path.parent.iterdir():
-        pid = part.name[len(start) : -len(end)]
-        if part.name.startswith(start) and part.name.endswith(end) and pid.isdecimal() and part.is_file():
-            with contextlib.suppress(OSError), part.open("rb") as file:
+        if left.fullmatch(part.name) and part.is_file():
+            with contextlib.suppress(OSError), part.open("r+b") as file:  # NFS locks what is open for writing
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 part.unlink()

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 import torch
 
 from qgen import files
 from qgen.data import Dataset, Feature, load_calorimeter, load_events, write_calorimeter, write_events
+from qgen.data.part_file import part_file
 from qgen.device import find_device
-from qgen.files import check_place, write_atomically
+from qgen.files import check_place, part_of, remove_stale_parts, write_atomically
 from qgen.statefile import load_state, save_state
 
 
@@ -98,3 +103,66 @@ def test_a_folder_that_takes_no_files_is_refused_before_the_work(
     monkeypatch.setattr(files.tempfile, "TemporaryFile", full)
     with pytest.raises(ValueError, match=r"x\.json: the folder .* takes no files \(Read-only file system\)$"):
         check_place(tmp_path / "x.json")
+
+
+def test_what_the_dead_left_goes_where_locks_need_a_file_open_for_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As NFS has them."""
+    really = fcntl.flock
+
+    def locked(file: IO[bytes], operation: int) -> None:
+        if fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        really(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", locked)
+    left = part_of(tmp_path / "x")
+    left.touch()
+    assert remove_stale_parts(tmp_path) == [left]
+    left.touch()
+    with part_file(tmp_path / "x") as file:
+        file.write(b"1")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_two_machines_with_the_same_process_number_write_to_files_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = os.fsync
+
+    def meanwhile(handle: int) -> None:
+        monkeypatch.setattr(os, "fsync", really)
+        write_atomically(tmp_path / "x", b"theirs, which is longer")
+        really(handle)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    write_atomically(tmp_path / "x", b"ours")
+    assert (tmp_path / "x").read_bytes() == b"ours"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_where_the_old_file_is_after_a_failure_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    really = Path.replace
+
+    def failing(path: Path, target: Path) -> Path:
+        if path.name.endswith(".part"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return really(path, target)
+
+    write_atomically(tmp_path / "x", b"old")
+    monkeypatch.setattr(Path, "replace", failing)
+    with pytest.raises(OSError, match=r"what stood there is now x\.before"):
+        write_atomically(tmp_path / "x", b"new", previous=tmp_path / "x.before")
+    assert (tmp_path / "x.before").read_bytes() == b"old"
+    with pytest.raises(OSError, match="what stood there is untouched"):
+        write_atomically(tmp_path / "x", b"new", previous=tmp_path / "x.before")
+    monkeypatch.undo()
+
+    def failing_folder(folder: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(files, "sync_folder", failing_folder)
+    with pytest.raises(OSError, match="the new file is there, but may be lost with the power"):
+        write_atomically(tmp_path / "x", b"new")
+    assert (tmp_path / "x").read_bytes() == b"new"
