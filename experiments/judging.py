@@ -11,6 +11,7 @@ from typing import Any
 
 from experiments.experiment import Evaluation
 from qgen.data import Dataset, write_events
+from qgen.files import UnwritableError
 from qgen.generator import Generator
 from qgen.metrics import evaluate
 from qgen.metrics.columns import as_dataset
@@ -67,6 +68,9 @@ class Judge:
             generator: the model.
             seed: of its training.
             save: the file to write, HDF5.
+
+        Raises:
+            UnwritableError, OSError: the events cannot be written; that says nothing about the model.
         """
         if generator.no_samples:
             return Drawn(None, 0.0, f"no samples: {generator.no_samples}")
@@ -78,6 +82,8 @@ class Judge:
             seconds = time.perf_counter() - started
             as_dataset("generated", drawn, like=self.truth)
             write_events(save, drawn)
+        except UnwritableError:
+            raise
         except ValueError as error:  # a model that generates nonsense must not cost the others their scores
             return Drawn(None, time.perf_counter() - started, f"not judged: {error}")
         return Drawn(drawn, seconds)

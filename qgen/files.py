@@ -11,16 +11,20 @@ import secrets
 import tempfile
 from pathlib import Path
 
-__all__ = ["check_place", "part_of", "remove_stale_parts", "sync_folder", "write_atomically"]
+__all__ = ["UnwritableError", "check_place", "part_of", "remove_stale_parts", "sync_folder", "write_atomically"]
 
 _PART = re.compile(r"\..+\.[0-9]+\.part")
+
+
+class UnwritableError(ValueError):
+    """There is no place for a file where one is asked for."""
 
 
 def check_place(path: Path | str) -> None:
     """Refuse a path at which no file can be written, before the work that it is to hold.
 
     Raises:
-        ValueError: the folder does not exist, ``path`` is itself a folder, or its folder takes no files.
+        UnwritableError: the folder does not exist, ``path`` is itself a folder, or its folder takes no files.
     """
     _check_folder(Path(path))
     parent = Path(path).parent
@@ -28,14 +32,14 @@ def check_place(path: Path | str) -> None:
         with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError as error:
-        raise ValueError(f"{path}: the folder {parent} takes no files ({error.strerror})") from None
+        raise UnwritableError(f"{path}: the folder {parent} takes no files ({error.strerror})") from None
 
 
 def _check_folder(path: Path) -> None:
     if path.is_dir():
-        raise ValueError(f"{path}: is a folder; the name of a file is needed")
+        raise UnwritableError(f"{path}: is a folder; the name of a file is needed")
     if not path.parent.is_dir():
-        raise ValueError(f"{path}: the folder {path.parent} does not exist")
+        raise UnwritableError(f"{path}: the folder {path.parent} does not exist")
 
 
 def part_of(path: Path) -> Path:
@@ -59,7 +63,7 @@ def write_atomically(path: Path | str, content: bytes, *, previous: Path | str |
             at every moment a complete file is at ``path`` or at ``previous``.
 
     Raises:
-        ValueError: the folder does not exist, or ``path`` is itself a folder.
+        UnwritableError: the folder does not exist, or ``path`` is itself a folder.
         OSError: the content could not be written; what stood at ``path`` is untouched, or the message says where it is.
 
     >>> import tempfile

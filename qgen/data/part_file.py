@@ -103,7 +103,7 @@ def part_file(path: str | Path) -> Iterator[PartFile]:
     process that died left of an earlier attempt at this name is removed first.
 
     Raises:
-        ValueError: the folder does not exist or takes no files, or ``path`` is a folder.
+        UnwritableError: the folder does not exist or takes no files, or ``path`` is a folder.
         OSError: the file cannot be written; what stood at ``path`` is untouched.
 
     >>> import tempfile
