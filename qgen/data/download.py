@@ -80,8 +80,8 @@ def download(
         pause: waits so many seconds.
 
     Raises:
-        ValueError: an address that is no https; another process fetches the same; or the file does not match
-            (:class:`Mismatch`).
+        ValueError: an address that is no https; another process fetches the same or has just done so; or the file does
+            not match (:class:`Mismatch`).
         OSError: the disk is full, or (:class:`Unreachable`) there is no network or no such file.
     """
     part = path.with_name(f".{path.name}.fetch")
@@ -129,11 +129,21 @@ def _locked(part: Path) -> Iterator[IO[bytes]]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(f"{part}: another process is fetching this file") from None
+        if not _is(file, part):
+            raise ValueError(f"{part}: another process has just ended fetching this file; ask for it again")
         try:
             yield file
         finally:
             if file.seek(0, os.SEEK_END) == 0:
                 part.unlink(missing_ok=True)
+
+
+def _is(file: IO[bytes], path: Path) -> bool:
+    """Whether an open file still has this name: another process may have given it its own, or removed it."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _fill(url: str, file: IO[bytes], path: Path, plain: bool, tell: Tell, pause: Callable[[float], None]) -> None:

@@ -77,6 +77,8 @@ def fetch(
         unpacked = kept.unpacked(file.name)
         if unpacked and all(kept.matches(folder / member) for member in unpacked):
             files += [folder / member for member in unpacked]
+            if file.name in found.archives:
+                path.unlink(missing_ok=True)  # as it is where the process died just before
             continue
         checksum = file.checksum or kept.checksums.get(file.name) or _from_record(found, file, records, tell)
         if path.exists():

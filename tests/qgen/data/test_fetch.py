@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -268,6 +269,30 @@ def test_two_processes_do_not_mix_their_bytes(get: Callable, tmp_path: Path) -> 
         get()
 
 
+def test_what_another_process_has_just_completed_is_left_alone(get: Callable, tmp_path: Path) -> None:
+    """It took its lock away, and gave the file its name, between opening the file and locking it."""
+    part, really = tmp_path / ".file.h5.fetch", fcntl.flock
+    for ended in (lambda: part.replace(tmp_path / "file.h5"), part.unlink, lambda: swapped(part)):
+        part.write_bytes(CONTENT)
+
+        def late(file: Any, operation: int, ended: Callable[[], object] = ended) -> None:
+            ended()
+            really(file, operation)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fcntl, "flock", late)
+            with pytest.raises(ValueError, match="another process has just ended fetching this file"):
+                get(checksum="md5:00")
+    assert left(tmp_path) == [".file.h5.fetch", "file.h5"]
+    assert (tmp_path / "file.h5").read_bytes() == CONTENT
+    assert part.read_bytes() == b"begun anew"
+
+
+def swapped(part: Path) -> None:
+    part.rename(part.with_name("file.h5"))
+    part.write_bytes(b"begun anew")
+
+
 # whole data sets
 
 
@@ -354,6 +379,9 @@ def test_a_record_says_what_is_not_known_and_is_remembered(toys: Server, tmp_pat
     asked = len(toys.asked)
     assert fetch("packed", tmp_path, url=toys.url, records=f"{toys.url}/records") == fetched
     assert len(toys.asked) == asked
+    (tmp_path / "packed" / "pack.tar.gz").write_bytes(toys.files["/pack.tar.gz"])  # killed before it was deleted
+    assert fetch("packed", tmp_path, url=toys.url, records=f"{toys.url}/records") == fetched
+    assert left(tmp_path / "packed") == ["a.h5", "b.h5", "checksums.json"]
     (tmp_path / "packed" / "a.h5").write_bytes(b"changed")
     with pytest.raises(ValueError, match=r"a\.h5: has the checksum sha256:\w+, expected sha256:\w+; move it away"):
         fetch("packed", tmp_path, url=toys.url, records=f"{toys.url}/records")
