@@ -31,6 +31,9 @@ KEPT = "tracking.json"
 SECONDS = 5.0
 """Longest that records wait to be sent together."""
 
+PATIENCE = 20.0
+"""Longest wait in seconds for another process that looks for its experiment; it takes a moment."""
+
 MOST_PARAMETERS, MOST_TAGS, MOST_METRICS = 100, 100, 1000
 """Of one call."""
 
@@ -187,15 +190,24 @@ def _client(uri: str) -> MlflowClient:
 
 @contextmanager
 def _alone_in(uri: str) -> Iterator[None]:
-    """A folder as store belongs to this process for a moment: MLflow itself would make two experiments of one name."""
+    """A folder as store belongs to this process for a moment: MLflow itself would make two experiments of one name.
+
+    Raises:
+        TimeoutError: another process does not let go of it.
+    """
     parts = urlsplit(uri)
     if parts.scheme not in ("", "file"):
         yield
         return
     folder = Path(url2pathname(parts.path))
     folder.mkdir(parents=True, exist_ok=True)
-    with held(folder / ".qgen.lock", wait=True):
-        yield
+    lock, until = folder / ".qgen.lock", time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        with held(lock) as mine:
+            if mine:
+                yield
+                return
+    raise TimeoutError(f"{lock}: another process has held it for {PATIENCE:g} s")
 
 
 @contextmanager

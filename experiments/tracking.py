@@ -7,6 +7,7 @@ A tracker that fails is left out for the rest of the run, with one warning; the 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -76,7 +77,7 @@ class Tracking:
             for model in self.experiment.models:
                 training = f"seed-{seed}/{model}"
                 if training not in self._begun:
-                    self._begin(training, records_of(self.folder / training / LOG))
+                    self._begin(training)
         self._each(lambda tracker: tracker.finish(results))
 
     def close(self, status: str) -> None:
@@ -86,9 +87,11 @@ class Tracking:
     def _open(self, name: str) -> None:
         self._trackers[name] = _opened(name, self.experiment, self.folder)
 
-    def _begin(self, training: str, before: Sequence[Record]) -> None:
+    def _begin(self, training: str, until: float = math.inf) -> None:
+        """Tell of a training and its records before a step."""
         self._begun.add(training)
-        self._each(lambda tracker: tracker.begin(training, before))
+        log = self.folder / training / LOG
+        self._each(lambda tracker: tracker.begin(training, [one for one in records_of(log) if one["step"] < until]))
 
     def _stage(self, model: str, seed: int, steps: int) -> None:
         self._training = f"seed-{seed}/{model}" if model in self.experiment.models else ""
@@ -97,8 +100,7 @@ class Tracking:
     def _record(self, record: dict[str, float]) -> None:
         training = self._training
         if training not in self._begun:
-            before = [one for one in records_of(self.folder / training / LOG) if one["step"] < record["step"]]
-            self._begin(training, before)
+            self._begin(training, record["step"])
         self._each(lambda tracker: tracker.record(training, record))
         self._told.record(record)
 

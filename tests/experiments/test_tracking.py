@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from experiments import track_mlflow
 from experiments import tracking as tracking_module
+from experiments.claim import held
 from experiments.cli import app
 from experiments.config import resolve
 from experiments.experiment import Experiment
@@ -172,6 +174,33 @@ def test_a_tracker_that_fails_costs_one_warning(call: str, tmp_path: Path, monke
     folder = run_experiment(experiment(), tmp_path / "run", track=["mlflow"], reporter=Reporter(warning=told.append))
     assert len(told) == 1
     assert "mlflow is told no more of this run ([Errno 28] No space left on device)" in told[0]
+    assert (folder / "results.json").exists()
+
+
+def test_a_log_that_cannot_be_read_costs_one_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(log: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(tracking_module, "records_of", fails)
+    told: list[str] = []
+    folder = run_experiment(
+        experiment(), tmp_path / "run", track=["tensorboard"], reporter=Reporter(warning=told.append)
+    )
+    (line,) = told
+    assert line.startswith("tensorboard is told no more of this run ([Errno 5] Input/output error)")
+    assert (folder / "results.json").exists()
+
+
+def test_a_process_that_stands_still_costs_one_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(track_mlflow, "PATIENCE", 0.3)
+    Path("mlruns").mkdir()
+    told: list[str] = []
+    with held(Path("mlruns") / ".qgen.lock"):
+        folder = run_experiment(
+            experiment(), tmp_path / "run", track=["mlflow"], reporter=Reporter(warning=told.append)
+        )
+    (line,) = told
+    assert ".qgen.lock: another process has held it for 0.3 s" in line
     assert (folder / "results.json").exists()
 
 
