@@ -5,6 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # small problems are slower on many threads than on one
 export OMP_NUM_THREADS ?= 1
+# modules are compiled once, not by each of the many processes that tests start
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: quickstart install test lint bench docs linkcheck audit clean
 
@@ -16,9 +18,9 @@ quickstart: install
 
 install: $(VENV)/installed
 
-# two processes for two cores: a third one has to import everything too
+# three processes for two cores: some tests wait for processes of their own
 test: $(VENV)/installed-test lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 # numba starts its threads once; the benchmarks ask for one, and with another number before them it refuses
 os.environ["NUMBA_NUM_THREADS"] = "1"
 
+import h5py
+import numpy as np
 import pytest
 import sklearn.ensemble
 import torch
 from hypothesis import settings
 
 from qgen import registry
+from qgen.data import showers
+from qgen.data.calorimeter import SAMPLE
 from qgen_toys import Affine
 
 # the same examples in every run; `HYPOTHESIS_PROFILE=default` looks for new ones
@@ -40,6 +45,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def one_thread() -> None:
     """Small problems are slower on many threads than on one."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def unzipped_once() -> Iterator[None]:
+    """The showers of the package are unzipped once in a process: every test that loads them would take the time."""
+    kept: list[tuple[int, np.ndarray]] = []
+
+    def read_rows(cells: h5py.Dataset, path: Path) -> Iterator[tuple[int, np.ndarray]]:
+        if path != SAMPLE:
+            return read(cells, path)
+        kept.extend(() if kept else read(cells, path))
+        return iter(kept)
+
+    read = showers.read_rows
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(showers, "read_rows", read_rows)
+        yield
 
 
 @pytest.fixture

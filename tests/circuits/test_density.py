@@ -81,7 +81,7 @@ aers = [
 @FEW
 @given(data=st.data())
 def test_random_circuits_with_random_noise_agree_with_aer(circuits, data):
-    circuit = data.draw(circuits(max_wires=4))
+    circuit = data.draw(circuits(max_wires=3))
     circuit = Circuit(circuit.n_wires, [gate for gate in circuit.gates if gate.name in aers], circuit.n_angles)
     noise = data.draw(noise_models())
     angles = torch.tensor([0.3, -1.1, 2.2, 0.7], dtype=torch.float64)

@@ -20,7 +20,7 @@ NUMBER_OF_EVENTS = {"calorimeter": "max_events"}  # the option of that name; els
 
 
 def small(name: str) -> Experiment:
-    """The experiment with one seed, few events, one step of every training, at most 16 qubits drawn exactly."""
+    """The experiment with one seed, few events, one step of every training, few qubits where they take seconds."""
     raw = load_config(name).plain()
     raw["seeds"] = [0]
     raw["dataset"][NUMBER_OF_EVENTS.get(raw["dataset"]["kind"], "n")] = 400
@@ -32,6 +32,8 @@ def small(name: str) -> Experiment:
             model["training"] |= {"steps": 1}
         if model["kind"] == "iqp" and model.get("bits"):
             model["bits"] = min(model["bits"], 2)  # an exact draw of 24 qubits takes seconds
+        if model.get("voxels"):
+            model["voxels"] = min(model["voxels"], 128)
     return resolve(raw)
 
 
