@@ -13,11 +13,25 @@ from typing import Any
 import torch
 
 from qgen.generator import Generator
-from qgen.statefile import load_state, save_state
+from qgen.statefile import load_state, packed, save_state
 from qgen.training.objectives import Objective
 from qgen.training.parallel import Ranks
 
 __all__ = ["Checkpoints", "DamagedCheckpointWarning", "Saved", "TrainingState"]
+
+LARGEST = 2**53
+"""Of the steps and seconds of a training."""
+
+MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
+    torch.optim.Adam: ("exp_avg", "exp_avg_sq"),
+    torch.optim.Adadelta: ("square_avg", "acc_delta"),
+    torch.optim.RMSprop: ("square_avg",),
+    torch.optim.SGD: (),
+}
+"""What an optimiser keeps of each parameter, in its form, beside the number of its steps."""
+
+MOVED = ("params", "lr")
+"""What :func:`~qgen.training.optimisers.make_optimiser` does not fix of a group of parameters."""
 
 
 class DamagedCheckpointWarning(UserWarning):
@@ -166,18 +180,99 @@ class TrainingState:
         """Go on from a checkpoint.
 
         Raises:
-            ValueError: it was made under other settings (the first that differs is named).
+            ValueError: it was made under other settings (the first that differs is named), or is damaged.
         """
+        tensors: dict[str, torch.Tensor] = {}
+        packed(saved.settings, tensors)
+        if tensors:
+            raise ValueError(f"{saved.path}: damaged (settings hold numbers of a model)")
         for name, value in settings.items():
             if saved.settings.get(name) != value:
                 raise ValueError(
                     f"{saved.path}: was trained with {name} {saved.settings.get(name)!r}, now it is {value!r}; "
                     "resume with the settings of the start, or train afresh"
                 )
+        before = {name: _fixed(optimiser) for name, optimiser in self.optimisers.items()}
+        try:
+            _check_progress(saved.state)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise _damaged(saved.path, error) from error
         try:
             self.restore(saved.state)
         except ValueError as error:
             raise ValueError(f"{saved.path}: {error}") from error
+        try:
+            for name, optimiser in self.optimisers.items():
+                if _fixed(optimiser) != before[name]:
+                    raise ValueError(f"optimisers.{name} has other settings")
+                _check_moments(optimiser, f"optimisers.{name}")
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise _damaged(saved.path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    reason = " ".join(str(error).split())[:300]
+    return ValueError(f"{path}: damaged ({'no ' * isinstance(error, KeyError)}{reason}); delete it")
+
+
+def _check_progress(state: dict[str, Any]) -> None:
+    """Refuse steps, records and best weights of a checkpoint that are of another form than a training writes."""
+    _check_number(state["step"], "step", whole=True)
+    _check_number(state["cpu_seconds"], "cpu_seconds")
+    if not isinstance(state["history"], list):
+        raise ValueError(f"history is {state['history']!r:.80}; a list of records was expected")
+    for row, record in enumerate(state["history"]):
+        _check_number(record["step"], f"history.{row}.step", whole=True)
+        _check_number(record["seconds"], f"history.{row}.seconds")
+        for name, value in record.items():
+            if not isinstance(name, str) or not isinstance(value, int | float) or isinstance(value, bool):
+                raise ValueError(f"history.{row}.{name} is {value!r:.80}; a number was expected")
+    if (best := state["best"]) is None:
+        return
+    if not isinstance(best, dict):
+        raise ValueError(f"best is {best!r:.80}; a state was expected")
+    _check_number(best["step"], "best.step", whole=True)
+    if not isinstance(best["loss"], float):
+        raise ValueError(f"best.loss is {best['loss']!r:.80}; a number was expected")
+    if _shapes(best["weights"]) != _shapes(state["generator"]):
+        raise ValueError("best.weights are not those of the model")
+
+
+def _check_number(value: Any, place: str, whole: bool = False) -> None:
+    right = type(value) is int or (not whole and type(value) is float)
+    if not right or not 0 <= value < LARGEST:
+        raise ValueError(f"{place} is {value!r:.80}; a {'whole ' * whole}number from 0 was expected")
+
+
+def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in weights.items()}
+
+
+def _fixed(optimiser: torch.optim.Optimizer) -> Any:
+    """The settings of an optimiser that a training does not change; of one of someone else's, nothing is known."""
+    if type(optimiser) not in MOMENTS:
+        return None
+    return packed([{name: x for name, x in g.items() if name not in MOVED} for g in optimiser.param_groups], {})
+
+
+def _check_moments(optimiser: torch.optim.Optimizer, place: str) -> None:
+    """Refuse what an optimiser is said to have kept of its parameters if it is of another form."""
+    if (moments := MOMENTS.get(type(optimiser))) is None:  # of someone else's objective
+        return
+    parameters = {parameter for group in optimiser.param_groups for parameter in group["params"]}
+    for parameter, kept in optimiser.state.items():
+        kept = {name: value for name, value in kept.items() if value is not None}
+        if not kept:
+            continue
+        if parameter not in parameters or kept.keys() != {*moments, *(["step"] if moments else [])}:
+            raise ValueError(f"{place} has kept {', '.join(map(str, kept))[:80]}")
+        for name in moments:
+            if kept[name].shape != parameter.shape:
+                raise ValueError(
+                    f"{place} has kept {name} of shape {tuple(kept[name].shape)} for weights {tuple(parameter.shape)}"
+                )
+        if moments and (kept["step"].shape != () or not 0 <= float(kept["step"]) < LARGEST):
+            raise ValueError(f"{place} has taken {kept['step']!r:.80} steps")
 
 
 def _copied(value: Any) -> Any:

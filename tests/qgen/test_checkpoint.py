@@ -19,6 +19,7 @@ from qgen.files import remove_stale_parts, write_atomically
 from qgen.statefile import load_state, save_state
 from qgen.training import NLL, Adversarial
 from qgen.training.checkpoint import Checkpoints, DamagedCheckpointWarning
+from qgen.training.optimisers import OPTIMISERS, OptimiserName
 from qgen_toys import Affine, linear_events
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # children that write files, no more
@@ -294,3 +295,87 @@ def test_a_whole_checkpoint_is_no_reason_for_a_warning(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         train(path)
+
+
+def moments(state: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = state["optimisers"]["generator"]["state"][0]
+    return found
+
+
+MADE_UP: dict[str, Callable[[dict[str, Any]], object]] = {
+    "step is 'seven'": lambda state: state.update(step="seven"),
+    "step is True": lambda state: state.update(step=True),
+    "step is -1": lambda state: state.update(step=-1),
+    "step is 1000": lambda state: state.update(step=10**400),
+    "cpu_seconds is inf": lambda state: state.update(cpu_seconds=float("inf")),
+    "history is 3": lambda state: state.update(history=3),
+    "history.0.seconds": lambda state: state["history"][0].update(seconds=None),
+    "damaged .no 'seconds'.; delete it": lambda state: state["history"][-1].pop("seconds"),
+    "history.1.loss is 'low'": lambda state: state["history"][1].update(loss="low"),
+    "history.1.step is 2.5": lambda state: state["history"][1].update(step=2.5),
+    "best is .1.": lambda state: state.update(best=[1]),
+    "best.step is None": lambda state: state["best"].update(step=None),
+    "best.loss is tensor": lambda state: state["best"].update(loss=torch.zeros(3)),
+    "best.weights are not those of the model": lambda state: state["best"]["weights"].update(mean=torch.zeros(9)),
+    "'weights'": lambda state: state["best"].pop("weights"),
+    "exp_avg of shape .9,. for weights": lambda state: moments(state).update(exp_avg=torch.zeros(9)),
+    "generator has kept step, exp_avg_sq": lambda state: moments(state).pop("exp_avg"),
+    "optimiser .'step'.": lambda state: moments(state).pop("step"),
+    "has taken tensor": lambda state: moments(state).update(step=torch.tensor(-1.0)),
+    "no attribute 'shape'": lambda state: moments(state).update(exp_avg="x"),
+    "optimisers.generator has other settings": lambda state: state["optimisers"]["generator"]["param_groups"][0].update(
+        betas="x"
+    ),
+    "optimisers.generator has kept": lambda state: state["optimisers"]["generator"]["state"].update(x={"step": 1}),
+    "another model, objective or optimiser": lambda state: state.update(rng=[]),
+}
+
+
+@pytest.mark.parametrize(("line", "make_up"), MADE_UP.items(), ids=MADE_UP)
+def test_a_checkpoint_that_was_made_up_is_one_line(
+    line: str, make_up: Callable[[dict[str, Any]], object], trained: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "state.safetensors"
+    whole = load_state(trained)
+    make_up(whole["state"])
+    save_state(path, whole)
+    with pytest.raises(ValueError, match=rf"state\.safetensors: .*{line}") as caught:
+        train(path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the eighth step."""
+    path = tmp_path_factory.mktemp("trained") / "state.safetensors"
+    train(path, until=9)
+    return path
+
+
+def test_settings_that_were_made_up_are_one_line(trained: Path, tmp_path: Path) -> None:
+    whole = load_state(trained)
+    whole["settings"]["betas"] = [torch.zeros(3), 0.9]
+    save_state(tmp_path / "c", whole)
+    with pytest.raises(ValueError, match=r"c: damaged \(settings hold numbers of a model\)"):
+        train(tmp_path / "c")
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_every_optimiser_goes_on_from_its_checkpoint(optimiser: OptimiserName, tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(record: dict[str, float]) -> None:
+        if record["step"] == 5:
+            raise Stop
+
+    path = tmp_path / "state.safetensors"
+    options: dict[str, Any] = {"steps": 6, "optimiser": optimiser, "checkpoint_every": 3, "log_every": 1}
+    with pytest.raises(Stop):
+        fit(Affine.for_dataset(DATA), DATA, NLL(), **options, checkpoint=path, callback=stop)
+    assert load_state(path)["state"]["step"] == 3
+    models = [Affine.for_dataset(DATA), Affine.for_dataset(DATA)]
+    fit(models[0], DATA, NLL(), **options, checkpoint=path)
+    fit(models[1], DATA, NLL(), **options)
+    assert same(*models)
