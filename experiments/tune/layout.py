@@ -184,11 +184,11 @@ def laid_down(
                 for model in search.models:
                     Trials(opened, search.name, model)
         else:
-            if others := sorted(p.name for p in folder.iterdir() if not p.name.startswith(".") and p.name != JOURNAL):
+            place = storage_at(storage, folder)
+            if others := sorted(p.name for p in folder.iterdir() if not _is_first(p, experiment, place)):
                 raise FileExistsError(
                     f"{folder}: holds {others[0]!r} but no {SETTINGS}; choose another folder with --out"
                 )
-            place = storage_at(storage, folder)
             name = f"{experiment.name}-{uuid.uuid4().hex[:12]}"
             search = Search(folder, experiment, name, **asked, storage=None if storage is None else place.shown)
             with place.open() as opened:
@@ -198,6 +198,17 @@ def laid_down(
             write_atomically(folder / CONFIG, experiment.to_yaml().encode())
         write_atomically(folder / SETTINGS, as_json(search.settings()))
     return search, place
+
+
+def _is_first(path: Path, experiment: Experiment, place: Storage) -> bool:
+    """Whether something in a folder is what a search makes first: it may have been killed while it did so."""
+    _, mark, rest = place.address.partition(":///")
+    file = rest.partition("?")[0] if mark else place.address
+    if path.name.startswith(".") or path.name == JOURNAL or str(path.absolute()) in (file, f"{file}-journal"):
+        return True
+    if path.name == CONFIG:
+        return path.is_file() and path.read_bytes() == experiment.to_yaml().encode()
+    return path.name in experiment.models and path.is_dir() and not any(path.iterdir())
 
 
 def _found(folder: Path, experiment: Experiment, asked: dict[str, Any], storage: str | None) -> tuple[Search, Storage]:

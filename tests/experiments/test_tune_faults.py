@@ -29,7 +29,7 @@ from experiments.experiment import Experiment
 from experiments.farm import Farm, WorkerLostError
 from experiments.run import load_dataset
 from experiments.trained import Reporter, trained
-from experiments.tune import Trial, Tuned, best_of, tune
+from experiments.tune import Trial, Tuned, best_of, layout, tune
 from experiments.tune.judge import Judge
 from experiments.tune.layout import Search
 from experiments.tune.storage import JOURNAL, Storage
@@ -375,6 +375,34 @@ def test_a_database_holds_the_same_trials(folder: Path, tmp_path: Path, monkeypa
     with pytest.raises(OSError, match=r"^storage sqlite:///.*trials.db: .*not a database") as caught:
         search(tmp_path / "out", trials=5, resume=True, storage="sqlite:///trials.db")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("storage", [None, "sqlite:///out/trials.db", "out/other.jsonl"])
+def test_a_search_that_was_killed_while_it_was_laid_down_begins_again(
+    storage: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    written = layout.write_atomically
+    for file in ("config.yaml", "tuning.json"):
+
+        def killed(path: Path, content: bytes, last: str = file) -> None:
+            if path.name == last:
+                raise KeyboardInterrupt
+            written(path, content)
+
+        monkeypatch.setattr(layout, "write_atomically", killed)
+        with pytest.raises(KeyboardInterrupt):
+            search(tmp_path / "out", trials=1, storage=storage)
+    monkeypatch.setattr(layout, "write_atomically", written)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir()) == ["gan"]
+    with pytest.raises(FileExistsError, match=r"holds 'config\.yaml' but no tuning\.json; choose another folder"):
+        search(tmp_path / "out", resolve(config(steps=7)), trials=1, storage=storage)
+    (tmp_path / "out" / "gan" / "notes").touch()
+    with pytest.raises(FileExistsError, match=r"holds 'gan' but no tuning\.json; choose another folder"):
+        search(tmp_path / "out", trials=1, storage=storage)
+    (tmp_path / "out" / "gan" / "notes").unlink()
+    assert len(search(tmp_path / "out", trials=1, resume=storage is None, storage=storage).trials["gan"]) == 1
 
 
 def test_a_journal_may_be_elsewhere(tmp_path: Path) -> None:
