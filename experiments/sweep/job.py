@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from experiments.claim import held
 from experiments.experiment import Experiment
+from experiments.rescored import BACKENDS, read_rescoring
 from experiments.run import run_experiment
 from experiments.scores import read_results
 from experiments.sweep.folder import JOBS, SWEEP, read_setup
@@ -205,7 +206,19 @@ def _done(place: Path, experiment: Experiment, remarks: list[str]) -> bool:
         results.unlink()
         return False
     backends = experiment.evaluation.backends if experiment.models_on_backends else {}
-    return all((place / "backends" / label / RESULTS).exists() for label in backends)
+    return all(_judged_on(place / BACKENDS / label / RESULTS, experiment) for label in backends)
+
+
+def _judged_on(results: Path, experiment: Experiment) -> bool:
+    """Whether all scores of a backend are there; those of a model and a seed are written as soon as they are known."""
+    if not results.is_file():
+        return False
+    try:
+        found = read_rescoring(results).models
+    except ValueError:
+        return False
+    seeds = set(map(str, experiment.seeds))
+    return all(name in found and seeds <= set(found[name].seeds) for name in experiment.models_on_backends)
 
 
 def _base(folder: str) -> Base:

@@ -142,7 +142,8 @@ def _from_run(place: Path, path: str) -> Any:
 
 
 def _job(place: Path, point: Point) -> Job:
-    if (place / RESULTS).is_file():
+    """A job as its folder shows it; one may fail when its results are there, judged on a further backend."""
+    if (place / RESULTS).is_file() and not (place / FAILED).exists():
         try:
             read_results(read_json(place / RESULTS))
         except ValueError as error:

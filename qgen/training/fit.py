@@ -168,6 +168,13 @@ def fit(
         "data": dataset.checksum,
         "columns": [feature.name for feature in (*dataset.features, *dataset.condition_features)],
     }
+    if ranks is not None:
+        if (data := ranks.same(dataset.checksum)) != dataset.checksum:
+            raise ValueError(
+                f"process {ranks.rank} has other events than the first one (SHA-256 {dataset.checksum[:12]}, there "
+                f"{data[:12]}); all need the same file, or the same versions that simulate"
+            )
+        clock = clock if seconds is None else ranks.clock(clock)
     started, began = time.perf_counter(), clock()
     train = _batch(generator, dataset.train)
     generator.saw(dataset.train.conditions)
@@ -195,7 +202,6 @@ def fit(
         state.resume(saved, settings)
     if ranks is not None:
         state.follow(ranks)
-        clock = clock if seconds is None else ranks.clock(clock)
     if state.history:
         started -= state.history[-1]["seconds"]
     began -= state.cpu_seconds

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import qgen.files
+from experiments import rescore as rescoring
 from experiments.claim import held
 from experiments.sweep import Sweep, Told, load_sweep, sweep
 from experiments.sweep.folder import read_setup
@@ -344,6 +345,36 @@ def test_a_farm_that_cannot_be_opened_leaves_no_sweep(tmp_path: Path, monkeypatc
         sweep(TINY, {"seed": [0]}, out=folder, farm="slurm=2")
     assert not folder.exists()
     assert [job.status for job in sweep(TINY, {"seed": [0]}, out=folder).jobs] == ["finished"]
+
+
+def test_a_job_is_finished_when_it_is_judged_on_every_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, rescore = tmp_path / "sweep", rescoring.rescore
+    raw = {
+        **TINY,
+        "models": {"born": TINY["models"]["born"], "other": TINY["models"]["born"]},
+        "evaluation": {**TINY["evaluation"], "backends": {"few shots": {"kind": "statevector", "shots": 50}}},
+    }
+
+    def full(*arguments: Any, **options: Any) -> Any:
+        rescore(*arguments, **options)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(rescoring, "rescore", full)
+    assert [job.status for job in sweep(raw, {"seed": [0]}, out=folder).jobs] == ["failed"]
+    monkeypatch.undo()
+    (job,) = remarks(folder, source=raw)[0].jobs
+    assert job.status == "finished"
+    results = job.folder / "backends" / "few shots" / "results.json"
+    whole = json.loads(results.read_text())
+    assert set(whole["models"]) == {"born", "other"}
+    results.write_text(json.dumps({**whole, "models": {"born": whole["models"]["born"]}}))  # killed between the two
+    remarks(folder, source=raw)
+    again = json.loads(results.read_text())["models"]
+    assert again["born"] == whole["models"]["born"]
+    assert again["other"]["metrics"] == whole["models"]["other"]["metrics"]
+    before = starts(folder)
+    remarks(folder, source=raw)
+    assert starts(folder) == before
 
 
 @pytest.mark.parametrize("made", ["link", "file"])

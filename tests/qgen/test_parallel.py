@@ -126,8 +126,9 @@ def everything(ranks: Ranks | None, broken: Path) -> dict[str, Any]:
     found = {name: {**start(name, ranks), **trained(name, ranks)} for name in CASES}
     own = broken if ranks is None or ranks.rank == 0 else broken.with_name("not here")
     found["resumed"] = trained("gan, adversarial", ranks, checkpoint=own)
-    ticks, slow = iter(range(10**6)), 1 if ranks is None else 1 + 2 * ranks.rank
-    found["in time"] = trained("gan, mmd", ranks, seconds=30.0, clock=lambda: float(next(ticks) * slow), steps=10**4)
+    ticks, late = iter(range(10**6)), 0 if ranks is None else ranks.rank
+    clock = lambda: float(next(ticks) * (1 + 2 * late) + 1000 * late)  # noqa: E731
+    found["in time"] = trained("gan, mmd", ranks, seconds=30.0, clock=clock, steps=10**4)
     return found
 
 
@@ -213,6 +214,18 @@ def test_what_one_process_cannot_do_ends_all_and_is_said_once() -> None:
     first, second = together(work)
     assert second == (1, "ValueError: no such file")
     assert first == (2, "")
+
+
+def test_events_that_are_not_those_of_the_first_process_are_refused() -> None:
+    def work() -> None:
+        with joined() as ranks:
+            assert ranks is not None
+            fit(gan(), muon_events(n=120, seed=ranks.rank), MMD(), steps=2, ranks=ranks)
+
+    first, second = together(work)
+    assert first == (2, "")
+    assert second[0] == 1
+    assert "process 1 has other events than the first one" in second[1]
 
 
 def test_a_mistake_of_the_first_process_is_said_once() -> None:
