@@ -81,6 +81,7 @@ class _Worker:
         self._given = (threads, gpu)
         self._pool: ProcessPoolExecutor | None = None
         self._pid = 0
+        self._ended = False
 
     def run(self, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         try:
@@ -88,12 +89,15 @@ class _Worker:
                 spawn = multiprocessing.get_context("spawn")
                 self._pool = ProcessPoolExecutor(1, spawn, initializer=prepare, initargs=self._given)
                 self._pid = self._pool.submit(os.getpid).result()
+            if self._ended:  # while the process started, whose number nobody knew
+                raise BrokenProcessPool("the worker was ended")
             return self._pool.submit(function, *args, **kwargs).result()
         except BrokenProcessPool:
             self.close()
             raise
 
     def end(self) -> None:
+        self._ended = True
         for process in multiprocessing.active_children():
             if process.pid == self._pid:
                 process.terminate()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import signal
@@ -223,6 +224,18 @@ def test_leaving_the_iterator_ends_workers_and_what_has_not_begun(tmp_path: Path
     found.close()  # type: ignore[attr-defined]
     assert not any(alive(pid) for i in (1, 2) for pid in farm_jobs.pids(tmp_path, i))
     assert [farm_jobs.times_begun(tmp_path, i) for i in range(6)] == [1, 1, 1, 0, 0, 0]
+
+
+def test_workers_that_still_start_are_ended_as_well(tmp_path: Path) -> None:
+    executor = WorkerProcesses(2)
+    futures = [executor.submit(farm_jobs.goes_on, str(tmp_path), i, True) for i in range(3)]
+    until(lambda: bool(multiprocessing.active_children()))
+    workers = multiprocessing.active_children()
+    assert not any(farm_jobs.pids(tmp_path, i) for i in range(2))
+    executor.end()
+    assert all(future.done() for future in futures)
+    assert not any(farm_jobs.times_begun(tmp_path, i) for i in range(3))
+    assert not any(worker.is_alive() for worker in workers)
 
 
 PARENT = """
