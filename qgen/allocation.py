@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -14,10 +18,16 @@ from torch.utils._pytree import tree_leaves, tree_map
 __all__ = ["bounded", "check_sizes"]
 
 NUMBERS_BESIDE = 2**22
-"""Numbers that building a model of any size may take beside its weights."""
+"""Numbers, and objects of Python, that building a model of any size may take beside its weights."""
 
 TIMES = 64
 """Times its weights that building a model may take: what initialises them is computed and let go."""
+
+GLANCE_SECONDS = 0.01
+"""Between two looks at the number of objects."""
+
+AGAIN_SECONDS = 0.2
+"""Until a block that has not ended is told again."""
 
 LARGEST_COUNT = 10**5
 """Largest integer in the description of a model with fewer weights."""
@@ -48,18 +58,63 @@ def check_sizes(arguments: Any, numbers: int, place: str = "arguments") -> None:
 
 @contextmanager
 def bounded(numbers: int) -> Iterator[None]:
-    """Refuse to make tensors that are much larger than ``numbers``, one by one or together, before they are made.
+    """Refuse to make much more than ``numbers``: tensors before they are made, lists of gates while they grow.
 
     Raises:
-        ValueError: there would be too many numbers.
+        ValueError: there would be too many numbers, or there are too many objects.
 
     >>> with bounded(100):
     ...     torch.zeros(10**6, 10**6)
     Traceback (most recent call last):
     ValueError: the description is of more than 4200704 numbers; the weights in the file are 100
     """
-    with _Bounded(numbers):
+    with _few_objects(numbers), _Bounded(numbers):
         yield
+
+
+class _TooMany(BaseException):
+    """There are too many objects; nothing but :func:`_few_objects` catches it."""
+
+
+@contextmanager
+def _few_objects(numbers: int) -> Iterator[None]:
+    """End the block where it has many more objects of Python made than ``numbers``, whatever they are.
+
+    A thread looks at their number. What it finds ends the block as Ctrl-C does, which would be lost in a callback: no
+    garbage is looked for meanwhile, and the block is told again if it goes on.
+    """
+    allowed, before, thread = NUMBERS_BESIDE + TIMES * numbers, sys.getallocatedblocks(), threading.get_ident()
+    done, end = threading.Event(), ctypes.pythonapi.PyThreadState_SetAsyncExc
+
+    def watch() -> None:
+        seconds = GLANCE_SECONDS
+        while not done.wait(seconds):
+            if sys.getallocatedblocks() - before > allowed:
+                end(ctypes.c_ulong(thread), ctypes.py_object(_TooMany))
+                seconds = AGAIN_SECONDS
+
+    watcher = threading.Thread(target=watch, name="objects", daemon=True)
+
+    def leave() -> None:
+        done.set()
+        watcher.join()
+        end(ctypes.c_ulong(thread), None)  # what it found too late
+        if collected:
+            gc.enable()
+
+    collected = gc.isenabled()
+    gc.disable()
+    watcher.start()
+    try:
+        try:
+            yield
+        finally:
+            leave()
+    except _TooMany:
+        leave()  # the first may have been ended itself
+        raise ValueError(
+            f"the description is of more than {allowed} objects; the weights in the file are {numbers} numbers"
+        ) from None
 
 
 class _Bounded(TorchDispatchMode):
