@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -18,103 +14,84 @@ from torch.utils._pytree import tree_leaves, tree_map
 __all__ = ["bounded", "check_sizes"]
 
 NUMBERS_BESIDE = 2**22
-"""Numbers, and objects of Python, that building a model of any size may take beside its weights."""
+"""Numbers that building a model of any size may take beside its weights."""
 
 TIMES = 64
 """Times its weights that building a model may take: what initialises them is computed and let go."""
-
-GLANCE_SECONDS = 0.01
-"""Between two looks at the number of objects."""
-
-AGAIN_SECONDS = 0.2
-"""Until a block that has not ended is told again."""
 
 LARGEST_COUNT = 10**5
 """Largest integer in the description of a model with fewer weights."""
 
 
-def check_sizes(arguments: Any, numbers: int, place: str = "arguments") -> None:
-    """Refuse a description whose integers are beyond any size that weights of so many numbers can have.
+LARGEST_PRODUCT = 10**6
+"""Largest number of layers times features (or other sizes) in the description of a model with fewer weights."""
+
+
+def check_sizes(arguments: Any, numbers: int) -> None:
+    """Refuse a description of sizes that no weights of so many numbers can have.
+
+    Sizes are integers, one by one; and layers times another one, or times the length of a list of numbers: a circuit
+    is a list of gates, which is made before any weight.
 
     Args:
         arguments: of a model, plain data.
         numbers: in its weights.
-        place: of the arguments, for the message.
 
     Raises:
-        ValueError: an integer is too large; its place is named.
+        ValueError: a size, or two, are too large; their places are named.
 
     >>> check_sizes({"hidden": [8, 10**9]}, 500)
     Traceback (most recent call last):
     ValueError: arguments.hidden.1 is 1000000000; the weights in the file are 500 numbers
+    >>> check_sizes({"low": [0.0] * 50, "layers": 10**5}, 500)
+    Traceback (most recent call last):
+    ValueError: arguments.layers is 100000 and low is 50; the weights in the file are 500 numbers
     """
-    if isinstance(arguments, Mapping | list):
-        inner = arguments.items() if isinstance(arguments, Mapping) else enumerate(arguments)
-        for name, value in inner:
-            check_sizes(value, numbers, f"{place}.{name}")
-    elif isinstance(arguments, int) and abs(arguments) > max(numbers, LARGEST_COUNT):
-        raise ValueError(f"{place} is {arguments}; the weights in the file are {numbers} numbers")
+    for place, value in _integers(arguments, "arguments"):
+        if abs(value) > max(numbers, LARGEST_COUNT):
+            raise ValueError(f"{place} is {value}; the weights in the file are {numbers} numbers")
+    sizes = _sizes(arguments)
+    layers = sizes.pop("layers", 0)
+    name = max(sizes, key=lambda name: sizes[name], default=None)
+    if name is not None and layers * sizes[name] > max(TIMES * numbers, LARGEST_PRODUCT):
+        found = f"arguments.layers is {layers} and {name} is {sizes[name]}"
+        raise ValueError(f"{found}; the weights in the file are {numbers} numbers")
+
+
+def _integers(value: Any, place: str) -> Iterator[tuple[str, int]]:
+    """Every integer of a description and its place."""
+    if isinstance(value, Mapping | list):
+        for name, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _integers(inner, f"{place}.{name}")
+    elif isinstance(value, int):
+        yield place, value
+
+
+def _sizes(arguments: Any) -> dict[str, int]:
+    """Arguments that are integers, and the lengths of those that are lists of numbers."""
+    sizes = {}
+    for name, value in arguments.items() if isinstance(arguments, Mapping) else ():
+        if isinstance(value, int):
+            sizes[name] = value
+        elif isinstance(value, list) and all(isinstance(one, float) for one in value):
+            sizes[name] = len(value)
+    return sizes
 
 
 @contextmanager
 def bounded(numbers: int) -> Iterator[None]:
-    """Refuse to make much more than ``numbers``: tensors before they are made, lists of gates while they grow.
+    """Refuse to make tensors that are much larger than ``numbers``, one by one or together, before they are made.
 
     Raises:
-        ValueError: there would be too many numbers, or there are too many objects.
+        ValueError: there would be too many numbers.
 
     >>> with bounded(100):
     ...     torch.zeros(10**6, 10**6)
     Traceback (most recent call last):
     ValueError: the description is of more than 4200704 numbers; the weights in the file are 100
     """
-    with _few_objects(numbers), _Bounded(numbers):
+    with _Bounded(numbers):
         yield
-
-
-class _TooMany(BaseException):
-    """There are too many objects; nothing but :func:`_few_objects` catches it."""
-
-
-@contextmanager
-def _few_objects(numbers: int) -> Iterator[None]:
-    """End the block where it has many more objects of Python made than ``numbers``, whatever they are.
-
-    A thread looks at their number. What it finds ends the block as Ctrl-C does, which would be lost in a callback: no
-    garbage is looked for meanwhile, and the block is told again if it goes on.
-    """
-    allowed, before, thread = NUMBERS_BESIDE + TIMES * numbers, sys.getallocatedblocks(), threading.get_ident()
-    done, end = threading.Event(), ctypes.pythonapi.PyThreadState_SetAsyncExc
-
-    def watch() -> None:
-        seconds = GLANCE_SECONDS
-        while not done.wait(seconds):
-            if sys.getallocatedblocks() - before > allowed:
-                end(ctypes.c_ulong(thread), ctypes.py_object(_TooMany))
-                seconds = AGAIN_SECONDS
-
-    watcher = threading.Thread(target=watch, name="objects", daemon=True)
-
-    def leave() -> None:
-        done.set()
-        watcher.join()
-        end(ctypes.c_ulong(thread), None)  # what it found too late
-        if collected:
-            gc.enable()
-
-    collected = gc.isenabled()
-    gc.disable()
-    watcher.start()
-    try:
-        try:
-            yield
-        finally:
-            leave()
-    except _TooMany:
-        leave()  # the first may have been ended itself
-        raise ValueError(
-            f"the description is of more than {allowed} objects; the weights in the file are {numbers} numbers"
-        ) from None
 
 
 class _Bounded(TorchDispatchMode):
