@@ -42,8 +42,8 @@ WIDEST = 22
 MOST_UPDATES = 2**24
 """Numbers that the contraction of one sample goes through: some 0.2 s on one core."""
 
-NUMBERS_AT_ONCE = 2**22
-"""Amplitudes of tables that are held at once where every sample has its own angles."""
+NUMBERS_AT_ONCE = 2**19
+"""Amplitudes of tables that are held at once where every sample has its own angles; more are slower, not faster."""
 
 OFTEN = 8
 """Samples of each set of angles from which the sets are worked through one by one."""
