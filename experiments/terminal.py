@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from experiments.trained import Reporter
 
-__all__ = ["aside", "console", "counting", "interruptible", "progress", "say", "wrote"]
+__all__ = ["aside", "console", "counting", "ended_by_signal", "interruptible", "progress", "say", "wrote"]
 
 WIDTH = 140
 """Of tables in a file or a pipe."""
@@ -56,6 +57,20 @@ def interruptible(line: str) -> Iterator[None]:
     except KeyboardInterrupt:
         say(f"interrupted; {line}")
         raise typer.Exit(130) from None
+
+
+@contextmanager
+def ended_by_signal() -> Iterator[None]:
+    """Work that SIGTERM ends as Ctrl-C does."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

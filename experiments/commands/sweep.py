@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from experiments.terminal import aside, console, counting, interruptible, wrote
+from experiments.terminal import aside, console, counting, ended_by_signal, interruptible, wrote
 
 __all__ = ["sweep"]
 
@@ -77,17 +74,3 @@ def sweep(
         wrote(write_sweep(found, found.folder / "report.html"), "the report")
     if found.failures or found.untold:
         raise typer.Exit(1)
-
-
-@contextmanager
-def ended_by_signal() -> Iterator[None]:
-    """Work that SIGTERM ends as Ctrl-C does."""
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

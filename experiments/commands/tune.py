@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.terminal import console, interruptible, progress, wrote
+from experiments.terminal import console, ended_by_signal, interruptible, progress, wrote
 
 __all__ = ["tune"]
 
@@ -67,7 +67,11 @@ def tune(
     experiment = resolve(raw)
     if page is not None:
         check_search(page, experiment.name, model)
-    with interruptible("the same command with --resume goes on from the last checkpoint"), progress() as reporter:
+    with (
+        interruptible("the same command with --resume goes on from the last checkpoint"),
+        ended_by_signal(),
+        progress() as reporter,
+    ):
         found = search(
             experiment,
             model,

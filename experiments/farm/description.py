@@ -61,8 +61,11 @@ class Farm(BaseModel):
         """The same farm for jobs on a device, ``cpu`` or ``cuda``.
 
         Raises:
-            ValueError: another device, or the farm cannot give each worker a GPU.
+            ValueError: another device, the farm is one of GPUs and the device is none, or the farm cannot give each
+                worker a GPU.
         """
+        if self.device == "cuda" and device == "cpu":
+            raise ValueError("farm: device is 'cuda', and models train on 'cpu'; ask for GPUs with --device cuda")
         return farm_from({**self.plain(), "device": device})
 
     @contextmanager

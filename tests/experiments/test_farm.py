@@ -183,6 +183,11 @@ def test_a_dead_worker_costs_its_own_job_an_attempt_and_no_other(tmp_path: Path)
     assert {i: farm_jobs.times_begun(tmp_path, i) for i in range(8)} == {i: 1 + (i in (1, 4)) for i in range(8)}
 
 
+def test_a_farm_of_gpus_is_not_quietly_one_without() -> None:
+    with pytest.raises(ValueError, match="^farm: device is 'cuda', and models train on 'cpu'; ask for GPUs with"):
+        farm_from({"kind": "processes", "device": "cuda"}).on("cpu")
+
+
 def test_workers_are_capped_and_have_a_gpu_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, GPU-7f")
     farm = farm_from({"kind": "processes", "threads": 2}).on("cuda")

@@ -556,12 +556,16 @@ def test_a_farm_stands_in_the_configuration_or_the_command(tmp_path: Path) -> No
     assert result.exit_code == 0, result.output
 
 
-def test_ctrl_c_is_one_line_and_status_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_are_one_line_and_status_130(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config()))
 
     def interrupted(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
+        time.sleep(10)
 
     monkeypatch.setattr("experiments.tune.trainer.trained", interrupted)
     command = ["tune", str(path), "--trials", "2", "--metric", METRIC, "--out", str(tmp_path / "out")]
